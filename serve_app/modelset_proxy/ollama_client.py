@@ -1,0 +1,303 @@
+"""The upstream that is Ollama: sends native requests to the fleet and fails over before the first byte.
+
+Until something has been handed on, a request may start again on another server: generating has no side
+effects. Afterwards a failure is an error, never a second answer.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+import aiohttp
+import msgspec
+
+from . import (
+    catalog,
+    errors,
+    log,
+    ollama_answers,
+    ollama_fleet,
+    ollama_names,
+    ollama_requests,
+    openai_requests,
+    router,
+    upstream,
+)
+
+_logger = logging.getLogger(__name__)
+_ATTEMPTS = 4
+_HEADERS = {"content-type": "application/json"}
+# No limit on the whole: loading a model takes minutes and an answer as long as it is.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=3)
+_SHOW_TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
+_CLIENT_CLOSED_REQUEST = 499
+_ERROR_BYTES = 64 * 1024
+
+
+class PullFailedError(Exception):
+    """A model could not be pulled; the message says why, in Ollama's words where it has any."""
+
+
+class _AttemptError(Exception):
+    """An attempt that another server may do better; ``error`` is what the client gets if none does."""
+
+    def __init__(self, error: errors.ApiError, why: str, *, lost: bool) -> None:
+        super().__init__(why)
+        self.error = error
+        self.lost = lost
+
+
+class Ollama:
+    """Implements ``upstream.Upstream``. Nothing else may be called before ``start``."""
+
+    fleet: ollama_fleet.Fleet
+    _session: aiohttp.ClientSession
+
+    def __init__(self, urls: Sequence[str], *, interval: float = 2.0) -> None:
+        self._urls = urls
+        self._interval = interval
+        self._turn = 0
+
+    async def start(self) -> None:
+        """Find the servers; connections belong to the event loop this runs in."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
+            timeout=_TIMEOUT,
+            auto_decompress=False,
+            read_bufsize=256 * 1024,
+        )
+        self.fleet = ollama_fleet.Fleet(self._urls, self._session, interval=self._interval)
+        await self.fleet.start()
+
+    async def close(self) -> None:
+        """Stop looking for servers and close all connections."""
+        await self.fleet.stop()
+        await self._session.close()
+
+    def state(self) -> Mapping[str, int]:
+        """Count the servers known and those that answer."""
+        servers = self.fleet.servers.values()
+        return {"servers": len(servers), "reachable": sum(server.reachable for server in servers)}
+
+    def chat(
+        self,
+        request: openai_requests.ChatRequest,
+        model: catalog.Model,
+        call: upstream.Call,
+        *,
+        choice: int = 0,
+    ) -> AsyncGenerator[list[upstream.Piece], None]:
+        """Answer a chat, see ``upstream.Upstream``."""
+        job = ollama_requests.chat(request, model, choice=choice)
+        reader = ollama_answers.Reader(job.forced, single_call=job.single_call)
+        source = self._ask("/api/chat", job.body, model, call, param="messages", whole=not request.stream)
+        return self._pieces(source, reader, call)
+
+    def complete(
+        self,
+        request: openai_requests.CompletionRequest,
+        prompt: str,
+        model: catalog.Model,
+        call: upstream.Call,
+        *,
+        choice: int = 0,
+    ) -> AsyncGenerator[list[upstream.Piece], None]:
+        """Continue a text, see ``upstream.Upstream``."""
+        body = ollama_requests.completion(request, prompt, model, choice=choice)
+        source = self._ask("/api/generate", body, model, call, param="prompt", whole=not request.stream)
+        return self._pieces(source, ollama_answers.Reader(), call)
+
+    async def embed(
+        self,
+        request: openai_requests.EmbeddingRequest,
+        texts: list[str],
+        model: catalog.Model,
+        call: upstream.Call,
+    ) -> upstream.Embeddings:
+        """Embed texts, see ``upstream.Upstream``."""
+        body = ollama_requests.embedding(request, texts, model)
+        answer = b""
+        async for data in self._ask("/api/embed", body, model, call, param="input", whole=True):
+            answer += data
+        try:
+            return ollama_answers.embeddings(answer)
+        except ollama_answers.BrokenAnswerError as problem:
+            raise _broken(problem, call) from None
+
+    async def capabilities(self, name: str) -> frozenset[str] | None:
+        """Ask any server that holds a model what it can do; None when none tells."""
+        server = router.choose(
+            self.fleet.servers.values(), ollama_names.canonical(name), now=time.monotonic()
+        )
+        if server is None:
+            return None
+        try:
+            async with self._session.post(
+                f"{server.url}/api/show", data=msgspec.json.encode({"model": name}), timeout=_SHOW_TIMEOUT
+            ) as response:
+                if response.status != 200:
+                    return None
+                shown = msgspec.json.decode(await response.read(), type=ollama_answers.Show)
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+            return None
+        return frozenset(shown.capabilities)
+
+    async def pull(self, url: str, name: str) -> AsyncGenerator[ollama_answers.Progress, None]:
+        """Pull a model to one server and yield its progress; raises PullFailedError."""
+        lines = ollama_answers.Lines()
+        try:
+            async with self._session.post(
+                f"{url}/api/pull", data=msgspec.json.encode({"model": name})
+            ) as response:
+                if response.status != 200:
+                    raise PullFailedError(
+                        ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
+                    )
+                while data := await response.content.readany():
+                    for line in lines.feed(data):
+                        yield msgspec.json.decode(line, type=ollama_answers.Progress)
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as problem:
+            raise PullFailedError(str(problem) or type(problem).__name__) from None
+
+    async def _pieces(
+        self, source: AsyncGenerator[bytes, None], reader: ollama_answers.Reader, call: upstream.Call
+    ) -> AsyncGenerator[list[upstream.Piece], None]:
+        lines = ollama_answers.Lines()
+        try:
+            async for data in source:
+                if pieces := [reader.read(line) for line in lines.feed(data)]:
+                    yield pieces
+            if rest := lines.rest():
+                yield [reader.read(rest)]
+            reader.finish()
+        except ollama_answers.BrokenAnswerError as problem:
+            raise _broken(problem, call) from None
+        finally:
+            call.load_seconds = reader.load_seconds
+            await source.aclose()
+
+    async def _ask(
+        self, path: str, body: bytes, model: catalog.Model, call: upstream.Call, *, param: str, whole: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the body of the answer as it arrives, or all at once when ``whole``."""
+        name = ollama_names.canonical(model.name)
+        tried: set[str] = set()
+        failure: _AttemptError | None = None
+        while True:
+            server = await self._pick(name, call, tried, failure)
+            call.upstream, call.attempts = server.url, call.attempts + 1
+            started = False
+            server.in_flight += 1
+            try:
+                async with self._session.post(f"{server.url}{path}", data=body, headers=_HEADERS) as response:
+                    try:
+                        if response.status != 200:
+                            text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
+                            self._refused(server, name, response.status, text, param)
+                        if whole:
+                            answer = await response.read()
+                            started = True
+                            yield answer
+                        else:
+                            while data := await response.content.readany():
+                                started = True
+                                yield data
+                    finally:
+                        # Whatever ended this, Ollama stops working when its connection goes.
+                        if not response.content.at_eof():
+                            response.close()
+                server.succeeded()
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as problem:
+                server.failed(time.monotonic())
+                failure = _lost(problem, server, call)
+                if started:
+                    raise failure.error from None
+            except _AttemptError as problem:
+                failure = problem
+            else:
+                return
+            finally:
+                server.in_flight -= 1
+            tried.add(server.url)
+
+    async def _pick(
+        self, name: str, call: upstream.Call, tried: set[str], failure: _AttemptError | None
+    ) -> router.Server:
+        if call.attempts < _ATTEMPTS:
+            self._turn += 1
+            server = self._choose(name, call, tried)
+            if server is None:
+                # Pods may have moved, or hold more than they did.
+                await self.fleet.refresh()
+                # After a lost connection the same server counts again: it may have been restarted.
+                server = self._choose(name, call, () if failure is not None and failure.lost else tried)
+            if server is not None:
+                return server
+        if failure is not None:
+            raise failure.error from None
+        if not any(server.reachable for server in self.fleet.servers.values()):
+            raise errors.unavailable("No model server can be reached.", code="upstream_unavailable")
+        raise errors.unavailable(
+            "No model server holds this model at the moment.", code="model_not_ready", retry_after=10
+        )
+
+    def _choose(self, name: str, call: upstream.Call, tried: set[str] | tuple[()]) -> router.Server | None:
+        return router.choose(
+            self.fleet.servers.values(),
+            name,
+            now=time.monotonic(),
+            tried=tried,
+            affinity=call.affinity,
+            turn=self._turn,
+        )
+
+    def _refused(self, server: router.Server, name: str, status: int, text: str, param: str) -> None:
+        """Raise what a status but 200 means: the client's mistake, or a reason to ask another server."""
+        error = ollama_answers.error(status, text, param=param)
+        facts = log.facts(server=server.url, status=status, reason=text[:300])
+        if status == 404:
+            server.held -= {name}
+            error = errors.unavailable(
+                "No model server holds this model at the moment.", code="model_not_ready", retry_after=10
+            )
+        elif error.status < 500 and status != _CLIENT_CLOSED_REQUEST:
+            raise error
+        _logger.warning("ollama refused a request", extra=facts)
+        raise _AttemptError(error, text, lost=False)
+
+
+def _lost(problem: Exception, server: router.Server, call: upstream.Call) -> _AttemptError:
+    why = str(problem) or type(problem).__name__
+    _logger.warning(
+        "connection to ollama failed",
+        extra=log.facts(request_id=call.request_id, server=server.url, reason=why),
+    )
+    if isinstance(problem, aiohttp.ClientConnectorError | TimeoutError):
+        error = errors.unavailable("The model server cannot be reached.", code="upstream_unavailable")
+    else:
+        error = errors.unavailable("The model server went away.", code="upstream_disconnected")
+    return _AttemptError(error, why, lost=True)
+
+
+def _broken(problem: ollama_answers.BrokenAnswerError, call: upstream.Call) -> errors.ApiError:
+    _logger.warning(
+        "answer of ollama is broken",
+        extra=log.facts(request_id=call.request_id, server=call.upstream, reason=str(problem)),
+    )
+    return errors.upstream_failed(
+        "The model server ended its answer before it was complete. Ollama does so when a model repeats "
+        "itself without end.",
+        code="incomplete_answer",
+    )
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Open a socket that notices within half a minute when a node is gone without a word."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return opened
