@@ -1,0 +1,77 @@
+"""`python -m modelset_operator`: run the operator."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import kopf
+
+import modelset_operator
+from modelset_operator import handlers
+from modelset_operator.api import spec
+
+DEFAULT_OLLAMA_IMAGE = "ollama/ollama:0.17.4"
+DEFAULT_PROXY_IMAGE = f"modelset-proxy:{modelset_operator.__version__}"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; what it leaves open comes from the environment, then from defaults."""
+    parser = argparse.ArgumentParser(prog="modelset_operator", description=modelset_operator.__doc__)
+    parser.add_argument("--version", action="version", version=modelset_operator.__version__)
+    parser.add_argument(
+        "--ollama-image",
+        default=os.environ.get("OLLAMA_IMAGE", DEFAULT_OLLAMA_IMAGE),
+        help="for sets that do not set spec.ollama.image ($OLLAMA_IMAGE, %(default)s)",
+    )
+    parser.add_argument(
+        "--proxy-image",
+        default=os.environ.get("PROXY_IMAGE", DEFAULT_PROXY_IMAGE),
+        help="for sets that do not set spec.proxy.image ($PROXY_IMAGE, %(default)s)",
+    )
+    parser.add_argument(
+        "--watch-namespaces",
+        default=os.environ.get("WATCH_NAMESPACES", ""),
+        metavar="A,B",
+        help="serve only these namespaces ($WATCH_NAMESPACES; all of them by default)",
+    )
+    parser.add_argument(
+        "--liveness",
+        default=os.environ.get("LIVENESS", "http://0.0.0.0:8080/healthz"),
+        metavar="URL",
+        help="where to tell that reconciling works ($LIVENESS, %(default)s)",
+    )
+    parser.add_argument(
+        "--log-level", default=os.environ.get("LOG_LEVEL", "INFO"), help="$LOG_LEVEL, %(default)s"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run until a signal says to stop."""
+    parsed = parse(arguments)
+    logging.basicConfig(
+        level=parsed.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # kopf tells of every handled event; what matters is told by the reconcile.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    namespaces = tuple(filter(None, (part.strip() for part in parsed.watch_namespaces.split(","))))
+    options = handlers.Options(spec.Images(parsed.ollama_image, parsed.proxy_image), namespaces)
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry, options)
+    asyncio.run(
+        kopf.operator(
+            registry=registry,
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            liveness_endpoint=parsed.liveness,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

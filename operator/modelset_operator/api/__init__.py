@@ -1,0 +1,1 @@
+"""The resource as Python values: names, references, labels and the spec. No input or output happens here."""

@@ -1,0 +1,85 @@
+"""Every name that is seen outside the operator: the resource, its children, labels, annotations."""
+
+from typing import Any
+
+GROUP = "modelset.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "OllamaModelSet"
+PLURAL = "ollamamodelsets"
+
+FIELD_MANAGER = "modelset-operator"
+
+SET_LABEL = f"{GROUP}/set"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+OLLAMA_COMPONENT = "ollama"
+PROXY_COMPONENT = "proxy"
+
+OPENAI_LABEL = "openai-compatible"
+MODELS_LABEL = f"{GROUP}/models"
+MODEL_LABEL_PREFIX = f"model.{GROUP}/"
+MODEL_NAMES_ANNOTATION = f"{GROUP}/openai-model-names"
+HASH_ANNOTATION = f"{GROUP}/applied-hash"
+
+READINESS_GATE = f"{GROUP}/models-ready"
+
+OLLAMA_PORT = 11434
+SERVE_PORT = 8000
+
+
+def ollama(set_name: str) -> str:
+    """Name of a set's StatefulSet and of its headless Service."""
+    return f"{set_name}-ollama"
+
+
+def ray_service(set_name: str) -> str:
+    """Name of a set's RayService; KubeRay derives its own names from it."""
+    return set_name
+
+
+def serve_service(set_name: str) -> str:
+    """Name of the Service that KubeRay makes for port 8000 of a set's RayService."""
+    return f"{set_name}-serve-svc"
+
+
+def ollama_url(set_name: str, namespace: str) -> str:
+    """URL whose DNS name lists the Ollama pods that can serve."""
+    return f"http://{ollama(set_name)}.{namespace}.svc:{OLLAMA_PORT}"
+
+
+def endpoint(set_name: str, namespace: str) -> str:
+    """Base URL for OpenAI clients."""
+    return f"http://{serve_service(set_name)}.{namespace}.svc:{SERVE_PORT}/v1"
+
+
+def ollama_selector(set_name: str) -> dict[str, str]:
+    """Labels that select a set's Ollama pods, and nothing else."""
+    return {SET_LABEL: set_name, COMPONENT_LABEL: OLLAMA_COMPONENT}
+
+
+def selector_text(labels: dict[str, str]) -> str:
+    """Return labels in the form that list requests and the scale subresource take."""
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def common_labels(set_name: str, component: str) -> dict[str, str]:
+    """Labels of every object of a set; they never depend on models, so pod templates can carry them."""
+    return {
+        "app.kubernetes.io/name": "modelset",
+        "app.kubernetes.io/instance": set_name,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        COMPONENT_LABEL: component,
+        SET_LABEL: set_name,
+    }
+
+
+def owner_reference(set_name: str, uid: str) -> dict[str, Any]:
+    """Reference that lets the garbage collector delete a child with its set, the operator running or not."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": set_name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

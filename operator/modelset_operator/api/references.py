@@ -1,0 +1,58 @@
+"""Ollama model references: parsing, defaults, and how a registry of one's own changes them.
+
+Source of the rules: Ollama 0.17, types/model/name.go (ParseName, DisplayShortest).
+"""
+
+import dataclasses
+
+DEFAULT_HOST = "registry.ollama.ai"
+DEFAULT_NAMESPACE = "library"
+DEFAULT_TAG = "latest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A fully qualified model: `{host}/{namespace}/{model}:{tag}`."""
+
+    host: str
+    namespace: str
+    model: str
+    tag: str
+
+    def __str__(self) -> str:
+        """Return the name as /api/tags reports it: full, or shortened under the default registry."""
+        name = f"{self.model}:{self.tag}"
+        if self.host.lower() != DEFAULT_HOST:
+            return f"{self.host}/{self.namespace}/{name}"
+        if self.namespace.lower() != DEFAULT_NAMESPACE:
+            return f"{self.namespace}/{name}"
+        return name
+
+    @property
+    def key(self) -> str:
+        """What two references have in common when Ollama takes them for the same model (it folds case)."""
+        return str(self).lower()
+
+
+def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
+    """Parse `[host[:port]/][namespace/]model[:tag]`.
+
+    `default_host` stands in where the text names no host. A scheme in front of the host is dropped, as
+    Ollama does when it reports names. Raises ValueError when a part is missing.
+    """
+    rest, tag = text, DEFAULT_TAG
+    if text.rfind(":") > text.rfind("/"):
+        rest, _, tag = text.rpartition(":")
+    path, _, model = rest.rpartition("/")
+    host, _, namespace = path.rpartition("/")
+    host = host.partition("://")[2] or host
+    reference = Reference(host or default_host, namespace or DEFAULT_NAMESPACE, model, tag)
+    if not reference.model or not reference.tag or (path and not namespace):
+        raise ValueError(f"{text!r} is not a model reference ([host[:port]/][namespace/]model[:tag])")
+    return reference
+
+
+def default_served_names(name: str) -> tuple[str, ...]:
+    """Return what clients may send for a model without servedNames: its name, also without `:latest`."""
+    short = name.removesuffix(f":{DEFAULT_TAG}")
+    return (name,) if short == name else (name, short)

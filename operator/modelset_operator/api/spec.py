@@ -1,0 +1,149 @@
+"""The spec of an OllamaModelSet, with the defaults that the CRD's schema carries too."""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from modelset_operator.api import references
+
+AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
+
+# The CRD's schema has the same defaults; a chart test compares them.
+DEFAULT_KEEP_ALIVE = "-1"
+DEFAULT_PARALLEL = 4
+DEFAULT_STORAGE_SIZE = "20Gi"
+DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "200m", "memory": "1Gi"}}
+
+
+class SpecError(ValueError):
+    """A spec that the API server should have refused; the message says which field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images for sets that do not choose their own; they come with the chart."""
+
+    ollama: str
+    proxy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One entry of spec.models."""
+
+    name: str
+    reference: references.Reference
+    served_names: tuple[str, ...]
+    type: str
+    keep_alive: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """The claim of each Ollama pod."""
+
+    size: str
+    class_name: str | None
+    retain: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Ollama:
+    """spec.ollama."""
+
+    image: str
+    replicas: int
+    parallel: int
+    keep_alive: str
+    storage: Storage
+    resources: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy:
+    """spec.proxy."""
+
+    image: str
+    replicas: int
+    resources: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSet:
+    """An OllamaModelSet, defaults filled in. `created` is in Unix seconds."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: int
+    models: tuple[Model, ...]
+    insecure: bool
+    ollama: Ollama
+    proxy: Proxy
+
+    @property
+    def reference_keys(self) -> frozenset[str]:
+        """Keys of every reference that the spec wants on each pod."""
+        return frozenset(model.reference.key for model in self.models)
+
+
+def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
+    """Read an OllamaModelSet as the API server returns it. Raises SpecError."""
+    metadata, spec = resource["metadata"], resource.get("spec") or {}
+    registry = spec.get("registry") or {}
+    ollama = _ollama(spec.get("ollama") or {}, images.ollama)
+    host = registry.get("host") or references.DEFAULT_HOST
+    created = datetime.datetime.fromisoformat(metadata["creationTimestamp"])
+    return ModelSet(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        created=int(created.timestamp()),
+        models=tuple(_model(entry, host, ollama.keep_alive) for entry in spec.get("models") or ()),
+        insecure=bool(registry.get("insecure", False)),
+        ollama=ollama,
+        proxy=_proxy(spec.get("proxy") or {}, images.proxy),
+    )
+
+
+def _model(entry: Mapping[str, Any], host: str, keep_alive: str) -> Model:
+    name = entry["name"]
+    try:
+        reference = references.parse(name, host)
+    except ValueError as error:
+        raise SpecError(f"spec.models: {error}") from error
+    return Model(
+        name=name,
+        reference=reference,
+        served_names=tuple(entry.get("servedNames") or references.default_served_names(name)),
+        type=entry.get("type", AUTO),
+        keep_alive=entry.get("keepAlive") or keep_alive,
+    )
+
+
+def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
+    storage = entry.get("storage") or {}
+    return Ollama(
+        image=entry.get("image") or image,
+        replicas=entry.get("replicas", 1),
+        parallel=entry.get("parallel", DEFAULT_PARALLEL),
+        keep_alive=entry.get("keepAlive", DEFAULT_KEEP_ALIVE),
+        storage=Storage(
+            size=str(storage.get("size", DEFAULT_STORAGE_SIZE)),
+            class_name=storage.get("storageClassName"),
+            retain=bool(storage.get("retain", False)),
+        ),
+        resources=entry.get("resources", DEFAULT_OLLAMA_RESOURCES),
+    )
+
+
+def _proxy(entry: Mapping[str, Any], image: str) -> Proxy:
+    return Proxy(
+        image=entry.get("image") or image,
+        replicas=entry.get("replicas", 1),
+        resources=entry.get("resources", DEFAULT_PROXY_RESOURCES),
+    )

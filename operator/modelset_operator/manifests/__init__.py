@@ -1,0 +1,1 @@
+"""What the API server is asked to hold, as plain dictionaries, and how far it does so already."""

@@ -1,0 +1,70 @@
+"""What all manifests of a set share."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelset_operator.api import labels, names, spec
+
+# Any number but 0 fits Pod Security "restricted"; files that pods write to volumes belong to this one.
+USER = 1000
+
+
+def metadata(modelset: spec.ModelSet, name: str, component: str) -> dict[str, Any]:
+    """Return the metadata of a child that goes when its set goes."""
+    return {
+        "name": name,
+        "namespace": modelset.namespace,
+        "labels": names.common_labels(modelset.name, component),
+        "ownerReferences": [names.owner_reference(modelset.name, modelset.uid)],
+    }
+
+
+def pod_security_context() -> dict[str, Any]:
+    """Return the pod's half of what Pod Security "restricted" asks for."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security_context(*, read_only: bool) -> dict[str, Any]:
+    """Return the container's half of what Pod Security "restricted" asks for."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": read_only,
+        "runAsNonRoot": True,
+    }
+
+
+def discovery(served_names: Iterable[str]) -> dict[str, Any]:
+    """Return labels and the annotation by which clients find who serves a model: `{labels, annotations}`."""
+    listed = list(served_names)
+    return {
+        "labels": labels.model_labels(listed),
+        "annotations": {names.MODEL_NAMES_ANNOTATION: labels.model_names_text(listed)},
+    }
+
+
+def discovery_patch(
+    api_version: str, kind: str, observed: Mapping[str, Any], discovery: Mapping[str, Any], set_name: str
+) -> dict[str, Any]:
+    """Return a manifest of only the discovery metadata, for an object that somebody else made.
+
+    The uid makes the API server refuse it when the object was deleted meanwhile, instead of making a new one.
+    """
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": observed["metadata"]["name"],
+            "namespace": observed["metadata"]["namespace"],
+            "uid": observed["metadata"]["uid"],
+            "labels": {names.SET_LABEL: set_name, **discovery["labels"]},
+            "annotations": discovery["annotations"],
+        },
+    }

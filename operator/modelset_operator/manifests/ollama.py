@@ -1,0 +1,127 @@
+"""The Ollama side of a set: a StatefulSet with one claim a replica, and its headless Service."""
+
+from typing import Any
+
+from modelset_operator.api import names, spec
+from modelset_operator.manifests import common
+
+CONTAINER = "ollama"
+CLAIM = "models"
+HOME = "/var/lib/ollama"
+
+
+def service(modelset: spec.ModelSet) -> dict[str, Any]:
+    """Return the headless Service whose DNS name lists the pods that can serve: ready ones only."""
+    name = names.ollama(modelset.name)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": common.metadata(modelset, name, names.OLLAMA_COMPONENT),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": False,
+            "selector": names.ollama_selector(modelset.name),
+            "ports": [
+                {"name": "http", "port": names.OLLAMA_PORT, "protocol": "TCP", "targetPort": "http"},
+            ],
+        },
+    }
+
+
+def stateful_set(modelset: spec.ModelSet) -> dict[str, Any]:
+    """Return the StatefulSet of the Ollama pods. Nothing in it depends on the models."""
+    name = names.ollama(modelset.name)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": common.metadata(modelset, name, names.OLLAMA_COMPONENT),
+        "spec": {
+            "replicas": modelset.ollama.replicas,
+            "serviceName": name,
+            # Pods do not depend on each other: all of them pull at once.
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": names.ollama_selector(modelset.name)},
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Retain" if modelset.ollama.storage.retain else "Delete",
+                # Scaling down and up again finds the models still there; deleting the set cleans up.
+                "whenScaled": "Retain",
+            },
+            "template": {
+                "metadata": {"labels": names.common_labels(modelset.name, names.OLLAMA_COMPONENT)},
+                "spec": _pod_spec(modelset),
+            },
+            "volumeClaimTemplates": [_claim(modelset)],
+        },
+    }
+
+
+def _pod_spec(modelset: spec.ModelSet) -> dict[str, Any]:
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "readinessGates": [{"conditionType": names.READINESS_GATE}],
+        "securityContext": common.pod_security_context(),
+        "containers": [_container(modelset.ollama)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def _container(ollama: spec.Ollama) -> dict[str, Any]:
+    def probe(period: int, timeout: int, failures: int) -> dict[str, Any]:
+        return {
+            "httpGet": {"path": "/api/version", "port": "http"},
+            "periodSeconds": period,
+            "timeoutSeconds": timeout,
+            "failureThreshold": failures,
+        }
+
+    return {
+        "name": CONTAINER,
+        "image": ollama.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["serve"],
+        "env": _environment(ollama),
+        "ports": [{"name": "http", "containerPort": names.OLLAMA_PORT, "protocol": "TCP"}],
+        "resources": ollama.resources,
+        "securityContext": common.container_security_context(read_only=True),
+        "startupProbe": probe(period=2, timeout=2, failures=90),
+        "livenessProbe": probe(period=10, timeout=10, failures=6),
+        "readinessProbe": probe(period=5, timeout=5, failures=3),
+        "volumeMounts": [
+            {"name": CLAIM, "mountPath": HOME},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
+        ],
+    }
+
+
+def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
+    values = {
+        # Ollama keeps its key pair under HOME; on the claim, so that a registry goes on knowing the pod.
+        "HOME": HOME,
+        "OLLAMA_HOST": f"0.0.0.0:{names.OLLAMA_PORT}",
+        "OLLAMA_KEEP_ALIVE": ollama.keep_alive,
+        "OLLAMA_MODELS": f"{HOME}/models",
+        # Without it a prompt could leave the cluster for Ollama's hosted models.
+        "OLLAMA_NO_CLOUD": "1",
+        # A start would prune the layers of an interrupted pull, which is to be resumed instead.
+        "OLLAMA_NOPRUNE": "1",
+        "OLLAMA_NUM_PARALLEL": str(ollama.parallel),
+    }
+    return [{"name": name, "value": value} for name, value in sorted(values.items())]
+
+
+def _claim(modelset: spec.ModelSet) -> dict[str, Any]:
+    storage = modelset.ollama.storage
+    claim: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage.size}},
+    }
+    if storage.class_name is not None:
+        claim["storageClassName"] = storage.class_name
+    labels = names.common_labels(modelset.name, names.OLLAMA_COMPONENT)
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM, "labels": labels},
+        "spec": claim,
+    }

@@ -1,0 +1,145 @@
+"""The proxy side of a set: a RayService, and the Serve config whose user_config carries the models."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelset_operator.api import names, spec
+from modelset_operator.manifests import common
+
+APPLICATION = "modelset"
+DEPLOYMENT = "Proxy"
+IMPORT_PATH = "modelset_proxy.app:app"
+WORKER_GROUP = "proxy"
+# How long a replaced Ray cluster lives on, so that answers it is still streaming reach their end.
+DELETION_DELAY_SECONDS = 600
+# The object store is not used, and Ray's default would be 30 % of the machine's memory.
+OBJECT_STORE_BYTES = 100_000_000
+
+# Declaring one port of the head drops KubeRay's defaults, so all of them are here.
+_HEAD_PORTS = {
+    "gcs-server": 6379,
+    "dashboard": 8265,
+    "client": 10001,
+    "metrics": 8080,
+    "serve": names.SERVE_PORT,
+}
+_WORKER_PORTS = {"metrics": 8080, "serve": names.SERVE_PORT}
+
+
+def ray_service(
+    modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]], discovery: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the RayService. `entries` are the models of user_config, `discovery` as in `common.discovery`.
+
+    Models touch serveConfigV2 and the metadata only: a change in rayClusterConfig would replace the cluster.
+    """
+    metadata = common.metadata(modelset, names.ray_service(modelset.name), names.PROXY_COMPONENT)
+    metadata["labels"] |= discovery["labels"]
+    metadata["annotations"] = dict(discovery["annotations"])
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": metadata,
+        "spec": {
+            "rayClusterDeletionDelaySeconds": DELETION_DELAY_SECONDS,
+            "serveConfigV2": serve_config(modelset.proxy.replicas, entries),
+            "rayClusterConfig": {
+                "headGroupSpec": {
+                    "rayStartParams": {"dashboard-host": "0.0.0.0", **_start_params()},  # noqa: S104
+                    "template": _template(modelset, "ray-head", _HEAD_PORTS),
+                },
+                # Present even when empty, so that scaling from one replica to two keeps the cluster.
+                "workerGroupSpecs": [
+                    {
+                        "groupName": WORKER_GROUP,
+                        "replicas": modelset.proxy.replicas - 1,
+                        "minReplicas": 0,
+                        "maxReplicas": max(modelset.proxy.replicas - 1, 1),
+                        "rayStartParams": _start_params(),
+                        "template": _template(modelset, "ray-worker", _WORKER_PORTS),
+                    }
+                ],
+            },
+        },
+    }
+
+
+def serve_config(replicas: int, entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the Serve config as text. The same input gives the same text: KubeRay compares strings."""
+    config = {
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": IMPORT_PATH,
+                "deployments": [
+                    {
+                        "name": DEPLOYMENT,
+                        "num_replicas": replicas,
+                        # One a Ray node: every pod behind the Service has a replica of its own.
+                        "max_replicas_per_node": 1,
+                        "ray_actor_options": {"num_cpus": 1},
+                        "user_config": {"models": list(entries)},
+                    }
+                ],
+            }
+        ]
+    }
+    return json.dumps(config, indent=2, sort_keys=True)
+
+
+def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], created: int) -> dict[str, Any]:
+    """Return one model of user_config; serve_app/user_config.schema.json is the contract."""
+    return {
+        "model": str(model.reference),
+        "servedNames": list(model.served_names),
+        "type": kind,
+        "capabilities": list(capabilities),
+        "keepAlive": model.keep_alive,
+        "created": created,
+    }
+
+
+def read_entries(ray_service: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the models of a RayService's user_config; none when it has no config or none of ours."""
+    text = ((ray_service or {}).get("spec") or {}).get("serveConfigV2") or ""
+    try:
+        config = json.loads(text)
+        entries = config["applications"][0]["deployments"][0]["user_config"]["models"]
+        return [entry for entry in entries if isinstance(entry.get("model"), str)]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _start_params() -> dict[str, str]:
+    return {"num-cpus": "1", "object-store-memory": str(OBJECT_STORE_BYTES)}
+
+
+def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "metadata": {"labels": names.common_labels(modelset.name, names.PROXY_COMPONENT)},
+        "spec": {
+            # The proxy finds Ollama by DNS and needs no right in the cluster.
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": common.pod_security_context(),
+            "containers": [
+                {
+                    "name": container,
+                    "image": modelset.proxy.image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "env": [
+                        {"name": "OLLAMA_URL", "value": names.ollama_url(modelset.name, modelset.namespace)}
+                    ],
+                    "ports": [
+                        {"name": name, "containerPort": port, "protocol": "TCP"}
+                        for name, port in ports.items()
+                    ],
+                    "resources": modelset.proxy.resources,
+                    # Ray writes its session under /tmp and the image's home.
+                    "securityContext": common.container_security_context(read_only=False),
+                }
+            ],
+        },
+    }

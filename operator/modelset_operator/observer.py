@@ -1,0 +1,169 @@
+"""One look at a set and everything around it: the API server's view, and each Ollama's own."""
+
+import asyncio
+import dataclasses
+import datetime
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modelset_operator import cluster, ollama
+from modelset_operator.api import names, spec
+from modelset_operator.plan import observed as seen
+from modelset_operator.plan import proxy
+
+log = logging.getLogger(__name__)
+
+# (namespace, name) of a set
+Set = tuple[str, str]
+
+
+class Observer:
+    """Looks at sets. What it remembers are caches and times; losing them loses nothing but a little time."""
+
+    def __init__(
+        self,
+        api: cluster.Cluster,
+        client: ollama.Ollama,
+        images: spec.Images,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._client = client
+        self._images = images
+        self._clock = clock
+        # By digest: what a model can do never changes under one digest.
+        self._capabilities: dict[str, tuple[str, ...]] = {}
+        # By set, then by pod uid: the last answer, for when a ready pod is slow to give the next one.
+        self._stores: dict[Set, dict[str, seen.Store]] = {}
+        # By set: the generation of the RayService that is running, and since when that is known.
+        self._settled: dict[Set, tuple[int, float]] = {}
+
+    async def look(
+        self,
+        owner: Set,
+        pulls: Mapping[tuple[str, str], seen.Pull],
+        tolerated: Mapping[tuple[str, str], seen.Tolerated],
+    ) -> seen.Observed | None:
+        """Return what there is, or None when the set is gone or on its way out."""
+        namespace, name = owner
+        resource = await self._api.get(cluster.MODEL_SET, namespace, name)
+        if resource is None or resource["metadata"].get("deletionTimestamp"):
+            return None
+        modelset = spec.parse(resource, self._images)
+        ray_service, kuberay_installed = await self._ray_service(namespace, name)
+        observed = seen.Observed(
+            modelset=modelset,
+            resource=resource,
+            now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            stateful_set=await self._api.get(cluster.STATEFUL_SET, namespace, names.ollama(name)),
+            headless=await self._api.get(cluster.SERVICE, namespace, names.ollama(name)),
+            ray_service=ray_service,
+            serve_service=await self._api.get(cluster.SERVICE, namespace, names.serve_service(name)),
+            kuberay_installed=kuberay_installed,
+            pods=await self._pods(owner, modelset),
+            pulls=pulls,
+            settled_seconds=0.0,
+            tolerated=tolerated,
+        )
+        return self._with_settled(owner, observed)
+
+    def forget(self, owner: Set) -> None:
+        """Drop what is remembered of a set that is gone."""
+        self._stores.pop(owner, None)
+        self._settled.pop(owner, None)
+
+    async def _ray_service(self, namespace: str, name: str) -> tuple[dict[str, Any] | None, bool]:
+        try:
+            found = await self._api.get(cluster.RAY_SERVICE, namespace, names.ray_service(name))
+        except cluster.KindMissingError:
+            return None, False
+        return found, True
+
+    def _with_settled(self, owner: Set, observed: seen.Observed) -> seen.Observed:
+        service = observed.ray_service
+        if service is None or not proxy.judge(observed).settled:
+            self._settled.pop(owner, None)
+            return observed
+        generation = int(service["metadata"].get("generation", 0))
+        known, since = self._settled.get(owner, (None, 0.0))
+        if known != generation:
+            since = self._clock()
+            self._settled[owner] = (generation, since)
+        return dataclasses.replace(observed, settled_seconds=self._clock() - since)
+
+    async def _pods(self, owner: Set, modelset: spec.ModelSet) -> tuple[seen.Pod, ...]:
+        found = await self._api.list(cluster.POD, owner[0], names.ollama_selector(owner[1]))
+        living = [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+        living.sort(key=lambda pod: _ordinal(pod["metadata"]["name"]))
+        stores = self._stores.setdefault(owner, {})
+        pods = await asyncio.gather(*(self._pod(pod, modelset, stores) for pod in living))
+        for uid in stores.keys() - {pod.uid for pod in pods}:
+            del stores[uid]
+        return tuple(pods)
+
+    async def _pod(
+        self, pod: Mapping[str, Any], modelset: spec.ModelSet, stores: dict[str, seen.Store]
+    ) -> seen.Pod:
+        status = pod.get("status") or {}
+        conditions = {entry["type"]: entry for entry in status.get("conditions") or ()}
+        uid, ip = pod["metadata"]["uid"], status.get("podIP", "")
+        ready = conditions.get("Ready", {}).get("status") == "True"
+        store = await self._store(ip, modelset) if ip and _runs(status) else None
+        if store is not None:
+            stores[uid] = store
+        elif ready:
+            # The kubelet's probes get answers, so this is a busy moment and not a loss.
+            store = stores.get(uid)
+        return seen.Pod(
+            name=pod["metadata"]["name"],
+            uid=uid,
+            ip=ip,
+            ready=ready,
+            gate=conditions.get(names.READINESS_GATE, {}).get("status") == "True",
+            waiting="" if store is not None else _why_waiting(status, conditions),
+            store=store,
+        )
+
+    async def _store(self, ip: str, modelset: spec.ModelSet) -> seen.Store | None:
+        url = ollama.base_url(ip)
+        try:
+            store = await self._client.store(url)
+        except (ollama.UnreachableError, ollama.OllamaError) as error:
+            log.debug("%s: %s", url, error)
+            return None
+        held = dict(store.held)
+        for key in held.keys() & modelset.reference_keys:
+            held[key] = await self._described(url, store.names[key], held[key])
+        return dataclasses.replace(store, held=held)
+
+    async def _described(self, url: str, reference: str, held: seen.Held) -> seen.Held:
+        if held.digest not in self._capabilities:
+            try:
+                self._capabilities[held.digest] = await self._client.capabilities(url, reference)
+            except (ollama.UnreachableError, ollama.OllamaError) as error:
+                return dataclasses.replace(held, problem=str(error))
+        return dataclasses.replace(held, capabilities=self._capabilities[held.digest])
+
+
+def _runs(status: Mapping[str, Any]) -> bool:
+    states = [entry.get("state") or {} for entry in status.get("containerStatuses") or ()]
+    return bool(states) and all("running" in state for state in states)
+
+
+def _ordinal(name: str) -> tuple[int, str]:
+    tail = name.rpartition("-")[2]
+    return (int(tail) if tail.isdigit() else -1, name)
+
+
+def _why_waiting(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why a pod does not run, in Kubernetes' words: what keeps the image or the node from it."""
+    for entry in status.get("containerStatuses") or ():
+        waiting = (entry.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason"):
+            return ": ".join(part for part in (waiting["reason"], waiting.get("message", "")) if part)
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return ": ".join(str(scheduled[key]) for key in ("reason", "message") if scheduled.get(key))
+    return "Ollama does not answer yet" if status.get("podIP") else ""

@@ -1,0 +1,142 @@
+"""The plan: everything that one look at a set calls for."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelset_operator.api import names
+from modelset_operator.manifests import common, compare, ollama, ray
+from modelset_operator.plan import events, models, status
+from modelset_operator.plan import observed as seen
+
+# Requests that left the proxy before it took over a shorter list have reached Ollama by then.
+DRAIN_SECONDS = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class WantedPull:
+    """A model that a pod should hold and does not."""
+
+    pod: seen.Pod
+    reference: str
+    key: str
+    insecure: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Removal:
+    """A model that a pod holds and nobody wants, named as Ollama names it there."""
+
+    pod: seen.Pod
+    reference: str
+    loaded: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
+
+    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open;
+    `waits_for_drain` tells that garbage will be due although nothing else happens.
+    """
+
+    applies: tuple[dict[str, Any], ...]
+    pulls: tuple[WantedPull, ...]
+    removals: tuple[Removal, ...]
+    gates: tuple[seen.Pod, ...]
+    status: dict[str, Any]
+    events: tuple[events.Event, ...]
+    waits_for_drain: bool
+    judged: tuple[models.Judged, ...]
+    served_names: tuple[str, ...]
+
+
+def plan(observed: seen.Observed) -> Plan:
+    """Return what the observed state calls for."""
+    judged = models.judge_all(observed)
+    entries = models.listed_entries(judged, observed)
+    served_names = tuple(name for entry in entries for name in entry["servedNames"])
+    garbage = _garbage(observed)
+    drained = observed.settled_seconds >= DRAIN_SECONDS and ray.read_entries(observed.ray_service) == entries
+    wanted_status = status.build(observed, judged, served_names)
+    return Plan(
+        applies=_applies(observed, entries, served_names),
+        pulls=_pulls(observed),
+        removals=garbage if drained else (),
+        gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
+        status=wanted_status,
+        events=events.transitions(observed.status, wanted_status),
+        waits_for_drain=bool(garbage) and not drained,
+        judged=judged,
+        served_names=served_names,
+    )
+
+
+def with_problems(plan: Plan, observed: seen.Observed, problems: Sequence[str]) -> Plan:
+    """Return the plan with a status that tells what the API server refused."""
+    told = status.build(observed, plan.judged, plan.served_names, problems)
+    return dataclasses.replace(plan, status=told, events=events.transitions(observed.status, told))
+
+
+def _applies(
+    observed: seen.Observed, entries: Sequence[Mapping[str, Any]], served_names: Sequence[str]
+) -> tuple[dict[str, Any], ...]:
+    modelset = observed.modelset
+    discovery = common.discovery(served_names)
+    wanted: list[tuple[dict[str, Any], seen.Object | None]] = [
+        (ollama.service(modelset), observed.headless),
+        (ollama.stateful_set(modelset), observed.stateful_set),
+    ]
+    if observed.kuberay_installed:
+        wanted.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
+    if observed.serve_service is not None:
+        patch = common.discovery_patch("v1", "Service", observed.serve_service, discovery, modelset.name)
+        wanted.append((patch, observed.serve_service))
+    patch = common.discovery_patch(names.API_VERSION, names.KIND, observed.resource, discovery, modelset.name)
+    wanted.append((patch, observed.resource))
+    hashed = [(compare.with_hash(manifest), current) for manifest, current in wanted]
+    return tuple(manifest for manifest, current in hashed if _differs(manifest, current, observed))
+
+
+def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: seen.Observed) -> bool:
+    paths = compare.drift(manifest, current)
+    tolerated = observed.tolerated.get((manifest["kind"], manifest["metadata"]["name"]))
+    if tolerated is not None and tolerated.digest == compare.hash_of(manifest):
+        paths -= tolerated.paths
+    return bool(paths)
+
+
+def _pulls(observed: seen.Observed) -> tuple[WantedPull, ...]:
+    pulls: list[WantedPull] = []
+    for pod in observed.pods:
+        if pod.store is None:
+            continue
+        missing = {
+            model.reference.key: str(model.reference)
+            for model in observed.modelset.models
+            if model.reference.key not in pod.store.held
+        }
+        pulls.extend(WantedPull(pod, text, key, observed.modelset.insecure) for key, text in missing.items())
+    return tuple(pulls)
+
+
+def _garbage(observed: seen.Observed) -> tuple[Removal, ...]:
+    """Return what pods hold and the spec does not want.
+
+    Not on pods that are downloading: deleting a model can take a layer that the other one shares.
+    """
+    wanted = observed.modelset.reference_keys
+    garbage: list[Removal] = []
+    for pod in observed.pods:
+        if pod.store is None or _downloading(pod, observed):
+            continue
+        store = pod.store
+        unwanted = sorted(store.held.keys() - wanted)
+        garbage.extend(Removal(pod, store.names[key], key in store.loaded) for key in unwanted)
+    return tuple(garbage)
+
+
+def _downloading(pod: seen.Pod, observed: seen.Observed) -> bool:
+    return any(
+        uid == pod.uid and pull.phase is seen.PullPhase.RUNNING for (uid, _), pull in observed.pulls.items()
+    )

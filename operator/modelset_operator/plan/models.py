@@ -1,0 +1,191 @@
+"""What each model of a set has come to: its phase, its progress, and whether clients may ask for it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelset_operator.api import spec
+from modelset_operator.manifests import ray
+from modelset_operator.plan import observed as seen
+
+PENDING, PULLING, LOADING, READY, FAILED = "Pending", "Pulling", "Loading", "Ready", "Failed"
+
+# A pod waits for a model that Ollama refuses this often, in case it was a passing fault of the registry.
+FAILURES_UNTIL_GATE_OPENS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """One model as the status tells it. `kind` is Chat or Embedding, empty while not known."""
+
+    model: spec.Model
+    phase: str
+    ready_pods: int
+    message: str = ""
+    progress: str = ""
+    kind: str = ""
+    held: seen.Held | None = None
+
+
+def judge_all(observed: seen.Observed) -> tuple[Judged, ...]:
+    """Judge every model, in the order of the spec."""
+    return tuple(judge(model, observed) for model in observed.modelset.models)
+
+
+def judge(model: spec.Model, observed: seen.Observed) -> Judged:
+    """Tell what one model has come to over all pods."""
+    key = model.reference.key
+    holders = [pod for pod in observed.pods if pod.store is not None and key in pod.store.held]
+    ready = [pod for pod in holders if pod.ready]
+    held = _best(holders, key)
+    kind = _kind(model, held)
+    phase, message = _phase(model, observed, holders, ready, kind)
+    return Judged(
+        model=model,
+        phase=phase,
+        ready_pods=len(ready),
+        message=message or _note(model, held),
+        progress=_progress(model, observed, phase),
+        kind=kind,
+        held=held,
+    )
+
+
+def _best(holders: Sequence[seen.Pod], key: str) -> seen.Held | None:
+    """Of what pods hold under one name, take what has been read, a ready pod's before another's."""
+    found = [(pod.store.held[key], pod.ready) for pod in holders if pod.store is not None]
+    found.sort(key=lambda item: (item[0].capabilities is None, not item[1]))
+    return found[0][0] if found else None
+
+
+def _kind(model: spec.Model, held: seen.Held | None) -> str:
+    if model.type != spec.AUTO:
+        return model.type
+    if held is None or held.capabilities is None:
+        return ""
+    embeds_only = "embedding" in held.capabilities and "completion" not in held.capabilities
+    return spec.EMBEDDING if embeds_only else spec.CHAT
+
+
+def _phase(
+    model: spec.Model,
+    observed: seen.Observed,
+    holders: Sequence[seen.Pod],
+    ready: Sequence[seen.Pod],
+    kind: str,
+) -> tuple[str, str]:
+    if ready and kind:
+        return READY, _failures(model, observed)
+    if holders:
+        if not kind:
+            problem = _problem(holders, model.reference.key)
+            return LOADING, problem or "Ollama has not told yet what the model can do"
+        pods = ", ".join(pod.name for pod in holders)
+        return LOADING, f"on disk, waiting for {pods} to become ready"
+    pulls = [(pod, observed.pull(pod, model.reference.key)) for pod in observed.pods]
+    running = [pull for _, pull in pulls if pull is not None and pull.phase is seen.PullPhase.RUNNING]
+    if any(pull.moving for pull in running):
+        return PULLING, ""
+    failures = _failures(model, observed)
+    if failures:
+        return FAILED, failures
+    previous = observed.previous_model(model.name)
+    if (
+        previous.get("phase") == FAILED
+        and observed.status.get("observedGeneration") == observed.modelset.generation
+    ):
+        # It has failed, perhaps under an earlier run of the operator, and nothing better is known since.
+        return FAILED, str(previous.get("message", ""))
+    return (PULLING, "") if running else (PENDING, _why_pending(model, observed))
+
+
+def _problem(holders: Sequence[seen.Pod], key: str) -> str:
+    problems = [pod.store.held[key].problem for pod in holders if pod.store is not None]
+    return next((problem for problem in problems if problem), "")
+
+
+def _failures(model: spec.Model, observed: seen.Observed) -> str:
+    """Return what Ollama said on the pods that failed to pull, each reason once with its pods."""
+    reasons: dict[str, list[str]] = {}
+    for pod in observed.pods:
+        pull = observed.pull(pod, model.reference.key)
+        if pull is not None and pull.failures and pull.message:
+            reasons.setdefault(pull.message, []).append(pod.name)
+    return "; ".join(f"{', '.join(pods)}: {reason}" for reason, pods in reasons.items())
+
+
+def _why_pending(model: spec.Model, observed: seen.Observed) -> str:
+    if observed.modelset.ollama.replicas == 0:
+        return "spec.ollama.replicas is 0"
+    if not observed.pods:
+        return "no Ollama pod has been created yet"
+    for pod in observed.pods:
+        pull = observed.pull(pod, model.reference.key)
+        if pull is not None and pull.message:
+            return f"{pod.name}: {pull.message}"
+        if pod.store is None:
+            return f"{pod.name} does not run yet{f': {pod.waiting}' if pod.waiting else ''}"
+    return "waiting for other downloads onto the same pods"
+
+
+def _note(model: spec.Model, held: seen.Held | None) -> str:
+    """Say when the declared type is not what Ollama reports: clients will get errors for it."""
+    if held is None or not held.capabilities or model.type == spec.AUTO:
+        return ""
+    needed = "embedding" if model.type == spec.EMBEDDING else "completion"
+    if needed in held.capabilities:
+        return ""
+    return f"type is {model.type}, but Ollama reports only: {', '.join(held.capabilities)}"
+
+
+def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
+    """Return how much of the model the set's pods have, as `42%`; below 100% until every one holds it."""
+    if phase == PENDING:
+        return ""
+    key = model.reference.key
+    parts = []
+    for pod in observed.pods:
+        pull = observed.pull(pod, key)
+        if pod.store is not None and key in pod.store.held:
+            parts.append(1.0)
+        else:
+            parts.append(pull.fraction if pull is not None else 0.0)
+    if not parts or (phase == FAILED and not any(parts)):
+        return ""
+    done = sum(parts) / max(len(parts), observed.modelset.ollama.replicas)
+    return f"{100 if done >= 1 else min(int(done * 100), 99)}%"
+
+
+def listed_entries(judged: Sequence[Judged], observed: seen.Observed) -> list[dict[str, Any]]:
+    """Return the models that clients may ask for, as user_config lists them.
+
+    A model that was listed stays while it is wanted and has not failed: when its pod restarts, clients are
+    told to come again (503), not that there is no such model (404).
+    """
+    before = {entry["model"]: entry for entry in ray.read_entries(observed.ray_service)}
+    entries = []
+    for one in judged:
+        previous: Mapping[str, Any] | None = before.get(str(one.model.reference))
+        if one.phase == READY:
+            capabilities = (one.held.capabilities if one.held is not None else None) or ()
+            kind = one.kind
+        elif previous is not None and one.phase != FAILED:
+            capabilities = tuple(previous.get("capabilities") or ())
+            kind = one.kind or str(previous.get("type", spec.CHAT))
+        else:
+            continue
+        entries.append(ray.model_entry(one.model, kind, capabilities, observed.modelset.created))
+    return sorted(entries, key=lambda entry: (entry["model"], entry["servedNames"]))
+
+
+def gate_opens(pod: seen.Pod, observed: seen.Observed) -> bool:
+    """Whether a pod holds every model that it can be expected to hold."""
+    if pod.store is None:
+        return False
+    for model in observed.modelset.models:
+        if model.reference.key in pod.store.held:
+            continue
+        pull = observed.pull(pod, model.reference.key)
+        if pull is None or not (pull.unknown_model or pull.failures >= FAILURES_UNTIL_GATE_OPENS):
+            return False
+    return True

@@ -1,0 +1,84 @@
+"""What the RayService's status says about the proxy."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from modelset_operator.plan import observed as seen
+
+RUNNING = "RUNNING"
+DEPLOYING = "DEPLOYING"
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy:
+    """`ready`: clients are answered. `settled`: and by exactly what the RayService asks for."""
+
+    ready: bool
+    settled: bool
+    reason: str
+    message: str
+
+
+def judge(observed: seen.Observed) -> Proxy:
+    """Read the RayService. Its Ready condition only means endpoints, so the applications count too."""
+    if not observed.kuberay_installed:
+        message = "this cluster does not know RayService (ray.io/v1): install the KubeRay operator"
+        return Proxy(False, False, "KubeRayMissing", message)
+    service = observed.ray_service
+    if service is None:
+        return Proxy(False, False, "Creating", "the RayService has not been created yet")
+    status = service.get("status") or {}
+    ready = _condition(status, "Ready")
+    applications = (status.get("activeServiceStatus") or {}).get("applicationStatuses") or {}
+    states = {str(app.get("status", "")) for app in applications.values()}
+    if ready.get("status") != "True" or not applications:
+        return Proxy(False, False, "Starting", _why_not_ready(status, ready))
+    bad = states - {RUNNING, DEPLOYING}
+    if bad or (DEPLOYING in states and not _was_ready(observed)):
+        return Proxy(False, False, "ApplicationNotRunning", _application_message(applications))
+    current = status.get("observedGeneration", 0) >= service["metadata"].get("generation", 0)
+    upgrading = bool((status.get("pendingServiceStatus") or {}).get("rayClusterName"))
+    if upgrading:
+        return Proxy(
+            True, False, "Upgrading", "a new Ray cluster is starting; the old one serves until it is ready"
+        )
+    if DEPLOYING in states or not current:
+        # Serve takes a new list of models in place: replicas go on answering meanwhile.
+        return Proxy(
+            True, False, "Reconfiguring", "the proxy is taking over a new configuration while it serves"
+        )
+    return Proxy(True, True, "Running", "the proxy is running")
+
+
+def _was_ready(observed: seen.Observed) -> bool:
+    return _condition(observed.status, "ProxyReady").get("status") == "True"
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == kind:
+            return dict(condition)
+    return {}
+
+
+def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any]) -> str:
+    """Prefer an application's own words: KubeRay's condition does not say why there is no endpoint."""
+    for part in ("pendingServiceStatus", "activeServiceStatus"):
+        applications = (status.get(part) or {}).get("applicationStatuses") or {}
+        if any(app.get("status") != RUNNING for app in applications.values()):
+            return _application_message(applications)
+    told = str(ready.get("message", ""))
+    return f"the Ray cluster is starting{f': {told}' if told else ''}"
+
+
+def _application_message(applications: Mapping[str, Any]) -> str:
+    parts = []
+    for name, app in sorted(applications.items()):
+        if app.get("status") == RUNNING:
+            continue
+        # Serve's message may be a whole traceback, whose last line is the one that tells.
+        lines = [line for line in str(app.get("message", "")).strip().splitlines() if line.strip()]
+        told = f": {lines[-1].strip()[:300]}" if lines else ""
+        parts.append(f"Serve application {name} is {app.get('status', 'unknown')}{told}")
+    return "; ".join(parts)

@@ -1,0 +1,167 @@
+"""The status of a set: conditions, models, and the figures that kubectl prints."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelset_operator.api import labels, names
+from modelset_operator.plan import models
+from modelset_operator.plan import observed as seen
+from modelset_operator.plan import proxy as proxies
+
+READY = "Ready"
+MODELS_READY = "ModelsReady"
+OLLAMA_READY = "OllamaReady"
+PROXY_READY = "ProxyReady"
+PROGRESSING = "Progressing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A condition before it has a time."""
+
+    type: str
+    true: bool
+    reason: str
+    message: str
+
+
+def build(
+    observed: seen.Observed,
+    judged: Sequence[models.Judged],
+    served_names: Sequence[str],
+    problems: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the whole status. `problems` are what the API server refused in this round."""
+    modelset = observed.modelset
+    proxy = proxies.judge(observed)
+    ready_pods = sum(pod.ready for pod in observed.pods)
+    leaves = [_models_leaf(judged), _ollama_leaf(observed, ready_pods), _proxy_leaf(proxy)]
+    aggregate = _ready_leaf(leaves, problems)
+    conditions = [aggregate, *leaves, _progressing_leaf(observed, proxy, leaves, problems)]
+    ready_models = sum(one.phase == models.READY for one in judged)
+    return {
+        "observedGeneration": modelset.generation,
+        "replicas": int(((observed.stateful_set or {}).get("status") or {}).get("replicas", 0)),
+        "selector": names.selector_text(names.ollama_selector(modelset.name)),
+        "endpoint": names.endpoint(modelset.name, modelset.namespace),
+        "modelNames": labels.model_names_text(served_names),
+        "modelsReady": f"{ready_models}/{len(judged)}",
+        "ollamaReady": f"{ready_pods}/{modelset.ollama.replicas}",
+        "conditions": [_condition(leaf, observed) for leaf in conditions],
+        "models": [_model(one, observed) for one in judged],
+    }
+
+
+def is_true(status: Mapping[str, Any], kind: str) -> bool:
+    """Whether a status has a condition of this type that is True."""
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == kind:
+            return str(condition.get("status")) == "True"
+    return False
+
+
+def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": one.model.name,
+        "servedNames": list(one.model.served_names),
+        "phase": one.phase,
+        "readyReplicas": f"{one.ready_pods}/{observed.modelset.ollama.replicas}",
+    }
+    previous = observed.previous_model(one.model.name)
+    # What is known of a model does not become unknown because its pod restarts.
+    known = {key: previous[key] for key in ("type", "digest", "size", "capabilities") if key in previous}
+    if one.held is not None:
+        known |= {"digest": one.held.digest, "size": one.held.size}
+        if one.held.capabilities is not None:
+            known["capabilities"] = list(one.held.capabilities)
+    if one.kind:
+        known["type"] = one.kind
+    optional = {"progress": one.progress, "message": one.message}
+    return entry | known | {key: value for key, value in optional.items() if value}
+
+
+def _models_leaf(judged: Sequence[models.Judged]) -> Leaf:
+    failed = [one for one in judged if one.phase == models.FAILED]
+    if failed:
+        told = "; ".join(f"{one.model.name}: {one.message}" for one in failed)
+        return Leaf(MODELS_READY, False, "ModelFailed", _cut(told))
+    waiting = [one for one in judged if one.phase != models.READY]
+    if not waiting:
+        return Leaf(MODELS_READY, True, "AllModelsReady", f"all {len(judged)} models can answer")
+    pulling = [one for one in waiting if one.phase == models.PULLING]
+    told = ", ".join(
+        f"{one.model.name} ({one.phase}{f' {one.progress}' if one.progress else ''})" for one in waiting
+    )
+    reason = "PullingModels" if pulling else "WaitingForModels"
+    return Leaf(MODELS_READY, False, reason, _cut(f"not ready: {told}"))
+
+
+def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
+    wanted = observed.modelset.ollama.replicas
+    if wanted == 0:
+        return Leaf(OLLAMA_READY, False, "ScaledToZero", "spec.ollama.replicas is 0")
+    told = f"{ready} of {wanted} Ollama pods are ready"
+    if ready >= wanted and not _rolling(observed):
+        return Leaf(OLLAMA_READY, True, "AllPodsReady", told)
+    if ready >= wanted:
+        return Leaf(OLLAMA_READY, True, "RollingOut", f"{told}; a new version is rolling out")
+    waiting = [f"{pod.name}: {pod.waiting}" for pod in observed.pods if pod.waiting]
+    return Leaf(OLLAMA_READY, False, "PodsNotReady", _cut("; ".join([told, *waiting])))
+
+
+def _rolling(observed: seen.Observed) -> bool:
+    if observed.stateful_set is None:
+        return True
+    status = observed.stateful_set.get("status") or {}
+    behind = status.get("observedGeneration", 0) < observed.stateful_set["metadata"].get("generation", 0)
+    return bool(behind or status.get("updatedReplicas", 0) < status.get("replicas", 0))
+
+
+def _proxy_leaf(proxy: proxies.Proxy) -> Leaf:
+    return Leaf(PROXY_READY, proxy.ready, proxy.reason, _cut(proxy.message))
+
+
+def _ready_leaf(leaves: Sequence[Leaf], problems: Sequence[str]) -> Leaf:
+    """Aggregate: the first leaf that is not true says why."""
+    for leaf in leaves:
+        if not leaf.true:
+            if problems:
+                return Leaf(READY, False, "ApplyFailed", _cut("; ".join(problems)))
+            return Leaf(READY, False, leaf.reason, leaf.message)
+    return Leaf(READY, True, "Serving", "every model can answer")
+
+
+def _progressing_leaf(
+    observed: seen.Observed, proxy: proxies.Proxy, leaves: Sequence[Leaf], problems: Sequence[str]
+) -> Leaf:
+    if problems:
+        return Leaf(PROGRESSING, False, "ApplyFailed", _cut("; ".join(problems)))
+    moving = [leaf for leaf in leaves if not leaf.true and leaf.reason not in ("ModelFailed", "ScaledToZero")]
+    if moving:
+        return Leaf(PROGRESSING, True, moving[0].reason, moving[0].message)
+    if not proxy.settled:
+        return Leaf(PROGRESSING, True, proxy.reason, _cut(proxy.message))
+    if _rolling(observed):
+        return Leaf(PROGRESSING, True, "RollingOut", "the Ollama pods are being replaced one by one")
+    return Leaf(PROGRESSING, False, "Settled", "nothing is left to do")
+
+
+def _condition(leaf: Leaf, observed: seen.Observed) -> dict[str, Any]:
+    status = "True" if leaf.true else "False"
+    changed = observed.now
+    for previous in observed.status.get("conditions") or ():
+        if previous.get("type") == leaf.type and previous.get("status") == status:
+            changed = previous.get("lastTransitionTime", changed)
+    return {
+        "type": leaf.type,
+        "status": status,
+        "reason": leaf.reason,
+        "message": leaf.message,
+        "observedGeneration": observed.modelset.generation,
+        "lastTransitionTime": changed,
+    }
+
+
+def _cut(text: str, limit: int = 1000) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,185 @@
+"""Downloads in the background: started by reconciles, never waited for by them."""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from modelset_operator import ollama
+from modelset_operator.plan import decide
+from modelset_operator.plan import observed as seen
+
+log = logging.getLogger(__name__)
+
+# (namespace, name) of a set
+Set = tuple[str, str]
+# (pod uid, reference key)
+Key = tuple[str, str]
+
+AT_ONCE_PER_POD = 2
+POKE_SECONDS = 3.0
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 300.0
+# Ollama's words for a registry's 404 (server/images.go, pullModelManifest).
+_NOT_FOUND = "file does not exist"
+
+
+@dataclasses.dataclass
+class _Download:
+    """One model on its way onto one pod."""
+
+    wanted: decide.WantedPull
+    pull: seen.Pull = dataclasses.field(default_factory=lambda: seen.Pull(seen.PullPhase.WAITING))
+    task: asyncio.Task[None] | None = None
+    retry_at: float = 0.0
+    interruptions: int = 0
+
+
+class Pulls:
+    """The downloads of all sets. `poke` is called with a set that has something new to tell."""
+
+    def __init__(
+        self,
+        client: ollama.Ollama,
+        poke: Callable[[Set], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._poke = poke
+        self._clock = clock
+        self._sets: dict[Set, dict[Key, _Download]] = {}
+        self._poked: dict[Set, float] = {}
+
+    def view(self, owner: Set) -> Mapping[Key, seen.Pull]:
+        """Return what became of the downloads of a set so far."""
+        return {key: download.pull for key, download in self._sets.get(owner, {}).items()}
+
+    def sync(self, owner: Set, wanted: Collection[decide.WantedPull]) -> float | None:
+        """Start what is wanted and due, stop what is not wanted any more.
+
+        Returns in how many seconds the next retry is due, None when none is waiting.
+        """
+        downloads = self._sets.setdefault(owner, {})
+        keys = {(pull.pod.uid, pull.key): pull for pull in wanted}
+        for key in [key for key in downloads if key not in keys]:
+            self._drop(downloads, key)
+        for key, pull in keys.items():
+            known = downloads.get(key)
+            if known is not None and known.wanted.insecure != pull.insecure:
+                self._drop(downloads, key)
+                known = None
+            if known is None:
+                downloads[key] = _Download(pull)
+            else:
+                known.wanted = pull
+        self._start_due(owner, downloads)
+        if not downloads:
+            del self._sets[owner]
+        retries = [
+            one.retry_at - self._clock() for one in downloads.values() if one.task is None and one.retry_at
+        ]
+        return max(0.0, min(retries)) if retries else None
+
+    def forget(self, owner: Set) -> None:
+        """Stop everything of a set that is gone."""
+        self.sync(owner, ())
+        self._poked.pop(owner, None)
+
+    async def close(self) -> None:
+        """Stop everything and wait until it has stopped. Asked again, Ollama resumes what was under way."""
+        tasks = [one.task for downloads in self._sets.values() for one in downloads.values() if one.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sets.clear()
+
+    def _drop(self, downloads: dict[Key, _Download], key: Key) -> None:
+        download = downloads.pop(key)
+        if download.task is not None:
+            download.task.cancel()
+
+    def _start_due(self, owner: Set, downloads: dict[Key, _Download]) -> None:
+        busy: dict[str, int] = {}
+        for uid, _ in (key for key, one in downloads.items() if one.task is not None):
+            busy[uid] = busy.get(uid, 0) + 1
+        for (uid, _), download in downloads.items():
+            free = busy.get(uid, 0) < AT_ONCE_PER_POD
+            if download.task is None and free and download.retry_at <= self._clock():
+                busy[uid] = busy.get(uid, 0) + 1
+                download.pull = dataclasses.replace(download.pull, phase=seen.PullPhase.RUNNING, moving=False)
+                download.task = asyncio.create_task(self._run(owner, download), name=str(download.wanted.key))
+
+    async def _run(self, owner: Set, download: _Download) -> None:
+        wanted = download.wanted
+        log.info("pulling %s onto %s", wanted.reference, wanted.pod.name)
+        try:
+            await self._stream(owner, download)
+        except ollama.OllamaError as error:
+            self._failed(download, str(error))
+        except ollama.UnreachableError as error:
+            self._interrupted(download, str(error))
+        else:
+            log.info("pulled %s onto %s", wanted.reference, wanted.pod.name)
+            download.pull = dataclasses.replace(
+                download.pull, phase=seen.PullPhase.RUNNING, fraction=1.0, failures=0, message=""
+            )
+            # Should the model be found missing again, it is pulled again, but not in a busy loop.
+            download.interruptions = 0
+            download.retry_at = self._clock() + FIRST_RETRY_SECONDS
+        download.task = None
+        self._tell(owner, at_once=True)
+
+    async def _stream(self, owner: Set, download: _Download) -> None:
+        wanted = download.wanted
+        layers: dict[str, tuple[int, int]] = {}
+        url = ollama.base_url(wanted.pod.ip)
+        async for progress in self._client.pull(url, wanted.reference, insecure=wanted.insecure):
+            if not progress.digest or not progress.total:
+                continue
+            layers[progress.digest] = (progress.completed, progress.total)
+            done, total = (sum(column) for column in zip(*layers.values(), strict=True))
+            # Layers become known one by one, so the share may fall; people see it rise only.
+            fraction = max(download.pull.fraction, done / total)
+            if fraction != download.pull.fraction or not download.pull.moving:
+                download.pull = dataclasses.replace(download.pull, fraction=fraction, moving=True)
+                self._tell(owner, at_once=False)
+
+    def _failed(self, download: _Download, reason: str) -> None:
+        unknown = _NOT_FOUND in reason
+        if unknown:
+            reason = f"{reason} (the registry has no {download.wanted.reference})"
+        failures = download.pull.failures + 1
+        download.retry_at = self._clock() + _delay(failures)
+        download.pull = dataclasses.replace(
+            download.pull,
+            phase=seen.PullPhase.FAILED,
+            failures=failures,
+            message=reason,
+            moving=False,
+            unknown_model=unknown,
+        )
+        log.warning(
+            "pull of %s onto %s failed: %s", download.wanted.reference, download.wanted.pod.name, reason
+        )
+
+    def _interrupted(self, download: _Download, reason: str) -> None:
+        download.interruptions += 1
+        download.retry_at = self._clock() + _delay(download.interruptions)
+        message = download.pull.message if download.pull.failures else reason
+        download.pull = dataclasses.replace(
+            download.pull, phase=seen.PullPhase.INTERRUPTED, message=message, moving=False
+        )
+        log.info(
+            "pull of %s onto %s interrupted: %s", download.wanted.reference, download.wanted.pod.name, reason
+        )
+
+    def _tell(self, owner: Set, *, at_once: bool) -> None:
+        now = self._clock()
+        if at_once or now - self._poked.get(owner, -POKE_SECONDS) >= POKE_SECONDS:
+            self._poked[owner] = now
+            self._poke(owner)
+
+
+def _delay(failures: int) -> float:
+    return float(min(FIRST_RETRY_SECONDS * 2 ** (min(failures, 16) - 1), LAST_RETRY_SECONDS))
