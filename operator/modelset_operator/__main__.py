@@ -55,9 +55,9 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(
         level=parsed.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # kopf tells of every handled event; what matters is told by the reconcile.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # kopf tells of every handled event and probe, httpx of every request; what matters the reconcile tells.
+    for chatty in ("kopf.objects", "kopf.activities.probe", "aiohttp.access", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     namespaces = tuple(filter(None, (part.strip() for part in parsed.watch_namespaces.split(","))))
     options = handlers.Options(spec.Images(parsed.ollama_image, parsed.proxy_image), namespaces)
     registry = kopf.OperatorRegistry()

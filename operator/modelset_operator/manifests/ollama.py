@@ -19,7 +19,6 @@ def service(modelset: spec.ModelSet) -> dict[str, Any]:
         "metadata": common.metadata(modelset, name, names.OLLAMA_COMPONENT),
         "spec": {
             "clusterIP": "None",
-            "publishNotReadyAddresses": False,
             "selector": names.ollama_selector(modelset.name),
             "ports": [
                 {"name": "http", "port": names.OLLAMA_PORT, "protocol": "TCP", "targetPort": "http"},

@@ -149,7 +149,8 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
         if pod.store is not None and key in pod.store.held:
             parts.append(1.0)
         else:
-            parts.append(pull.fraction if pull is not None else 0.0)
+            # All bytes are there before Ollama has verified them.
+            parts.append(min(pull.fraction, 0.99) if pull is not None else 0.0)
     if not parts or (phase == FAILED and not any(parts)):
         return ""
     done = sum(parts) / max(len(parts), observed.modelset.ollama.replicas)
