@@ -1,0 +1,85 @@
+# Every command that development and CI run. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export CLUSTER ?= modelset
+STACK := python3 -m stack
+DEV = dev=$$($(STACK) python dev);
+PYTEST = $(DEV) "$$dev/bin/python" -m pytest
+PYTHON_SOURCES := operator serve_app stack tests examples
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+# ---- the main job ----
+
+.PHONY: demo
+demo: machine ## from nothing to an answer of a model on Kubernetes
+	@$(STACK) demo
+
+.PHONY: run
+run: machine ## the proxy without Kubernetes, in front of the Ollama at OLLAMA_URL
+	@$(DEV) cd serve_app && RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_USAGE_STATS_ENABLED=0 \
+	  PYTHONPATH=. PATH="$$dev/bin:$$PATH" serve run modelset_proxy.app:app
+
+# ---- tests ----
+
+.PHONY: test
+test: lint unit chart-test e2e ## all tests: lint, unit, chart, end to end
+
+.PHONY: lint
+lint: machine ## ruff, mypy, import-linter
+	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
+	  && "$$dev/bin/mypy" operator/modelset_operator serve_app/modelset_proxy stack tests \
+	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports"
+
+.PHONY: unit
+unit: machine ## unit tests: no cluster, under half a minute
+	@$(PYTEST) operator/tests serve_app/tests tests/unit
+
+.PHONY: chart-test
+chart-test: machine ## the Helm chart: rendered, validated against schemas
+	@HELM=$$($(STACK) tool helm) HELM_UNITTEST=$$($(STACK) tool helm-unittest) \
+	  KUBECONFORM=$$($(STACK) tool kubeconform) && export HELM HELM_UNITTEST KUBECONFORM; \
+	  $(PYTEST) charts
+
+.PHONY: e2e
+e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k name' selects)
+	@$(PYTEST) tests/e2e $(E2E)
+
+# ---- the stack ----
+
+.PHONY: up
+up: machine ## engine, images, kind cluster, KubeRay, model registry, operator
+	@$(STACK) up
+
+.PHONY: images
+images: machine ## pull or build all images, and name them
+	@$(STACK) images
+
+.PHONY: clean
+clean: machine ## delete the cluster, the images and everything that was built
+	@$(STACK) clean
+
+# ---- upkeep ----
+
+.PHONY: format
+format: machine ## let ruff format and fix
+	@$(DEV) "$$dev/bin/ruff" check --fix . ; "$$dev/bin/ruff" format .
+
+.PHONY: pins
+pins: machine ## compile the hashed requirement files anew
+	@$(DEV) compile() { "$$dev/bin/uv" pip compile -q --universal --python-version 3.11 --generate-hashes --no-header "$$@"; }; \
+	  compile -o pins/pip.txt pins/pip.in; \
+	  compile -o pins/go.txt pins/go.in; \
+	  compile -o pins/operator.txt operator/pyproject.toml; \
+	  compile -o pins/serve-app.txt serve_app/pyproject.toml; \
+	  compile -o pins/dev.txt operator/pyproject.toml serve_app/pyproject.toml pins/dev.in
+
+# Python runs everything else; Debian's is installed where there is none.
+.PHONY: machine
+machine:
+	@command -v python3 >/dev/null || (apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-venv)

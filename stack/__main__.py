@@ -1,0 +1,52 @@
+"""`python3 -m stack COMMAND`: what the Makefile calls."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from stack import cleaning, cluster, demo, engine, golang, images, models, python, step
+
+
+def _up() -> None:
+    engine.ensure()
+    cluster.up()
+
+
+def _images() -> None:
+    engine.ensure()
+    for name in ("base", "kind-node", "kuberay", "ollama", "operator", "proxy"):
+        print(f"{name:15} {images.ensure(name)}", flush=True)
+    print(f"{'model-registry':15} {models.registry_image()}", flush=True)
+
+
+COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
+    "up": (_up, "engine, images, kind cluster, KubeRay, model registry, operator"),
+    "demo": (demo.run, "all of it, a model set, and its answers"),
+    "images": (_images, "pull or build all images, and name them"),
+    "clean": (cleaning.run, "delete the cluster, the images and all that was built"),
+}
+
+
+def main() -> None:
+    """Parse the command and run it."""
+    parser = argparse.ArgumentParser(prog="python3 -m stack", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    tool = commands.add_parser("tool", help="print the path of a pinned tool, built when it is missing")
+    tool.add_argument("name", choices=sorted(golang.TOOLS))
+    environment = commands.add_parser("python", help="print the path of a Python environment, made when missing")
+    environment.add_argument("name", choices=["dev"])
+    arguments = parser.parse_args()
+    if arguments.command == "tool":
+        step.main(lambda: print(golang.tool(arguments.name)))
+    elif arguments.command == "python":
+        step.main(lambda: print(python.environment(arguments.name)))
+    else:
+        step.main(COMMANDS[arguments.command][0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

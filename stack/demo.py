@@ -1,0 +1,95 @@
+"""The main job, shown: from whatever the machine has to an answer of a model on Kubernetes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+
+from stack import cache, cluster, engine, golang, python
+from stack.step import StepFailed, output, say, step
+
+MODELSET = cache.REPOSITORY / "examples" / "modelset-airgapped.yaml"
+CLIENT = cache.REPOSITORY / "examples" / "client.py"
+NAME, NAMESPACE = "assistants", "default"
+READY_SECONDS = 600
+
+
+def run() -> None:
+    """Bring everything up, apply the example, wait, ask both models."""
+    started = time.monotonic()
+    engine.ensure()
+    client = python.environment("dev")
+    cluster.up()
+    say(f"• kubectl apply -f {MODELSET.relative_to(cache.REPOSITORY)}")
+    cluster.kubectl("apply", "--filename", MODELSET)
+    with step(f"wait until {NAME} is Ready"):
+        _await_ready()
+    print(f"\n$ kubectl get ollamamodelsets\n{cluster.kubectl('get', 'ollamamodelsets', '--namespace', NAMESPACE)}")
+    with _forwarded(f"service/{NAME}-serve-svc", 8000) as port:
+        print(f"$ python {CLIENT.relative_to(cache.REPOSITORY)} http://localhost:{port}/v1")
+        print(output([client / "bin" / "python", CLIENT, f"http://127.0.0.1:{port}/v1"], timeout=300))
+    print(_next_steps())
+    say(f"✓ demo: {time.monotonic() - started:.0f} s")
+
+
+def _await_ready() -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    shown = ""
+    while True:
+        status = json.loads(
+            cluster.kubectl("get", "ollamamodelset", NAME, "--namespace", NAMESPACE, "--output", "json")
+        ).get("status", {})
+        ready = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+        if ready.get("status") == "True":
+            return
+        if (summary := _summary(status, ready)) != shown:
+            say(f"  {summary}")
+            shown = summary
+        if time.monotonic() > deadline:
+            raise StepFailed(
+                f"{NAME} is not Ready after {READY_SECONDS} s: {ready.get('message', 'no status yet')}\n"
+                f"Look at: kubectl describe ollamamodelset {NAME}"
+            )
+        time.sleep(1)
+
+
+def _summary(status: dict[str, object], ready: dict[str, str]) -> str:
+    models = status.get("models", [])
+    assert isinstance(models, list)
+    parts = [f"{m['name']} {m.get('phase', '')} {m.get('progress', '')}".strip() for m in models]
+    return "; ".join([*parts, ready.get("message", "")])
+
+
+@contextlib.contextmanager
+def _forwarded(target: str, port: int) -> Iterator[int]:
+    """A local port that reaches a port of the cluster while the body runs."""
+    kube = [golang.tool("kubectl"), "--kubeconfig", cluster.kubeconfig(), "--context", cluster.CONTEXT]
+    command = [*kube, "port-forward", "--namespace", NAMESPACE, target, f":{port}"]
+    forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        first = forward.stdout.readline() if forward.stdout else ""
+        match = re.search(r"127\.0\.0\.1:(\d+)", first)
+        if match is None:
+            error = forward.communicate(timeout=10)[1]
+            raise StepFailed(f"kubectl port-forward {target}: {error.strip()}")
+        yield int(match[1])
+    finally:
+        forward.terminate()
+        forward.communicate()
+
+
+def _next_steps() -> str:
+    return f"""Next, in this shell:
+
+  export KUBECONFIG={cluster.kubeconfig()}
+  alias kubectl={golang.tool("kubectl")}
+  kubectl describe ollamamodelset {NAME}
+  kubectl port-forward service/{NAME}-serve-svc 8000 &
+  curl http://localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{{"model": "smollm2", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+`make clean` removes all of it."""

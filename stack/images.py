@@ -1,0 +1,142 @@
+"""Every container image of the stack: which tag it has, and how it comes to be there.
+
+Ours are always built. The others are pulled where an image registry answers and built where none does;
+`STACK=pull` or `STACK=build` decides it instead. A built image's tag ends in a key of all that went into it,
+so an image that is there is never stale.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from stack import cache, engine, golang, pins
+from stack.step import StepFailed, run, say, step, succeeds
+
+FOLDER = cache.REPOSITORY / "images"
+PULL_PROBE_SECONDS = 60
+
+Context = Mapping[str, Path | str]
+
+
+@functools.cache
+def source() -> str:
+    """`pull` or `build`: where images that are not ours come from. Says what was chosen, and why."""
+    wanted = os.environ.get("STACK", "auto")
+    if wanted not in {"auto", "pull", "build"}:
+        raise StepFailed(f"STACK is {wanted!r}: use pull, build or auto")
+    if wanted != "auto":
+        say(f"• images: {wanted} (STACK={wanted})")
+        return wanted
+    if succeeds(["docker", "pull", "-q", pins.load().pulled["base"]], timeout=PULL_PROBE_SECONDS):
+        say("• images: pull (an image registry answers; STACK=build builds them)")
+        return "pull"
+    say("• images: build (no image registry answers; STACK=pull insists)")
+    return "build"
+
+
+def ensure(name: str) -> str:
+    """The tag of an image, after it was pulled or built where it was missing."""
+    pulled = pins.load().pulled
+    if name in pulled and source() == "pull":
+        return _pull(pulled[name])
+    return {
+        "base": _base,
+        "kuberay": _kuberay,
+        "ollama": _ollama,
+        "kind-node": _kind_node,
+        "operator": _operator,
+        "proxy": _proxy,
+    }[name]()
+
+
+def build(name: str, version: str, context: Context, arguments: dict[str, str] | None = None) -> str:
+    """Build images/<name> unless it is there; `context` maps names in the build context to files or texts."""
+    base = ensure("base")
+    arguments = {"BASE": base, **(arguments or {})}
+    parts: list[str | Path] = [FOLDER / name, repr(sorted(arguments.items()))]
+    for target, content in sorted(context.items()):
+        parts += [target, content]
+    tag = f"modelset/{name}:{version}-{cache.key(*parts)}"
+    if engine.has_image(tag):
+        return tag
+    with step(f"build image {tag}"), tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(FOLDER / name, folder, dirs_exist_ok=True)
+        for target, content in context.items():
+            stage(Path(folder) / target, content)
+        engine.build_image(tag, Path(folder), log=cache.log(f"image-{name}"), arguments=arguments)
+    return tag
+
+
+def stage(target: Path, content: Path | str) -> None:
+    """Put a file, a folder or a text into a build context."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        target.write_text(content)
+    elif content.is_dir():
+        shutil.copytree(content, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    else:
+        shutil.copy(content, target)
+
+
+def _pull(tag: str) -> str:
+    if not engine.has_image(tag):
+        with step(f"pull {tag}"):
+            run(["docker", "pull", "-q", tag], log=cache.log("pull"))
+    return tag
+
+
+def _base() -> str:
+    """Debian as debootstrap makes it."""
+    release = pins.load().debian
+    tag = f"modelset/base:{release}"
+    if engine.has_image(tag):
+        return tag
+    engine.apt_install(["debootstrap"])
+    with step(f"build image {tag} with debootstrap"), tempfile.TemporaryDirectory() as folder:
+        log = cache.log("image-base")
+        run(["debootstrap", "--variant=minbase", release, folder], log=log)
+        shutil.rmtree(Path(folder) / "var/cache/apt/archives", ignore_errors=True)
+        archive = Path(folder).with_suffix(".tar")
+        try:
+            run(["tar", "-C", folder, "-cf", archive, "."], log=log)
+            run(["docker", "import", archive, tag], log=log)
+        finally:
+            archive.unlink(missing_ok=True)
+    return tag
+
+
+def _kuberay() -> str:
+    version = golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator")
+    return build("kuberay", version, {"ray-operator": golang.binaries("kuberay") / "ray-operator"})
+
+
+def _ollama() -> str:
+    version = golang.module_version("ollama", "github.com/ollama/ollama").removeprefix("v")
+    return build("ollama", version, {"ollama": golang.binaries("ollama") / "ollama"})
+
+
+def _kind_node() -> str:
+    from stack import kindnode  # noqa: PLC0415 (it builds on this module)
+
+    return kindnode.ensure()
+
+
+def _operator() -> str:
+    context = {
+        "requirements.txt": pins.FOLDER / "operator.txt",
+        "modelset_operator": cache.REPOSITORY / "operator" / "modelset_operator",
+    }
+    return build("operator", pins.load().version, context)
+
+
+def _proxy() -> str:
+    context = {
+        "requirements.txt": pins.FOLDER / "serve-app.txt",
+        "modelset_proxy": cache.REPOSITORY / "serve_app" / "modelset_proxy",
+    }
+    return build("proxy", pins.load().version, context)

@@ -1,0 +1,78 @@
+"""Fixtures: the test cluster and no other, a namespace a test, diagnostics when a test fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from stack import cluster
+
+from tests.e2e.support import diagnostics
+from tests.e2e.support import modelset as ms
+from tests.e2e.support.kube import Kube
+
+TEST_SECONDS = 900
+NAMESPACES: pytest.StashKey[list[str]] = pytest.StashKey()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not any(item.iter_markers("timeout")):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed and (namespaces := item.config.stash.get(NAMESPACES, [])):
+        folder = diagnostics.dump(item.name, namespaces)
+        report.sections.append(("diagnostics", f"statuses, events and logs are in {folder}"))
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cluster() -> None:
+    """Refuse to touch anything but the kind cluster that this checkout made on this machine."""
+    config = json.loads(cluster.kubectl("config", "view", "--minify", "--output", "json"))
+    server = urlsplit(config["clusters"][0]["cluster"]["server"])
+    assert config["current-context"] == cluster.CONTEXT, f"{config['current-context']} is not {cluster.CONTEXT}"
+    assert server.hostname == "127.0.0.1", f"{server.hostname} is not this machine"
+
+
+def _namespace(name: str, config: pytest.Config) -> Iterator[Kube]:
+    kube = Kube(name)
+    kube.run("delete", "namespace", name, "--ignore-not-found", "--wait")
+    kube.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }
+    )
+    config.stash.setdefault(NAMESPACES, []).append(name)
+    yield kube
+    config.stash[NAMESPACES].remove(name)
+    kube.run("delete", "namespace", name, "--wait")
+
+
+@pytest.fixture
+def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A namespace of the test's own, which enforces Pod Security "restricted"."""
+    yield from _namespace("e2e-" + request.node.originalname.removeprefix("test_").replace("_", "-")[:50], request.config)
+
+
+@pytest.fixture(scope="session")
+def shared_kube(pytestconfig: pytest.Config) -> Iterator[Kube]:
+    """The namespace of the set that no test changes."""
+    yield from _namespace("e2e-shared", pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def assistants(shared_kube: Kube) -> ms.ModelSet:
+    """A Ready set with a chat and an embedding model; tests only look at it."""
+    shared_kube.apply(ms.manifest("assistants", [ms.CHAT, ms.EMBEDDING]))
+    result = ms.ModelSet(shared_kube, "assistants")
+    result.await_ready()
+    return result

@@ -1,0 +1,58 @@
+"""The operator dies or is away: work goes on where it stood, and deletion does not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from stack import cluster
+
+from tests.e2e.support import modelset as ms
+from tests.e2e.support.kube import Kube
+from tests.e2e.support.waiting import until
+
+OPERATOR = Kube(cluster.OPERATOR_NAMESPACE)
+DEPLOYMENT = "deployment/modelset-operator"
+OWNED = ("statefulsets", "services", "rayservices", "rayclusters", "pods", "persistentvolumeclaims")
+
+
+def test_a_pull_survives_the_operator_being_killed(kube: Kube) -> None:
+    kube.apply(ms.manifest("surviving", [ms.CHAT], ms.SLOW_REGISTRY))
+    surviving = ms.ModelSet(kube, "surviving")
+    until(
+        lambda: surviving.model("smollm2:135m"),
+        lambda m: m.get("phase") == "Pulling" and m.get("progress", "0%") != "0%",
+        seconds=ms.READY_SECONDS,
+        what="a pull under way",
+    )
+
+    OPERATOR.run("delete", "pods", "--selector=app.kubernetes.io/name=modelset-operator", "--grace-period=0", "--force")
+
+    surviving.await_ready()
+    assert surviving.model("smollm2:135m")["phase"] == "Ready"
+
+
+@pytest.fixture
+def operator_scaled_to_zero() -> Iterator[None]:
+    OPERATOR.run("scale", DEPLOYMENT, "--replicas=0")
+    OPERATOR.run("wait", "pods", "--selector=app.kubernetes.io/name=modelset-operator", "--for=delete", "--timeout=60s")
+    yield
+    OPERATOR.run("scale", DEPLOYMENT, "--replicas=1")
+    OPERATOR.run("rollout", "status", DEPLOYMENT, "--timeout=120s")
+
+
+def _left(kube: Kube) -> list[str]:
+    return [f"{kind}/{item['metadata']['name']}" for kind in OWNED for item in kube.find(kind)]
+
+
+def test_deleting_a_set_leaves_nothing_behind_without_the_operator(
+    kube: Kube, request: pytest.FixtureRequest
+) -> None:
+    kube.apply(ms.manifest("doomed", [ms.EMBEDDING]))
+    ms.ModelSet(kube, "doomed").await_ready()
+    assert len(kube.find("persistentvolumeclaims")) == 1
+    request.getfixturevalue("operator_scaled_to_zero")
+
+    kube.run("delete", "ollamamodelset", "doomed", "--wait", "--timeout=60s")
+
+    until(lambda: _left(kube), lambda left: not left, seconds=180, what="everything that belonged to the set is gone")

@@ -1,0 +1,1 @@
+"""Quick tests of what belongs to neither package."""
