@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelset_operator import cluster, ollama
-from modelset_operator.api import names, spec
+from modelset_operator.api import names, spec, state
 from modelset_operator.plan import observed as seen
 from modelset_operator.plan import proxy
 
@@ -36,14 +36,14 @@ class Observer:
         # By digest: what a model can do never changes under one digest.
         self._capabilities: dict[str, tuple[str, ...]] = {}
         # By set, then by pod uid: the last answer, for when a ready pod is slow to give the next one.
-        self._stores: dict[Set, dict[str, seen.Store]] = {}
+        self._stores: dict[Set, dict[str, state.Store]] = {}
         # By set: the generation of the RayService that is running, and since when that is known.
         self._settled: dict[Set, tuple[int, float]] = {}
 
     async def look(
         self,
         owner: Set,
-        pulls: Mapping[tuple[str, str], seen.Pull],
+        pulls: Mapping[tuple[str, str], state.Pull],
         tolerated: Mapping[tuple[str, str], seen.Tolerated],
     ) -> seen.Observed | None:
         """Return what there is, or None when the set is gone or on its way out."""
@@ -104,7 +104,7 @@ class Observer:
         return tuple(pods)
 
     async def _pod(
-        self, pod: Mapping[str, Any], modelset: spec.ModelSet, stores: dict[str, seen.Store]
+        self, pod: Mapping[str, Any], modelset: spec.ModelSet, stores: dict[str, state.Store]
     ) -> seen.Pod:
         status = pod.get("status") or {}
         conditions = {entry["type"]: entry for entry in status.get("conditions") or ()}
@@ -126,7 +126,7 @@ class Observer:
             store=store,
         )
 
-    async def _store(self, ip: str, modelset: spec.ModelSet) -> seen.Store | None:
+    async def _store(self, ip: str, modelset: spec.ModelSet) -> state.Store | None:
         url = ollama.base_url(ip)
         try:
             store = await self._client.store(url)
@@ -138,7 +138,7 @@ class Observer:
             held[key] = await self._described(url, store.names[key], held[key])
         return dataclasses.replace(store, held=held)
 
-    async def _described(self, url: str, reference: str, held: seen.Held) -> seen.Held:
+    async def _described(self, url: str, reference: str, held: state.Held) -> state.Held:
         if held.digest not in self._capabilities:
             try:
                 self._capabilities[held.digest] = await self._client.capabilities(url, reference)

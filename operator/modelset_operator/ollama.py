@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 
-from modelset_operator.api import names, references
-from modelset_operator.plan import observed as seen
+from modelset_operator.api import names, references, state
 
 # Verifying a large model's checksum sends nothing for minutes; a pod that is gone is noticed otherwise.
 PULL_READ_SECONDS = 900.0
@@ -47,18 +46,18 @@ class Ollama:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def store(self, url: str) -> seen.Store:
+    async def store(self, url: str) -> state.Store:
         """Return what a server holds and what it has in memory. Capabilities are left open."""
         tags = await self._ask("GET", f"{url}/api/tags")
         loaded = await self._ask("GET", f"{url}/api/ps")
-        held: dict[str, seen.Held] = {}
+        held: dict[str, state.Held] = {}
         spelled: dict[str, str] = {}
         for entry in tags.get("models") or ():
             key = references.parse(entry["name"]).key
-            held[key] = seen.Held(digest=entry.get("digest", ""), size=entry.get("size", 0))
+            held[key] = state.Held(digest=entry.get("digest", ""), size=entry.get("size", 0))
             spelled[key] = entry["name"]
         running = frozenset(references.parse(entry["name"]).key for entry in loaded.get("models") or ())
-        return seen.Store(held, spelled, running)
+        return state.Store(held, spelled, running)
 
     async def capabilities(self, url: str, reference: str) -> tuple[str, ...]:
         """Return what Ollama reports that a model can do, sorted."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from modelset_operator import ollama
+from modelset_operator.api import state
 from modelset_operator.plan import decide
-from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class _Download:
     """One model on its way onto one pod."""
 
     wanted: decide.WantedPull
-    pull: seen.Pull = dataclasses.field(default_factory=lambda: seen.Pull(seen.PullPhase.WAITING))
+    pull: state.Pull = dataclasses.field(default_factory=lambda: state.Pull(state.PullPhase.WAITING))
     task: asyncio.Task[None] | None = None
     retry_at: float = 0.0
     interruptions: int = 0
@@ -51,7 +51,7 @@ class Pulls:
         self._sets: dict[Set, dict[Key, _Download]] = {}
         self._poked: dict[Set, float] = {}
 
-    def view(self, owner: Set) -> Mapping[Key, seen.Pull]:
+    def view(self, owner: Set) -> Mapping[Key, state.Pull]:
         """Return what became of the downloads of a set so far."""
         return {key: download.pull for key, download in self._sets.get(owner, {}).items()}
 
@@ -107,7 +107,9 @@ class Pulls:
             free = busy.get(uid, 0) < AT_ONCE_PER_POD
             if download.task is None and free and download.retry_at <= self._clock():
                 busy[uid] = busy.get(uid, 0) + 1
-                download.pull = dataclasses.replace(download.pull, phase=seen.PullPhase.RUNNING, moving=False)
+                download.pull = dataclasses.replace(
+                    download.pull, phase=state.PullPhase.RUNNING, moving=False
+                )
                 download.task = asyncio.create_task(self._run(owner, download), name=str(download.wanted.key))
 
     async def _run(self, owner: Set, download: _Download) -> None:
@@ -122,7 +124,7 @@ class Pulls:
         else:
             log.info("pulled %s onto %s", wanted.reference, wanted.pod.name)
             download.pull = dataclasses.replace(
-                download.pull, phase=seen.PullPhase.RUNNING, fraction=1.0, failures=0, message=""
+                download.pull, phase=state.PullPhase.RUNNING, fraction=1.0, failures=0, message=""
             )
             # Should the model be found missing again, it is pulled again, but not in a busy loop.
             download.interruptions = 0
@@ -153,7 +155,7 @@ class Pulls:
         download.retry_at = self._clock() + _delay(failures)
         download.pull = dataclasses.replace(
             download.pull,
-            phase=seen.PullPhase.FAILED,
+            phase=state.PullPhase.FAILED,
             failures=failures,
             message=reason,
             moving=False,
@@ -168,7 +170,7 @@ class Pulls:
         download.retry_at = self._clock() + _delay(download.interruptions)
         message = download.pull.message if download.pull.failures else reason
         download.pull = dataclasses.replace(
-            download.pull, phase=seen.PullPhase.INTERRUPTED, message=message, moving=False
+            download.pull, phase=state.PullPhase.INTERRUPTED, message=message, moving=False
         )
         log.info(
             "pull of %s onto %s interrupted: %s", download.wanted.reference, download.wanted.pod.name, reason

@@ -43,11 +43,11 @@ def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
     rest, tag = text, DEFAULT_TAG
     if text.rfind(":") > text.rfind("/"):
         rest, _, tag = text.rpartition(":")
-    path, _, model = rest.rpartition("/")
+    path, slash, model = rest.rpartition("/")
     host, _, namespace = path.rpartition("/")
     host = host.partition("://")[2] or host
     reference = Reference(host or default_host, namespace or DEFAULT_NAMESPACE, model, tag)
-    if not reference.model or not reference.tag or (path and not namespace):
+    if not reference.model or not reference.tag or (slash and not namespace):
         raise ValueError(f"{text!r} is not a model reference ([host[:port]/][namespace/]model[:tag])")
     return reference
 

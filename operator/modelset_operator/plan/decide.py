@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import names
+from modelset_operator.api import names, state
 from modelset_operator.manifests import common, compare, ollama, ray
 from modelset_operator.plan import events, models, status
 from modelset_operator.plan import observed as seen
@@ -138,5 +138,5 @@ def _garbage(observed: seen.Observed) -> tuple[Removal, ...]:
 
 def _downloading(pod: seen.Pod, observed: seen.Observed) -> bool:
     return any(
-        uid == pod.uid and pull.phase is seen.PullPhase.RUNNING for (uid, _), pull in observed.pulls.items()
+        uid == pod.uid and pull.phase is state.PullPhase.RUNNING for (uid, _), pull in observed.pulls.items()
     )

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import spec
+from modelset_operator.api import spec, state
 from modelset_operator.manifests import ray
 from modelset_operator.plan import observed as seen
 
@@ -24,7 +24,7 @@ class Judged:
     message: str = ""
     progress: str = ""
     kind: str = ""
-    held: seen.Held | None = None
+    held: state.Held | None = None
 
 
 def judge_all(observed: seen.Observed) -> tuple[Judged, ...]:
@@ -51,14 +51,14 @@ def judge(model: spec.Model, observed: seen.Observed) -> Judged:
     )
 
 
-def _best(holders: Sequence[seen.Pod], key: str) -> seen.Held | None:
+def _best(holders: Sequence[seen.Pod], key: str) -> state.Held | None:
     """Of what pods hold under one name, take what has been read, a ready pod's before another's."""
     found = [(pod.store.held[key], pod.ready) for pod in holders if pod.store is not None]
     found.sort(key=lambda item: (item[0].capabilities is None, not item[1]))
     return found[0][0] if found else None
 
 
-def _kind(model: spec.Model, held: seen.Held | None) -> str:
+def _kind(model: spec.Model, held: state.Held | None) -> str:
     if model.type != spec.AUTO:
         return model.type
     if held is None or held.capabilities is None:
@@ -83,7 +83,7 @@ def _phase(
         pods = ", ".join(pod.name for pod in holders)
         return LOADING, f"on disk, waiting for {pods} to become ready"
     pulls = [(pod, observed.pull(pod, model.reference.key)) for pod in observed.pods]
-    running = [pull for _, pull in pulls if pull is not None and pull.phase is seen.PullPhase.RUNNING]
+    running = [pull for _, pull in pulls if pull is not None and pull.phase is state.PullPhase.RUNNING]
     if any(pull.moving for pull in running):
         return PULLING, ""
     failures = _failures(model, observed)
@@ -128,7 +128,7 @@ def _why_pending(model: spec.Model, observed: seen.Observed) -> str:
     return "waiting for other downloads onto the same pods"
 
 
-def _note(model: spec.Model, held: seen.Held | None) -> str:
+def _note(model: spec.Model, held: state.Held | None) -> str:
     """Say when the declared type is not what Ollama reports: clients will get errors for it."""
     if held is None or not held.capabilities or model.type == spec.AUTO:
         return ""

@@ -1,35 +1,12 @@
 """What one look at a set and everything around it has found."""
 
 import dataclasses
-import enum
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import spec
+from modelset_operator.api import spec, state
 
 Object = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Held:
-    """One model on a pod's disk: size in bytes; capabilities are None until /api/show has told them."""
-
-    digest: str
-    size: int
-    capabilities: tuple[str, ...] | None = None
-    problem: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Store:
-    """What a pod's Ollama holds, by reference key, and the keys of what it has in memory.
-
-    `names` are the same models as /api/tags spells them.
-    """
-
-    held: Mapping[str, Held]
-    names: Mapping[str, str]
-    loaded: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,32 +19,7 @@ class Pod:
     ready: bool = False
     gate: bool = False
     waiting: str = ""
-    store: Store | None = None
-
-
-class PullPhase(enum.Enum):
-    """What became of a wanted download so far."""
-
-    WAITING = "Waiting"
-    RUNNING = "Running"
-    FAILED = "Failed"
-    INTERRUPTED = "Interrupted"
-
-
-@dataclasses.dataclass(frozen=True)
-class Pull:
-    """A download onto one pod.
-
-    `fraction` is 0..1 over all layers and never falls; `moving` tells that this attempt has got as far as
-    layers; `failures` counts the attempts that Ollama reported as failed, since the last success.
-    """
-
-    phase: PullPhase
-    fraction: float = 0.0
-    moving: bool = False
-    failures: int = 0
-    message: str = ""
-    unknown_model: bool = False
+    store: state.Store | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +47,7 @@ class Observed:
     serve_service: Object | None = None
     kuberay_installed: bool = True
     pods: tuple[Pod, ...] = ()
-    pulls: Mapping[tuple[str, str], Pull] = dataclasses.field(default_factory=dict)
+    pulls: Mapping[tuple[str, str], state.Pull] = dataclasses.field(default_factory=dict)
     settled_seconds: float = 0.0
     tolerated: Mapping[tuple[str, str], Tolerated] = dataclasses.field(default_factory=dict)
 
@@ -112,6 +64,6 @@ class Observed:
                 return dict(entry)
         return {}
 
-    def pull(self, pod: Pod, key: str) -> Pull | None:
+    def pull(self, pod: Pod, key: str) -> state.Pull | None:
         """Return the download of a model onto a pod, if one was begun."""
         return self.pulls.get((pod.uid, key))

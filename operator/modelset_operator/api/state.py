@@ -1,0 +1,52 @@
+"""What Ollama holds and what it is fetching, as values that I/O produces and plans are made from."""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """One model on a pod's disk: size in bytes; capabilities are None until /api/show has told them."""
+
+    digest: str
+    size: int
+    capabilities: tuple[str, ...] | None = None
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """What a pod's Ollama holds, by reference key, and the keys of what it has in memory.
+
+    `names` are the same models as /api/tags spells them.
+    """
+
+    held: Mapping[str, Held]
+    names: Mapping[str, str]
+    loaded: frozenset[str] = frozenset()
+
+
+class PullPhase(enum.Enum):
+    """What became of a wanted download so far."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    FAILED = "Failed"
+    INTERRUPTED = "Interrupted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull:
+    """A download onto one pod.
+
+    `fraction` is 0..1 over all layers and never falls; `moving` tells that this attempt has got as far as
+    layers; `failures` counts the attempts that Ollama reported as failed, since the last success.
+    """
+
+    phase: PullPhase
+    fraction: float = 0.0
+    moving: bool = False
+    failures: int = 0
+    message: str = ""
+    unknown_model: bool = False

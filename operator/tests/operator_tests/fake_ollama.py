@@ -1,0 +1,117 @@
+"""Ollama servers behind an httpx transport, answering as Ollama 0.17 does, errors included."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from modelset_operator.api import references
+
+
+@dataclasses.dataclass
+class Published:
+    """A model in the registry: the sizes of its layers, and what it can do."""
+
+    layers: tuple[int, ...] = (1_000_000, 500_000)
+    capabilities: tuple[str, ...] = ("completion",)
+
+
+@dataclasses.dataclass
+class Server:
+    """One Ollama: what it holds and has loaded, by name as /api/tags spells it."""
+
+    held: dict[str, Published] = dataclasses.field(default_factory=dict)
+    loaded: set[str] = dataclasses.field(default_factory=set)
+    requests: list[str] = dataclasses.field(default_factory=list)
+
+
+class FakeOllamas(httpx.AsyncBaseTransport):
+    """All Ollama servers of a test by address, and the registry that they pull from.
+
+    `proceed` holds every download back after its first half while it is cleared. `broken` makes pulls fail
+    with that message after the manifest.
+    """
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Server] = {}
+        self.registry: dict[str, Published] = {}
+        self.unreachable: set[str] = set()
+        self.broken: dict[str, str] = {}
+        self.proceed = asyncio.Event()
+        self.proceed.set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Route a request to the server at its address."""
+        server = self.servers.get(request.url.host)
+        if server is None or request.url.host in self.unreachable:
+            raise httpx.ConnectError("All connection attempts failed", request=request)
+        body = json.loads(request.content or b"{}")
+        path = request.url.path
+        if path not in ("/api/tags", "/api/ps"):
+            server.requests.append(f"{path} {body.get('model', '')}")
+        answers = {
+            "/api/tags": self._tags,
+            "/api/ps": self._ps,
+            "/api/show": self._show,
+            "/api/delete": self._delete,
+            "/api/generate": self._unload,
+        }
+        if path == "/api/pull":
+            return httpx.Response(200, content=self._pull(server, body), request=request)
+        status, answer = answers[path](server, body)
+        content = b"" if answer is None else json.dumps(answer).encode()
+        return httpx.Response(status, content=content, request=request)
+
+    def _tags(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        models = [
+            {"name": name, "model": name, "size": sum(model.layers), "digest": f"digest-of-{name}"}
+            for name, model in server.held.items()
+        ]
+        return 200, {"models": models}
+
+    def _ps(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        return 200, {"models": [{"name": name, "model": name} for name in sorted(server.loaded)]}
+
+    def _show(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        name = str(references.parse(body["model"]))
+        if name not in server.held:
+            return 404, {"error": f"model '{body['model']}' not found"}
+        return 200, {"capabilities": list(server.held[name].capabilities)}
+
+    def _delete(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        name = str(references.parse(body["model"]))
+        if server.held.pop(name, None) is None:
+            return 404, {"error": f"model '{body['model']}' not found"}
+        return 200, None
+
+    def _unload(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        server.loaded.discard(str(references.parse(body["model"])))
+        return 200, {"model": body["model"], "response": "", "done": True, "done_reason": "unload"}
+
+    async def _pull(self, server: Server, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        name = str(references.parse(body["model"]))
+        yield _line({"status": "pulling manifest"})
+        if name in self.broken:
+            yield _line({"error": self.broken[name]})
+            return
+        if name not in self.registry:
+            yield _line({"error": "pull model manifest: file does not exist"})
+            return
+        model = self.registry[name]
+        for index, size in enumerate(model.layers):
+            layer = {"status": f"pulling {index:012x}", "digest": f"sha256:{name}-{index}", "total": size}
+            yield _line(layer)
+            yield _line({**layer, "completed": size // 2})
+            await self.proceed.wait()
+            yield _line({**layer, "completed": size})
+        for status in ("verifying sha256 digest", "writing manifest"):
+            yield _line({"status": status})
+        server.held[name] = model
+        yield _line({"status": "success"})
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"

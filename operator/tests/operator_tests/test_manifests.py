@@ -1,0 +1,183 @@
+import json
+import pathlib
+from typing import Any
+
+import jsonschema
+import pytest
+
+from modelset_operator.api import names, spec
+from modelset_operator.manifests import common, ollama, ray
+
+from . import builders
+
+SCHEMA = pathlib.Path(__file__).parents[3] / "serve_app" / "user_config.schema.json"
+NOTHING: dict[str, Any] = {"labels": {}, "annotations": {}}
+
+
+def pod_templates(modelset: spec.ModelSet, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    cluster = ray.ray_service(modelset, entries, common.discovery(["a"]))["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [ollama.stateful_set(modelset)["spec"]["template"], *(group["template"] for group in groups)]
+
+
+def serve_config(modelset: spec.ModelSet, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    service = ray.ray_service(modelset, entries, NOTHING)
+    config: dict[str, Any] = json.loads(service["spec"]["serveConfigV2"])
+    return config["applications"][0]
+
+
+def test_every_pod_fits_pod_security_restricted() -> None:
+    for template in pod_templates(builders.modelset("a"), []):
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {key for volume in pod.get("volumes", ()) for key in volume} <= {"name", "emptyDir"}
+        assert not any(pod.get(field) for field in ("hostNetwork", "hostPID", "hostIPC", "initContainers"))
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert not any("hostPort" in port for port in container["ports"])
+
+
+def test_nothing_about_models_reaches_a_pod_template() -> None:
+    few, many = builders.modelset("a"), builders.modelset("a", "b:1", {"name": "c", "keepAlive": "5m"})
+    assert pod_templates(few, builders.listed(few, "a")) == pod_templates(
+        many, builders.listed(many, "a", "b:1")
+    )
+
+
+def test_children_go_with_their_set() -> None:
+    modelset = builders.modelset("a")
+    for manifest in (
+        ollama.service(modelset),
+        ollama.stateful_set(modelset),
+        ray.ray_service(modelset, [], NOTHING),
+    ):
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"]) == ("OllamaModelSet", "set-uid", True)
+        assert manifest["metadata"]["labels"][names.SET_LABEL] == "assistants"
+
+
+@pytest.mark.parametrize(("retain", "policy"), [(False, "Delete"), (True, "Retain")])
+def test_claims_go_with_the_set_unless_they_are_to_be_kept(retain: bool, policy: str) -> None:
+    modelset = builders.modelset("a", ollama={"storage": {"size": "2Gi", "retain": retain}})
+    policies = ollama.stateful_set(modelset)["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert policies == {"whenDeleted": policy, "whenScaled": "Retain"}
+
+
+def test_the_stateful_set_takes_what_the_spec_says() -> None:
+    modelset = builders.modelset(
+        "a",
+        ollama={
+            "image": "mirror/ollama:1",
+            "replicas": 3,
+            "parallel": 2,
+            "keepAlive": "5m",
+            "resources": {"limits": {"nvidia.com/gpu": 1}},
+            "storage": {"size": "50Gi", "storageClassName": "fast"},
+        },
+    )
+    manifest = ollama.stateful_set(modelset)
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    (claim,) = manifest["spec"]["volumeClaimTemplates"]
+    assert manifest["spec"]["replicas"] == 3
+    assert container["image"] == "mirror/ollama:1"
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": 1}}
+    assert (environment["OLLAMA_NUM_PARALLEL"], environment["OLLAMA_KEEP_ALIVE"]) == ("2", "5m")
+    assert environment["OLLAMA_MODELS"].startswith(container["volumeMounts"][0]["mountPath"])
+    assert claim["spec"]["storageClassName"] == "fast"
+    assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
+
+
+def test_a_pod_is_ready_only_with_its_models() -> None:
+    pod = ollama.stateful_set(builders.modelset("a"))["spec"]["template"]["spec"]
+    assert pod["readinessGates"] == [{"conditionType": "modelset.dev/models-ready"}]
+
+
+def test_unset_images_are_the_operators() -> None:
+    templates = pod_templates(builders.modelset("a"), [])
+    images = [template["spec"]["containers"][0]["image"] for template in templates]
+    assert images == [builders.IMAGES.ollama, builders.IMAGES.proxy, builders.IMAGES.proxy]
+
+
+def test_the_proxy_scales_without_a_new_ray_cluster() -> None:
+    """KubeRay ignores replicas, minReplicas and maxReplicas when it decides whether a cluster is the same."""
+
+    def identity(replicas: int) -> dict[str, Any]:
+        modelset = builders.modelset("a", proxy={"replicas": replicas})
+        cluster = ray.ray_service(modelset, [], NOTHING)["spec"]["rayClusterConfig"]
+        for group in cluster["workerGroupSpecs"]:
+            assert group.pop("replicas") == replicas - 1
+            assert group.pop("maxReplicas") >= replicas - 1
+            group.pop("minReplicas")
+        return dict(cluster)
+
+    assert identity(1) == identity(4)
+    assert (
+        serve_config(builders.modelset("a", proxy={"replicas": 4}), [])["deployments"][0]["num_replicas"] == 4
+    )
+
+
+def test_the_serve_config_is_the_same_text_for_the_same_input() -> None:
+    modelset = builders.modelset("a", "b")
+    entries = builders.listed(modelset, "a", "b")
+    assert ray.serve_config(1, entries) == ray.serve_config(1, json.loads(json.dumps(entries)))
+
+
+def test_user_config_keeps_the_contract_with_the_proxy() -> None:
+    modelset = builders.modelset(
+        {"name": "smollm2:135m", "servedNames": ["smollm2"], "keepAlive": "1h30m"},
+        "hf.co/team/model:Q4",
+        registry={"host": "models.example:5000", "insecure": True},
+    )
+    entries = [
+        ray.model_entry(modelset.models[0], "Chat", ["completion", "tools"], modelset.created),
+        ray.model_entry(modelset.models[1], "Embedding", [], modelset.created),
+    ]
+    user_config = serve_config(modelset, entries)["deployments"][0]["user_config"]
+    jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
+    assert user_config["models"][0] == {
+        "model": "models.example:5000/library/smollm2:135m",
+        "servedNames": ["smollm2"],
+        "type": "Chat",
+        "capabilities": ["completion", "tools"],
+        "keepAlive": "1h30m",
+        "created": builders.CREATED_SECONDS,
+    }
+    assert user_config["models"][1]["keepAlive"] == "-1"
+
+
+def test_entries_are_read_back_as_they_were_written() -> None:
+    modelset = builders.modelset("a", "b")
+    entries = builders.listed(modelset, "a", "b")
+    assert ray.read_entries(ray.ray_service(modelset, entries, NOTHING)) == entries
+
+
+@pytest.mark.parametrize(
+    "text", ["", "not json", "[]", '{"applications": []}', '{"applications": [{"deployments": 1}]}']
+)
+def test_a_serve_config_that_is_not_ours_lists_nothing(text: str) -> None:
+    assert ray.read_entries({"spec": {"serveConfigV2": text}}) == []
+
+
+def test_discovery_reaches_the_ray_service_and_only_its_metadata() -> None:
+    modelset = builders.modelset("a")
+    service = ray.ray_service(modelset, [], common.discovery(["smollm2", "all-minilm"]))
+    assert service["metadata"]["labels"]["model.modelset.dev/smollm2"] == "true"
+    assert service["metadata"]["annotations"] == {"modelset.dev/openai-model-names": "all-minilm;smollm2"}
+    assert "smollm2" not in json.dumps(service["spec"]["rayClusterConfig"])
+
+
+def test_the_head_declares_every_port_that_kuberay_would() -> None:
+    head = ray.ray_service(builders.modelset("a"), [], NOTHING)["spec"]["rayClusterConfig"]["headGroupSpec"]
+    (container,) = head["template"]["spec"]["containers"]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
+        "gcs-server": 6379,
+        "dashboard": 8265,
+        "client": 10001,
+        "metrics": 8080,
+        "serve": 8000,
+    }

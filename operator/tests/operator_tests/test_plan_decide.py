@@ -1,0 +1,183 @@
+"""The whole plan for a situation: what is applied, pulled, deleted, opened and told."""
+
+from typing import Any
+
+import pytest
+
+from modelset_operator.api import names, state
+from modelset_operator.manifests import common, compare, ollama, ray
+from modelset_operator.plan import decide
+from modelset_operator.plan import observed as seen
+
+from . import builders
+
+CHAT = builders.CHAT
+
+
+def settled(
+    *wanted: str, holds: tuple[str, ...], loaded: tuple[str, ...] = (), **fields: Any
+) -> seen.Observed:
+    """A set whose objects are all as wanted and whose single pod holds some models."""
+    resource = builders.resource(*wanted)
+    modelset = builders.modelset(*wanted)
+    listed = builders.listed(modelset, *(set(wanted) & set(holds)))
+    for entry in listed:
+        entry["capabilities"] = list(CHAT)
+    discovery = common.discovery([name for entry in listed for name in entry["servedNames"]])
+    service = builders.ray_service(modelset, listed)
+    service = merged(compare.with_hash(ray.ray_service(modelset, listed, discovery)), service)
+    stateful_set = compare.with_hash(ollama.stateful_set(modelset))
+    stateful_set["metadata"]["generation"] = 1
+    stateful_set["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+    patch = common.discovery_patch(names.API_VERSION, names.KIND, resource, discovery, "assistants")
+    resource["metadata"] |= compare.with_hash(patch)["metadata"]
+    store = builders.store_of(dict.fromkeys(holds, CHAT), loaded)
+    values: dict[str, Any] = {
+        "stateful_set": stateful_set,
+        "headless": compare.with_hash(ollama.service(modelset)),
+        "ray_service": service,
+        "pods": (builders.pod(store=store, ready=True),),
+        "settled_seconds": 3600.0,
+    }
+    observed = builders.observed(resource, **(values | fields))
+    resource["status"] = decide.plan(observed).status
+    return observed
+
+
+def merged(manifest: dict[str, Any], with_status: dict[str, Any]) -> dict[str, Any]:
+    metadata = {**manifest["metadata"], "generation": with_status["metadata"]["generation"]}
+    return {**manifest, "metadata": metadata, "status": with_status["status"]}
+
+
+def test_the_steady_state_calls_for_nothing() -> None:
+    observed = settled("a:1", "b:1", holds=("a:1", "b:1"))
+    plan = decide.plan(observed)
+    assert (plan.applies, plan.pulls, plan.removals, plan.gates, plan.events) == ((), (), (), (), ())
+    assert plan.status == observed.status
+    assert plan.status["modelNames"] == "a:1;b:1"
+    assert [condition["status"] for condition in plan.status["conditions"]] == ["True"] * 4 + ["False"]
+
+
+def test_a_new_set_is_applied_at_once() -> None:
+    plan = decide.plan(builders.observed(builders.resource("a:1")))
+    applied = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in plan.applies]
+    assert applied == [
+        ("Service", "assistants-ollama"),
+        ("StatefulSet", "assistants-ollama"),
+        ("RayService", "assistants"),
+        ("OllamaModelSet", "assistants"),
+    ]
+    assert plan.status["models"][0]["phase"] == "Pending"
+
+
+def test_without_kuberay_everything_else_goes_on() -> None:
+    plan = decide.plan(builders.observed(builders.resource("a:1"), kuberay_installed=False))
+    assert "RayService" not in [manifest["kind"] for manifest in plan.applies]
+    proxy = next(entry for entry in plan.status["conditions"] if entry["type"] == "ProxyReady")
+    assert proxy["reason"] == "KubeRayMissing"
+    assert "install the KubeRay operator" in proxy["message"]
+
+
+@pytest.mark.parametrize("change", ["spec", "labels", "gone"])
+def test_drift_is_undone(change: str) -> None:
+    observed = settled("a:1", holds=("a:1",))
+    assert observed.stateful_set is not None
+    stateful_set: dict[str, Any] | None = dict(observed.stateful_set)
+    if change == "spec":
+        stateful_set["spec"] = {**stateful_set["spec"], "replicas": 5}
+    elif change == "labels":
+        stateful_set["metadata"] = {**stateful_set["metadata"], "labels": {}}
+    else:
+        stateful_set = None
+    plan = decide.plan(settled("a:1", holds=("a:1",), stateful_set=stateful_set))
+    assert [manifest["kind"] for manifest in plan.applies] == ["StatefulSet"]
+
+
+def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> None:
+    observed = settled("a:1", holds=("a:1",))
+    assert observed.headless is not None
+    changed = {**observed.headless, "spec": {**observed.headless["spec"], "clusterIP": "10.0.0.9"}}
+    digest = compare.hash_of(observed.headless)
+    tolerated = {("Service", "assistants-ollama"): seen.Tolerated(digest, frozenset({".spec.clusterIP"}))}
+    assert decide.plan(settled("a:1", holds=("a:1",), headless=changed)).applies
+    assert not decide.plan(settled("a:1", holds=("a:1",), headless=changed, tolerated=tolerated)).applies
+
+
+def test_the_service_of_kuberay_gets_the_labels_and_nothing_else() -> None:
+    service = {
+        "metadata": {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"},
+        "spec": {},
+    }
+    plan = decide.plan(settled("a:1", holds=("a:1",), serve_service=service))
+    (manifest,) = plan.applies
+    assert manifest["metadata"]["name"] == "assistants-serve-svc"
+    assert manifest["metadata"]["uid"] == "svc-uid"
+    assert manifest["metadata"]["labels"]["model.modelset.dev/a_1"] == "true"
+    assert "spec" not in manifest
+
+
+def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
+    resource = builders.resource("a:1", "b", registry={"host": "models.example:5000", "insecure": True})
+    holds = builders.store_of({"models.example:5000/library/a:1": CHAT})
+    pods = (builders.pod(0, store=holds), builders.pod(1, store=builders.store()), builders.pod(2))
+    plan = decide.plan(builders.observed(resource, pods=pods))
+    assert [(pull.pod.name, pull.reference, pull.insecure) for pull in plan.pulls] == [
+        ("assistants-ollama-0", "models.example:5000/library/b:latest", True),
+        ("assistants-ollama-1", "models.example:5000/library/a:1", True),
+        ("assistants-ollama-1", "models.example:5000/library/b:latest", True),
+    ]
+
+
+def test_a_model_that_two_entries_name_is_pulled_once() -> None:
+    resource = builders.resource("a", {"name": "a:latest", "servedNames": ["other"]})
+    plan = decide.plan(builders.observed(resource, pods=(builders.pod(store=builders.store()),)))
+    assert [pull.reference for pull in plan.pulls] == ["a:latest"]
+
+
+def test_the_gate_opens_when_the_pod_holds_all_and_never_closes() -> None:
+    holds = builders.pod(store=builders.store(a__1=CHAT))
+    added = builders.pod(store=builders.store(a__1=CHAT), ready=True)
+    assert decide.plan(builders.observed(builders.resource("a:1"), pods=(holds,))).gates == (holds,)
+    assert decide.plan(builders.observed(builders.resource("a:1", "b:1"), pods=(added,))).gates == ()
+
+
+def removals(observed: seen.Observed) -> list[tuple[str, bool]]:
+    return [(removal.reference, removal.loaded) for removal in decide.plan(observed).removals]
+
+
+def test_a_model_taken_out_is_unlisted_first_and_deleted_after_the_drain() -> None:
+    before = builders.modelset("a:1", "b:1")
+    service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
+    unlisting = settled("a:1", holds=("a:1", "b:1"), ray_service=service)
+    assert [manifest["kind"] for manifest in decide.plan(unlisting).applies] == ["RayService"]
+    assert removals(unlisting) == []
+    draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=5.0)
+    assert removals(draining) == []
+    assert decide.plan(draining).waits_for_drain
+    assert removals(settled("a:1", holds=("a:1", "b:1"), loaded=("b:1",))) == [("b:1", True)]
+
+
+def test_garbage_waits_for_downloads_onto_the_same_pod() -> None:
+    pulls = {("pod-0", "b:1"): state.Pull(state.PullPhase.RUNNING)}
+    assert removals(settled("a:1", "b:1", holds=("a:1", "c:1"), pulls=pulls)) == []
+
+
+def test_another_spelling_of_a_wanted_model_is_no_garbage() -> None:
+    assert removals(settled("a", holds=("A:latest",))) == []
+
+
+def test_garbage_is_named_as_ollama_names_it() -> None:
+    assert removals(settled("a:1", holds=("a:1", "Reg.example/Team/B:Q4"))) == [
+        ("Reg.example/Team/B:Q4", False)
+    ]
+
+
+def test_what_was_refused_is_told_in_the_status() -> None:
+    observed = builders.observed(builders.resource("a:1"))
+    plan = decide.with_problems(decide.plan(observed), observed, ["StatefulSet x: quota exceeded"])
+    ready = plan.status["conditions"][0]
+    assert (ready["type"], ready["reason"], ready["message"]) == (
+        "Ready",
+        "ApplyFailed",
+        "StatefulSet x: quota exceeded",
+    )

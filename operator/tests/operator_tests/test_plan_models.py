@@ -1,0 +1,223 @@
+"""What models come to: one row a situation."""
+
+from typing import Any
+
+import pytest
+
+from modelset_operator.api import state
+from modelset_operator.plan import models
+from modelset_operator.plan import observed as seen
+
+from . import builders
+
+RUNNING, FAILED = state.PullPhase.RUNNING, state.PullPhase.FAILED
+CHAT, EMBEDS = builders.CHAT, builders.EMBEDS
+REFUSED = state.Pull(FAILED, failures=1, message="pull model manifest: file does not exist")
+HALF = state.Pull(RUNNING, fraction=0.5, moving=True)
+
+
+def judge(model: str | dict[str, Any], replicas: int = 1, **fields: Any) -> models.Judged:
+    resource = builders.resource(model, ollama={"replicas": replicas}, status=None)
+    resource["status"] = fields.pop("status", {})
+    (judged,) = models.judge_all(builders.observed(resource, **fields))
+    return judged
+
+
+def pods(*stores: state.Store | None, ready: bool = False) -> tuple[seen.Pod, ...]:
+    return tuple(builders.pod(i, store=store, ready=ready) for i, store in enumerate(stores))
+
+
+EMPTY, HOLDS = builders.store(), builders.store(m__1=CHAT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase", "progress", "ready"),
+    [
+        pytest.param({}, "Pending", "", 0, id="no pod yet"),
+        pytest.param({"pods": pods(None)}, "Pending", "", 0, id="the pod does not run yet"),
+        pytest.param({"pods": pods(EMPTY)}, "Pending", "", 0, id="the pull has not begun"),
+        pytest.param(
+            {"pods": pods(EMPTY), "pulls": {("pod-0", "m:1"): HALF}}, "Pulling", "50%", 0, id="half"
+        ),
+        pytest.param({"pods": pods(HOLDS)}, "Loading", "100%", 0, id="on disk, the pod not ready"),
+        pytest.param({"pods": pods(HOLDS, ready=True)}, "Ready", "100%", 1, id="can answer"),
+        pytest.param(
+            {"pods": pods(builders.store(m__1=None), ready=True)},
+            "Loading",
+            "100%",
+            0 + 1,
+            id="kind not known",
+        ),
+        pytest.param(
+            {"pods": pods(EMPTY), "pulls": {("pod-0", "m:1"): REFUSED}}, "Failed", "", 0, id="Ollama refused"
+        ),
+        pytest.param(
+            {
+                "pods": pods(EMPTY),
+                "pulls": {("pod-0", "m:1"): state.Pull(RUNNING, failures=2, message="no such host")},
+            },
+            "Failed",
+            "",
+            0,
+            id="trying again quietly",
+        ),
+        pytest.param(
+            {
+                "pods": pods(EMPTY),
+                "pulls": {("pod-0", "m:1"): state.Pull(RUNNING, 0.3, True, 2, "no such host")},
+            },
+            "Pulling",
+            "30%",
+            0,
+            id="trying again with success",
+        ),
+        pytest.param(
+            {
+                "pods": pods(EMPTY),
+                "pulls": {("pod-0", "m:1"): state.Pull(state.PullPhase.INTERRUPTED, 0.3, message="gone")},
+            },
+            "Pending",
+            "",
+            0,
+            id="interrupted is not failed",
+        ),
+        pytest.param(
+            {"replicas": 2, "pods": pods(HOLDS, EMPTY, ready=True), "pulls": {("pod-1", "m:1"): HALF}},
+            "Ready",
+            "75%",
+            1,
+            id="one pod answers while the other pulls",
+        ),
+        pytest.param(
+            {"replicas": 2, "pods": pods(EMPTY)[:1], "pulls": {("pod-0", "m:1"): HALF}},
+            "Pulling",
+            "25%",
+            0,
+            id="a pod that does not exist yet counts",
+        ),
+        pytest.param(
+            {"pods": pods(EMPTY), "pulls": {("pod-0", "m:1"): state.Pull(RUNNING, 1.0, True)}},
+            "Pulling",
+            "99%",
+            0,
+            id="never 100% before it is verified",
+        ),
+        pytest.param({"replicas": 0}, "Pending", "", 0, id="scaled to zero"),
+    ],
+)
+def test_phases(fields: dict[str, Any], phase: str, progress: str, ready: int) -> None:
+    judged = judge("m:1", **fields)
+    assert (judged.phase, judged.progress, judged.ready_pods) == (phase, progress, ready)
+
+
+def test_a_failure_survives_a_restart_of_the_operator_until_something_better_is_known() -> None:
+    before = {
+        "observedGeneration": 1,
+        "models": [{"name": "m:1", "phase": "Failed", "message": "told before"}],
+    }
+    judged = judge("m:1", status=before, pods=pods(EMPTY), pulls={("pod-0", "m:1"): state.Pull(RUNNING)})
+    assert (judged.phase, judged.message) == ("Failed", "told before")
+
+
+def test_an_edit_of_the_spec_gives_a_failed_model_another_chance() -> None:
+    before = {
+        "observedGeneration": 0,
+        "models": [{"name": "m:1", "phase": "Failed", "message": "told before"}],
+    }
+    assert judge("m:1", status=before, pods=pods(EMPTY)).phase == "Pending"
+
+
+def test_one_reason_names_all_its_pods() -> None:
+    pulls = {("pod-0", "m:1"): REFUSED, ("pod-1", "m:1"): REFUSED}
+    judged = judge("m:1", replicas=2, pods=pods(EMPTY, EMPTY), pulls=pulls)
+    assert (
+        judged.message == "assistants-ollama-0, assistants-ollama-1: pull model manifest: file does not exist"
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "capabilities", "kind", "note"),
+    [
+        ("Auto", ("completion", "tools"), "Chat", ""),
+        ("Auto", ("embedding",), "Embedding", ""),
+        ("Auto", ("completion", "embedding"), "Chat", ""),
+        ("Chat", None, "Chat", ""),
+        ("Embedding", ("completion",), "Embedding", "type is Embedding, but Ollama reports only: completion"),
+    ],
+)
+def test_kinds(declared: str, capabilities: tuple[str, ...] | None, kind: str, note: str) -> None:
+    store = builders.store_of({"m:1": capabilities})
+    judged = judge({"name": "m:1", "type": declared}, pods=pods(store, ready=True))
+    assert (judged.phase, judged.kind, judged.message) == ("Ready", kind, note)
+
+
+@pytest.mark.parametrize(
+    ("pull", "opens"),
+    [
+        (None, False),
+        (HALF, False),
+        (state.Pull(FAILED, failures=1, message="500"), False),
+        (state.Pull(FAILED, failures=3, message="500"), True),
+        (state.Pull(FAILED, failures=1, message="not there", unknown_model=True), True),
+        (state.Pull(RUNNING, failures=3, message="500"), True),
+    ],
+)
+def test_a_failed_model_does_not_hold_the_pod_back(pull: state.Pull | None, opens: bool) -> None:
+    pulls = {} if pull is None else {("pod-0", "b:1"): pull}
+    pod = builders.pod(store=builders.store(a__1=CHAT))
+    observed = builders.observed(builders.resource("a:1", "b:1"), pods=(pod,), pulls=pulls)
+    assert models.gate_opens(pod, observed) is opens
+
+
+def test_the_gate_waits_for_ollama() -> None:
+    observed = builders.observed(builders.resource("a:1"), pods=(builders.pod(),))
+    assert not models.gate_opens(observed.pods[0], observed)
+
+
+def entries(observed: seen.Observed) -> list[dict[str, Any]]:
+    return models.listed_entries(models.judge_all(observed), observed)
+
+
+def test_only_models_that_can_answer_are_listed() -> None:
+    pod = builders.pod(store=builders.store(a__1=CHAT), ready=True)
+    found = entries(builders.observed(builders.resource("b:1", "a:1"), pods=(pod,)))
+    assert [entry["model"] for entry in found] == ["a:1"]
+    assert found[0]["capabilities"] == list(CHAT)
+
+
+@pytest.mark.parametrize(
+    ("store", "pull", "listed"),
+    [
+        pytest.param(None, None, True, id="its only pod restarts"),
+        pytest.param(EMPTY, HALF, True, id="its disk was lost and it is pulled again"),
+        pytest.param(EMPTY, REFUSED, False, id="and the registry has lost it too"),
+    ],
+)
+def test_a_listed_model_stays_listed_until_it_fails(
+    store: state.Store | None, pull: state.Pull | None, listed: bool
+) -> None:
+    modelset = builders.modelset("m:1")
+    observed = builders.observed(
+        builders.resource("m:1"),
+        pods=(builders.pod(store=store),),
+        pulls={} if pull is None else {("pod-0", "m:1"): pull},
+        ray_service=builders.ray_service(modelset, builders.listed(modelset, "m:1")),
+    )
+    assert bool(entries(observed)) is listed
+
+
+def test_a_listed_model_takes_its_new_names_at_once() -> None:
+    before = builders.modelset({"name": "m:1", "servedNames": ["old"]})
+    observed = builders.observed(
+        builders.resource({"name": "m:1", "servedNames": ["new"]}),
+        ray_service=builders.ray_service(before, builders.listed(before, "m:1")),
+    )
+    assert entries(observed)[0]["servedNames"] == ["new"]
+
+
+def test_a_model_that_is_not_wanted_is_not_listed() -> None:
+    before = builders.modelset("a:1", "b:1")
+    pod = builders.pod(store=builders.store(a__1=CHAT, b__1=CHAT), ready=True)
+    service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
+    observed = builders.observed(builders.resource("a:1"), pods=(pod,), ray_service=service)
+    assert [entry["model"] for entry in entries(observed)] == ["a:1"]

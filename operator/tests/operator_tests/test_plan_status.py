@@ -1,0 +1,144 @@
+"""Conditions, figures and events."""
+
+from typing import Any
+
+import pytest
+
+from modelset_operator.plan import decide, events, proxy
+from modelset_operator.plan import observed as seen
+
+from . import builders
+
+CHAT = builders.CHAT
+
+
+def look(*models: str, status: dict[str, Any] | None = None, **fields: Any) -> seen.Observed:
+    resource = builders.resource(*models)
+    resource["status"] = status or {}
+    return builders.observed(resource, **fields)
+
+
+def condition(observed: seen.Observed, kind: str) -> dict[str, Any]:
+    status = decide.plan(observed).status
+    return next(dict(entry) for entry in status["conditions"] if entry["type"] == kind)
+
+
+def was(kind: str, value: str) -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": value, "lastTransitionTime": "2020-01-01T00:00:00Z"}]}
+
+
+@pytest.mark.parametrize(
+    ("app", "ready", "before", "expected"),
+    [
+        ("RUNNING", "True", {}, (True, True, "Running")),
+        ("RUNNING", "False", {}, (False, False, "Starting")),
+        ("DEPLOYING", "True", {}, (False, False, "ApplicationNotRunning")),
+        ("DEPLOYING", "True", was("ProxyReady", "True"), (True, False, "Reconfiguring")),
+        ("DEPLOY_FAILED", "True", was("ProxyReady", "True"), (False, False, "ApplicationNotRunning")),
+        ("UNHEALTHY", "True", {}, (False, False, "ApplicationNotRunning")),
+    ],
+)
+def test_the_proxy_is_ready_when_its_application_runs(
+    app: str, ready: str, before: dict[str, Any], expected: tuple[bool, bool, str]
+) -> None:
+    service = builders.ray_service(builders.modelset("a:1"), app=app, ready=ready)
+    judged = proxy.judge(look("a:1", status=before, ray_service=service))
+    assert (judged.ready, judged.settled, judged.reason) == expected
+
+
+def test_the_proxy_is_not_settled_before_kuberay_has_seen_the_change() -> None:
+    service = builders.ray_service(builders.modelset("a:1"))
+    service["metadata"]["generation"] += 1
+    judged = proxy.judge(look("a:1", ray_service=service))
+    assert (judged.ready, judged.settled) == (True, False)
+
+
+def test_the_proxy_is_not_settled_while_a_new_cluster_starts() -> None:
+    service = builders.ray_service(builders.modelset("a:1"))
+    service["status"]["pendingServiceStatus"] = {"rayClusterName": "assistants-def"}
+    judged = proxy.judge(look("a:1", ray_service=service))
+    assert (judged.ready, judged.settled, judged.reason) == (True, False, "Upgrading")
+
+
+def test_the_proxy_says_why_serve_failed() -> None:
+    service = builders.ray_service(builders.modelset("a:1"), app="DEPLOY_FAILED")
+    applications = service["status"]["activeServiceStatus"]["applicationStatuses"]
+    applications["modelset"]["message"] = (
+        "Traceback:\n  File x\nImportError: no module named modelset_proxy\n"
+    )
+    message = condition(look("a:1", ray_service=service), "ProxyReady")["message"]
+    assert (
+        message == "Serve application modelset is DEPLOY_FAILED: ImportError: no module named modelset_proxy"
+    )
+
+
+def test_a_transition_time_stays_until_the_status_turns() -> None:
+    observed = look("a:1", status=was("ModelsReady", "False"))
+    assert condition(observed, "ModelsReady")["lastTransitionTime"] == "2020-01-01T00:00:00Z"
+    turned = look("a:1", status=was("ModelsReady", "True"))
+    assert condition(turned, "ModelsReady")["lastTransitionTime"] == builders.NOW
+
+
+def test_a_pod_that_cannot_start_is_explained() -> None:
+    pod = seen.Pod("assistants-ollama-0", "pod-0", "", waiting="ImagePullBackOff: Back-off pulling image")
+    message = condition(look("a:1", pods=(pod,)), "OllamaReady")["message"]
+    assert (
+        message
+        == "0 of 1 Ollama pods are ready; assistants-ollama-0: ImagePullBackOff: Back-off pulling image"
+    )
+
+
+def test_a_set_scaled_to_zero_is_not_ready_and_says_so() -> None:
+    observed = builders.observed(builders.resource("a:1", ollama={"replicas": 0}))
+    assert condition(observed, "OllamaReady")["reason"] == "ScaledToZero"
+    assert decide.plan(observed).status["ollamaReady"] == "0/0"
+
+
+def test_what_is_known_of_a_model_outlives_its_pod() -> None:
+    before = {"models": [{"name": "a:1", "phase": "Ready", "digest": "d", "size": 7, "type": "Chat"}]}
+    (entry,) = decide.plan(look("a:1", status=before)).status["models"]
+    assert (entry["digest"], entry["size"], entry["type"], entry["phase"]) == ("d", 7, "Chat", "Pending")
+
+
+def model(phase: str, message: str = "", size: int = 0) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": "a:1", "phase": phase}
+    return entry | ({"message": message} if message else {}) | ({"size": size} if size else {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (None, model("Pending"), []),
+        (model("Pending"), model("Pulling"), [("Normal", "Pulling", "pulling a:1")]),
+        (model("Pulling"), model("Pulling"), []),
+        (model("Pulling"), model("Loading", size=98_363_007), [("Normal", "Pulled", "pulled a:1 (98 MB)")]),
+        (model("Pulling"), model("Ready", size=1_500), [("Normal", "Pulled", "pulled a:1 (2 kB)")]),
+        (model("Loading"), model("Ready"), []),
+        (model("Pulling"), model("Failed", "no such host"), [("Warning", "PullFailed", "a:1: no such host")]),
+        (model("Failed", "no such host"), model("Failed", "no such host"), []),
+        (model("Failed", "x"), model("Failed", "y"), [("Warning", "PullFailed", "a:1: y")]),
+        (model("Ready"), model("Loading"), []),
+    ],
+)
+def test_events_tell_turns(
+    before: dict[str, Any] | None, after: dict[str, Any], told: list[tuple[str, str, str]]
+) -> None:
+    old = {"models": [before]} if before else {}
+    found = events.transitions(old, {"models": [after], "conditions": []})
+    assert [(event.type, event.reason, event.message) for event in found] == told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason", "told"),
+    [
+        ("False", "True", "Serving", ("Normal", "Ready")),
+        ("True", "False", "PullingModels", ("Normal", "NotReady")),
+        ("True", "False", "ModelFailed", ("Warning", "NotReady")),
+        ("True", "True", "Serving", None),
+    ],
+)
+def test_readiness_events(before: str, after: str, reason: str, told: tuple[str, str] | None) -> None:
+    ready = {"type": "Ready", "status": after, "reason": reason, "message": "m"}
+    status = {"models": [], "conditions": [ready], "modelNames": "a", "endpoint": "http://e/v1"}
+    found = events.transitions(was("Ready", before), status)
+    assert [(event.type, event.reason) for event in found] == ([told] if told else [])

@@ -1,0 +1,67 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelset_operator.api import references
+
+
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [
+        ("smollm2", "smollm2:latest"),
+        ("smollm2:135m", "smollm2:135m"),
+        ("library/smollm2", "smollm2:latest"),
+        ("registry.ollama.ai/library/smollm2:135m", "smollm2:135m"),
+        ("mxbai/embed:1", "mxbai/embed:1"),
+        ("models.example:5000/library/smollm2:135m", "models.example:5000/library/smollm2:135m"),
+        ("models.example:5000/library/smollm2", "models.example:5000/library/smollm2:latest"),
+        ("hf.co/bartowski/Llama-3.2-1B-GGUF:Q4_K_M", "hf.co/bartowski/Llama-3.2-1B-GGUF:Q4_K_M"),
+        ("http://10.0.0.1:5000/library/m:t", "10.0.0.1:5000/library/m:t"),
+    ],
+)
+def test_a_reference_reads_as_tags_report_it(text: str, reported: str) -> None:
+    assert str(references.parse(text)) == reported
+
+
+@pytest.mark.parametrize(
+    ("text", "pulled"),
+    [
+        ("smollm2:135m", "models.example:5000/library/smollm2:135m"),
+        ("team/chat", "models.example:5000/team/chat:latest"),
+        ("other.example/team/chat:1", "other.example/team/chat:1"),
+    ],
+)
+def test_names_without_a_host_come_from_the_registry_of_the_set(text: str, pulled: str) -> None:
+    assert str(references.parse(text, "models.example:5000")) == pulled
+
+
+@pytest.mark.parametrize("text", ["", ":tag", "model:", "/model", "a//b", "host/ns/"])
+def test_a_part_that_is_missing_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="not a model reference"):
+        references.parse(text)
+
+
+@given(
+    st.from_regex(
+        r"(h[a-z]\.x(:[0-9]{2})?/[a-z]{1,3}/|[a-z]{1,3}/)?[a-z0-9._-]{1,8}(:[a-z0-9]{1,4})?", fullmatch=True
+    )
+)
+def test_what_tags_report_parses_to_the_same_reference(text: str) -> None:
+    reference = references.parse(text)
+    assert references.parse(str(reference)) == reference
+
+
+def test_references_are_alike_for_ollama_whatever_their_case() -> None:
+    assert references.parse("SmolLM2:135M").key == references.parse("smollm2:135m").key
+
+
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [
+        ("smollm2:135m", ("smollm2:135m",)),
+        ("smollm2", ("smollm2",)),
+        ("smollm2:latest", ("smollm2:latest", "smollm2")),
+    ],
+)
+def test_default_served_names(name: str, served: tuple[str, ...]) -> None:
+    assert references.default_served_names(name) == served
