@@ -37,11 +37,11 @@ def _model_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list
     before, phase, name = previous.get("phase"), entry["phase"], entry["name"]
     if phase == models.FAILED and (before != phase or previous.get("message") != entry.get("message")):
         return [Event(WARNING, "PullFailed", f"{name}: {entry.get('message', 'no reason given')}")]
-    if phase == before:
-        return []
-    if phase == models.PULLING:
+    if phase == models.PULLING and before != phase:
         return [Event(NORMAL, "Pulling", f"pulling {name}")]
-    if before == models.PULLING and phase in (models.LOADING, models.READY):
+    # A small model may be there before anybody saw it being pulled.
+    arrived = before == models.PULLING or previous.get("digest") != entry.get("digest")
+    if arrived and phase in (models.LOADING, models.READY):
         return [Event(NORMAL, "Pulled", f"pulled {name} ({_size(entry.get('size', 0))})")]
     return []
 

@@ -85,8 +85,10 @@ class FakeCluster(cluster.Cluster):
             raise cluster.RefusedError(409, "Precondition failed: uid")
         wanted = {k: v for k, v in manifest.items() if k not in self.dropped_fields}
         result = copy.deepcopy(current) if current else {}
-        for path in set(_paths(self._applied.get((key, subresource), {}))) - set(_paths(wanted)):
-            _delete(result, path)
+        before = self._applied.get((key, subresource))
+        if before is not None:
+            for path in set(_paths(before)) - set(_paths(wanted)):
+                _delete(result, path)
         _merge(result, copy.deepcopy(wanted))
         self._applied[(key, subresource)] = copy.deepcopy(dict(wanted))
         if current is not None and result == current:

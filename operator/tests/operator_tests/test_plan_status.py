@@ -113,6 +113,7 @@ def model(phase: str, message: str = "", size: int = 0) -> dict[str, Any]:
         (model("Pulling"), model("Pulling"), []),
         (model("Pulling"), model("Loading", size=98_363_007), [("Normal", "Pulled", "pulled a:1 (98 MB)")]),
         (model("Pulling"), model("Ready", size=1_500), [("Normal", "Pulled", "pulled a:1 (2 kB)")]),
+        (model("Pending"), model("Ready") | {"digest": "d"}, [("Normal", "Pulled", "pulled a:1 (0 B)")]),
         (model("Loading"), model("Ready"), []),
         (model("Pulling"), model("Failed", "no such host"), [("Warning", "PullFailed", "a:1: no such host")]),
         (model("Failed", "no such host"), model("Failed", "no such host"), []),

@@ -1,0 +1,152 @@
+"""Downloads in the background, against Ollamas that behave as real ones."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from modelset_operator import ollama, pulls
+from modelset_operator.api import state
+from modelset_operator.plan import decide
+
+from . import builders, fake_ollama
+
+OWNER = ("default", "assistants")
+MODELS = ("a:1", "b:1", "c:1")
+
+
+@dataclasses.dataclass
+class Bench:
+    """Pulls with one pod, a clock that tests turn, and the pokes that arrived."""
+
+    fleet: fake_ollama.FakeOllamas
+    pulls: pulls.Pulls
+    pokes: asyncio.Queue[pulls.Set]
+    now: list[float]
+
+    def sync(self, *models: str) -> float | None:
+        return self.pulls.sync(OWNER, [wanted(model) for model in models])
+
+    def view(self, model: str) -> state.Pull:
+        return self.pulls.view(OWNER)[("pod-0", model)]
+
+    async def until(self, *phases: tuple[str, state.PullPhase]) -> None:
+        """Wait, poke by poke, until downloads are in these phases and no task of theirs runs."""
+        while any(self.view(model).phase is not phase for model, phase in phases):
+            await self.pokes.get()
+
+    async def done(self, model: str) -> None:
+        while self.view(model).fraction < 1 or model not in self.fleet.servers["10.0.0.1"].held:
+            await self.pokes.get()
+
+
+def wanted(model: str, insecure: bool = False) -> decide.WantedPull:
+    return decide.WantedPull(builders.pod(), model, model, insecure)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    fleet = fake_ollama.FakeOllamas()
+    fleet.servers["10.0.0.1"] = fake_ollama.Server()
+    fleet.registry.update({model: fake_ollama.Published() for model in MODELS})
+    pokes: asyncio.Queue[pulls.Set] = asyncio.Queue()
+    now = [1000.0]
+    client = ollama.Ollama(httpx.AsyncClient(transport=fleet))
+    downloads = pulls.Pulls(client, pokes.put_nowait, lambda: now[0])
+    yield Bench(fleet, downloads, pokes, now)
+    await downloads.close()
+
+
+async def test_a_download_runs_by_itself_and_tells_when_it_is_done(bench: Bench) -> None:
+    bench.sync("a:1")
+    await bench.done("a:1")
+    assert bench.fleet.servers["10.0.0.1"].requests == ["/api/pull a:1"]
+    assert bench.sync() is None
+    assert bench.pulls.view(OWNER) == {}
+
+
+async def test_progress_is_over_all_layers_and_never_falls(bench: Bench) -> None:
+    bench.fleet.proceed.clear()
+    bench.sync("a:1")
+    await bench.pokes.get()
+    first = bench.view("a:1").fraction
+    bench.fleet.proceed.set()
+    await bench.done("a:1")
+    assert 0 < first <= 0.5
+    # The second layer, when it becomes known, lowers the share to 1.0/1.5; what is told does not fall.
+    assert bench.view("a:1").fraction == 1.0
+
+
+async def test_only_so_many_at_once_on_a_pod(bench: Bench) -> None:
+    bench.fleet.proceed.clear()
+    bench.sync(*MODELS)
+    await bench.until(("a:1", state.PullPhase.RUNNING), ("b:1", state.PullPhase.RUNNING))
+    assert bench.view("c:1").phase is state.PullPhase.WAITING
+    bench.fleet.proceed.set()
+    await bench.done("a:1")
+    bench.sync("b:1", "c:1")
+    await bench.done("c:1")
+
+
+async def test_a_refusal_is_kept_and_tried_again_later_and_later(bench: Bench) -> None:
+    bench.fleet.broken["a:1"] = "no such host"
+    delays = []
+    for attempt in range(1, 9):
+        bench.sync("a:1")
+        await bench.pokes.get()
+        pull = bench.view("a:1")
+        assert (pull.phase, pull.failures, pull.message) == (state.PullPhase.FAILED, attempt, "no such host")
+        retry = bench.sync("a:1")
+        assert retry is not None
+        delays.append(retry)
+        bench.now[0] += retry
+    assert delays == [5, 10, 20, 40, 80, 160, 300, 300]
+    bench.fleet.broken.clear()
+    bench.sync("a:1")
+    await bench.done("a:1")
+    assert bench.view("a:1").failures == 0
+
+
+async def test_a_model_that_the_registry_does_not_have(bench: Bench) -> None:
+    bench.sync("nope:1")
+    await bench.until(("nope:1", state.PullPhase.FAILED))
+    pull = bench.view("nope:1")
+    assert pull.unknown_model
+    assert pull.message == "pull model manifest: file does not exist (the registry has no nope:1)"
+
+
+async def test_a_pod_that_goes_away_has_not_failed(bench: Bench) -> None:
+    bench.fleet.unreachable.add("10.0.0.1")
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.INTERRUPTED))
+    assert bench.view("a:1").failures == 0
+    assert bench.sync("a:1") == 5
+
+
+async def test_what_is_not_wanted_any_more_is_stopped(bench: Bench) -> None:
+    bench.fleet.proceed.clear()
+    bench.sync("a:1")
+    await bench.pokes.get()
+    bench.sync()
+    bench.fleet.proceed.set()
+    await bench.pulls.close()
+    assert bench.fleet.servers["10.0.0.1"].held == {}
+
+
+async def test_another_way_to_the_registry_starts_afresh(bench: Bench) -> None:
+    bench.fleet.broken["a:1"] = "server gave HTTP response to HTTPS client"
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.FAILED))
+    bench.fleet.broken.clear()
+    bench.pulls.sync(OWNER, [wanted("a:1", insecure=True)])
+    await bench.done("a:1")
+
+
+async def test_pokes_about_progress_are_rare(bench: Bench) -> None:
+    bench.fleet.registry["a:1"] = fake_ollama.Published(layers=(1000,) * 50)
+    bench.sync("a:1")
+    await bench.done("a:1")
+    # The clock stands still: one poke for the first progress, one for the end.
+    assert bench.pokes.qsize() <= 1

@@ -1,0 +1,365 @@
+"""State in, event, state out: reconciles against an API server in memory and Ollamas behind httpx."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from modelset_operator import cluster, observer, ollama, pulls, reconciler
+from modelset_operator.manifests import ray
+from modelset_operator.plan import decide
+
+from . import builders, fake_cluster, fake_ollama
+
+OWNER = ("default", "assistants")
+REGISTRY = {"host": "models.example:5000", "insecure": True}
+SMOL = "models.example:5000/library/smollm2:135m"
+MINI = "models.example:5000/library/all-minilm:latest"
+MODELS = (
+    {"name": "smollm2:135m", "servedNames": ["smollm2"]},
+    {"name": "all-minilm", "servedNames": ["all-minilm"]},
+)
+
+
+@dataclasses.dataclass
+class World:
+    """A cluster with the operator's parts, and the controllers and kubelets that a test plays."""
+
+    api: fake_cluster.FakeCluster
+    fleet: fake_ollama.FakeOllamas
+    pokes: asyncio.Queue[pulls.Set]
+    now: list[float]
+    reconciler: reconciler.Reconciler
+    downloads: pulls.Pulls
+
+    def restart_operator(self) -> None:
+        """Forget all that the operator keeps in memory."""
+        client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
+        self.downloads = pulls.Pulls(client, self.pokes.put_nowait, lambda: self.now[0])
+        looker = observer.Observer(self.api, client, builders.IMAGES, lambda: self.now[0])
+        self.reconciler = reconciler.Reconciler(self.api, client, looker, self.downloads)
+
+    async def reconcile(self, times: int = 1) -> float | None:
+        again: float | None = None
+        for _ in range(times):
+            again = await self.reconciler.reconcile(OWNER)
+        return again
+
+    async def until_pulled(self, *models: str, ip: str = "10.0.0.1") -> None:
+        while set(models) - set(self.fleet.servers[ip].held):
+            await self.pokes.get()
+            await self.reconcile()
+        await self.reconcile()
+
+    async def until_ready(self, pod: str) -> None:
+        while True:
+            self.settle_pods()
+            conditions = self.api.find("Pod", pod)["status"]["conditions"]
+            if conditions[0]["status"] == "True":
+                break
+            await self.pokes.get()
+            await self.reconcile()
+        await self.reconcile()
+
+    def start_pod(self, ordinal: int = 0, ip: str = "10.0.0.1") -> None:
+        """Be the StatefulSet controller and the kubelet: a pod runs, not ready yet."""
+        template = self.api.find("StatefulSet", "assistants-ollama")["spec"]["template"]
+        self.fleet.servers.setdefault(ip, fake_ollama.Server())
+        self.api.put(
+            {
+                "kind": "Pod",
+                "metadata": {
+                    "name": f"assistants-ollama-{ordinal}",
+                    "namespace": "default",
+                    "uid": f"pod-{ordinal}",
+                    "labels": template["metadata"]["labels"],
+                },
+                "status": {
+                    "podIP": ip,
+                    "containerStatuses": [{"state": {"running": {}}}],
+                    "conditions": [{"type": "Ready", "status": "False"}],
+                },
+            }
+        )
+
+    def settle_pods(self) -> None:
+        """Be the kubelet: pods whose readiness gate is open become ready."""
+        for (kind, _, _), obj in list(self.api.objects.items()):
+            if kind == "Pod":
+                kinds = {entry["type"]: entry for entry in obj["status"]["conditions"]}
+                opened = "modelset.dev/models-ready" in kinds
+                kinds["Ready"]["status"] = "True" if opened else "False"
+
+    def run_kuberay(self) -> None:
+        """Be KubeRay: the RayService runs what it asks for, and its Service exists."""
+        service = self.api.find("RayService", "assistants")
+        service["status"] = {
+            "observedGeneration": service["metadata"]["generation"],
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "activeServiceStatus": {"applicationStatuses": {"modelset": {"status": "RUNNING"}}},
+        }
+        if ("Service", "default", "assistants-serve-svc") not in self.api.objects:
+            owner = {"uid": service["metadata"]["uid"]}
+            metadata = {"name": "assistants-serve-svc", "namespace": "default", "ownerReferences": [owner]}
+            self.api.put({"kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 8000}]}})
+
+    def edit(self, *models: dict[str, Any], **fields: Any) -> None:
+        found = self.api.find("OllamaModelSet", "assistants")
+        spec = {**found["spec"], "models": list(models), **fields}
+        self.api.put({**found, "spec": spec})
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.api.find("OllamaModelSet", "assistants").get("status", {})
+        return status
+
+    def phases(self) -> dict[str, str]:
+        return {entry["name"]: entry["phase"] for entry in self.status["models"]}
+
+    def condition(self, kind: str) -> str:
+        return next(entry["status"] for entry in self.status["conditions"] if entry["type"] == kind)
+
+    def listed(self) -> list[str]:
+        return [entry["model"] for entry in ray.read_entries(self.api.find("RayService", "assistants"))]
+
+    async def to_ready(self) -> None:
+        """Take a new set all the way to the steady state."""
+        await self.reconcile()
+        self.start_pod()
+        self.run_kuberay()
+        await self.reconcile()
+        await self.until_pulled(SMOL, MINI)
+        await self.until_ready("assistants-ollama-0")
+        self.run_kuberay()
+        stateful_set = self.api.find("StatefulSet", "assistants-ollama")
+        generation = stateful_set["metadata"]["generation"]
+        stateful_set["status"] = {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1}
+        await self.reconcile(2)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    fleet = fake_ollama.FakeOllamas()
+    fleet.registry[SMOL] = fake_ollama.Published(capabilities=("completion",))
+    fleet.registry[MINI] = fake_ollama.Published(capabilities=("embedding",))
+    api = fake_cluster.FakeCluster()
+    api.put(builders.resource(*MODELS, registry=REGISTRY))
+    world = World(api, fleet, asyncio.Queue(), [1000.0], None, None)  # type: ignore[arg-type]
+    world.restart_operator()
+    yield world
+    await world.downloads.close()
+
+
+async def test_from_a_manifest_to_a_ready_set(world: World) -> None:
+    await world.to_ready()
+    assert world.phases() == {"smollm2:135m": "Ready", "all-minilm": "Ready"}
+    assert world.status["modelNames"] == "all-minilm;smollm2"
+    assert (world.status["modelsReady"], world.status["ollamaReady"]) == ("2/2", "1/1")
+    assert {world.condition(kind) for kind in ("Ready", "ModelsReady", "OllamaReady", "ProxyReady")} == {
+        "True"
+    }
+    assert world.listed() == [MINI, SMOL]
+    reasons = [event["reason"] for event in world.api.events]
+    assert sorted(set(reasons) - {"Pulling"}) == ["Pulled", "Ready"]
+    assert (reasons.count("Pulled"), reasons.count("Ready")) == (2, 1)
+
+
+async def test_everybody_who_looks_for_a_model_finds_the_set(world: World) -> None:
+    await world.to_ready()
+    found = [
+        ("OllamaModelSet", "assistants"),
+        ("RayService", "assistants"),
+        ("Service", "assistants-serve-svc"),
+    ]
+    for kind, name in found:
+        metadata = world.api.find(kind, name)["metadata"]
+        assert metadata["labels"]["openai-compatible"] == "true"
+        assert metadata["labels"]["model.modelset.dev/smollm2"] == "true"
+        assert metadata["labels"]["modelset.dev/models"] == "all-minilm--smollm2"
+        assert metadata["annotations"]["modelset.dev/openai-model-names"] == "all-minilm;smollm2"
+
+
+async def test_the_steady_state_writes_nothing(world: World) -> None:
+    await world.to_ready()
+    world.api.writes.clear()
+    versions = world.api.versions()
+    for _ in range(20):
+        world.now[0] += 20
+        await world.reconcile()
+    world.restart_operator()
+    await world.reconcile(3)
+    assert world.api.writes == []
+    assert world.api.versions() == versions
+
+
+async def test_status_shows_progress_while_pulling(world: World) -> None:
+    await world.reconcile()
+    world.start_pod()
+    world.fleet.proceed.clear()
+    await world.reconcile()
+    await world.pokes.get()
+    await world.reconcile()
+    entry = world.status["models"][0]
+    assert (entry["phase"], entry["progress"]) == ("Pulling", "50%")
+    world.fleet.proceed.set()
+    await world.until_pulled(SMOL, MINI)
+
+
+async def test_a_model_that_does_not_exist_fails_with_ollamas_reason_and_the_others_serve(
+    world: World,
+) -> None:
+    world.edit(*MODELS, {"name": "nope:1b"})
+    await world.to_ready()
+    failed = world.status["models"][2]
+    assert failed["phase"] == "Failed"
+    assert "pull model manifest: file does not exist" in failed["message"]
+    assert world.status["modelNames"] == "all-minilm;smollm2"
+    assert world.condition("ModelsReady") == "False"
+    (event,) = [event for event in world.api.events if event["reason"] == "PullFailed"]
+    assert event["type"] == "Warning"
+    assert "nope:1b" in event["message"]
+    # Quiet from here on, while it goes on trying.
+    world.api.writes.clear()
+    for _ in range(5):
+        world.now[0] += 300
+        await world.reconcile()
+        await world.pokes.get()
+    assert world.api.writes == []
+
+
+async def test_adding_a_model_touches_neither_pods_nor_the_ray_cluster(world: World) -> None:
+    await world.to_ready()
+    extra = "models.example:5000/library/extra:1"
+    world.fleet.registry[extra] = fake_ollama.Published()
+    before = world.api.find("StatefulSet", "assistants-ollama")["metadata"]["resourceVersion"]
+    cluster_config = world.api.find("RayService", "assistants")["spec"]["rayClusterConfig"]
+    world.fleet.proceed.clear()
+    world.edit(*MODELS, {"name": "extra:1"})
+    await world.reconcile(2)
+    assert world.listed() == [MINI, SMOL]
+    world.fleet.proceed.set()
+    await world.until_pulled(extra)
+    assert world.listed() == [MINI, extra, SMOL]
+    assert world.api.find("StatefulSet", "assistants-ollama")["metadata"]["resourceVersion"] == before
+    assert world.api.find("RayService", "assistants")["spec"]["rayClusterConfig"] == cluster_config
+    assert world.phases()["extra:1"] == "Ready"
+
+
+async def test_taking_a_model_out_unlists_it_then_deletes_it(world: World) -> None:
+    await world.to_ready()
+    server = world.fleet.servers["10.0.0.1"]
+    server.loaded.add(MINI)
+    world.edit(MODELS[0])
+    await world.reconcile()
+    assert world.listed() == [SMOL]
+    labels = world.api.find("Service", "assistants-serve-svc")["metadata"]["labels"]
+    assert "model.modelset.dev/all-minilm" not in labels
+    assert MINI in server.held
+    world.run_kuberay()
+    again = await world.reconcile()
+    assert again is not None
+    assert again <= reconciler.SOON_SECONDS
+    assert MINI in server.held
+    world.now[0] += decide.DRAIN_SECONDS
+    await world.reconcile()
+    assert list(server.held) == [SMOL]
+    assert server.loaded == set()
+    assert world.api.events[-1]["message"] == f"deleted {MINI} from assistants-ollama-0"
+
+
+async def test_a_restart_during_a_pull_needs_no_help(world: World) -> None:
+    await world.reconcile()
+    world.start_pod()
+    world.fleet.proceed.clear()
+    await world.reconcile()
+    await world.pokes.get()
+    await world.downloads.close()
+    world.restart_operator()
+    world.fleet.proceed.set()
+    await world.reconcile()
+    await world.until_pulled(SMOL, MINI)
+    world.settle_pods()
+    await world.reconcile()
+    assert world.phases() == {"smollm2:135m": "Ready", "all-minilm": "Ready"}
+
+
+async def test_a_pod_restart_keeps_the_models_listed(world: World) -> None:
+    await world.to_ready()
+    pod = world.api.find("Pod", "assistants-ollama-0")
+    pod["status"]["conditions"][0]["status"] = "False"
+    world.fleet.unreachable.add("10.0.0.1")
+    await world.reconcile()
+    assert world.listed() == [MINI, SMOL]
+    assert world.condition("Ready") == "False"
+    assert world.status["modelNames"] == "all-minilm;smollm2"
+
+
+async def test_a_slow_answer_of_a_ready_pod_changes_nothing(world: World) -> None:
+    await world.to_ready()
+    world.api.writes.clear()
+    world.fleet.unreachable.add("10.0.0.1")
+    await world.reconcile()
+    assert world.api.writes == []
+
+
+async def test_a_second_pod_pulls_for_itself(world: World) -> None:
+    world.edit(*MODELS, ollama={"replicas": 2})
+    await world.to_ready()
+    assert world.status["models"][0]["readyReplicas"] == "1/2"
+    world.start_pod(1, "10.0.0.2")
+    await world.reconcile()
+    await world.until_pulled(SMOL, MINI, ip="10.0.0.2")
+    world.settle_pods()
+    await world.reconcile()
+    assert world.status["models"][0]["readyReplicas"] == "2/2"
+
+
+async def test_deleting_the_set_needs_nobody(world: World) -> None:
+    await world.to_ready()
+    assert not world.api.find("OllamaModelSet", "assistants")["metadata"].get("finalizers")
+    pod = ("Pod", "default", "assistants-ollama-0")
+    world.api.remove("OllamaModelSet", "default", "assistants")
+    assert set(world.api.objects) <= {pod}
+    world.api.writes.clear()
+    assert await world.reconcile() is None
+    assert world.api.writes == []
+
+
+async def test_a_set_on_its_way_out_is_left_alone(world: World) -> None:
+    found = world.api.find("OllamaModelSet", "assistants")
+    found["metadata"]["deletionTimestamp"] = builders.NOW
+    assert await world.reconcile() is None
+    assert world.api.writes == []
+
+
+async def test_what_the_api_server_refuses_is_told_and_tried_again(world: World) -> None:
+    world.api.refusals["StatefulSet"] = cluster.RefusedError(403, "exceeded quota: pods")
+    with pytest.raises(reconciler.ReconcileError, match="exceeded quota"):
+        await world.reconcile()
+    ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
+    assert ready["reason"] == "ApplyFailed"
+    assert "exceeded quota: pods" in ready["message"]
+    world.api.refusals.clear()
+    await world.reconcile()
+    assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
+
+
+async def test_kuberay_may_come_later(world: World) -> None:
+    world.api.missing_kinds.add("RayService")
+    await world.reconcile()
+    assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
+    assert "install the KubeRay operator" in json.dumps(world.status)
+    world.api.missing_kinds.clear()
+    await world.reconcile()
+    assert ("RayService", "default", "assistants") in world.api.objects
+
+
+async def test_children_that_somebody_deletes_come_back(world: World) -> None:
+    await world.to_ready()
+    del world.api.objects[("Service", "default", "assistants-ollama")]
+    await world.reconcile()
+    assert ("Service", "default", "assistants-ollama") in world.api.objects
