@@ -9,6 +9,7 @@ from . import cors, errors, exchange, log, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
+_HEALTH_PATHS = {"/", "/healthz"}
 
 
 class App:
@@ -77,7 +78,10 @@ class App:
         finally:
             web.stop_watching()
             status = status or web.status
-            _logger.info(
+            # Health checks come every few seconds and say nothing.
+            level = logging.DEBUG if web.path in _HEALTH_PATHS else logging.INFO
+            _logger.log(
+                level,
                 "request",
                 extra=log.facts(
                     request_id=web.request_id,

@@ -92,6 +92,7 @@ class Environment(msgspec.Struct, frozen=True):
     keep_alive: str | None = None
     cors_origins: tuple[str, ...] = _LOCAL_ORIGINS
     log_level: str = "INFO"
+    refresh_seconds: float = 3.0
 
 
 def environment(variables: Mapping[str, str] | None = None) -> Environment:

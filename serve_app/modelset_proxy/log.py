@@ -1,6 +1,7 @@
 """Structured logging: one JSON object a line, with facts and never with what users wrote or their keys."""
 
 import logging
+import sys
 import time
 
 import msgspec
@@ -30,7 +31,8 @@ def setup(level: str) -> None:
     logger = logging.getLogger(ROOT)
     logger.setLevel(level)
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        # Not sys.stderr: Serve puts a slow, buffered stand-in there, which keeps lines back by the thousand.
+        handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
         logger.propagate = False

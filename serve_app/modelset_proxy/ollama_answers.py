@@ -13,6 +13,7 @@ _TOO_LONG = re.compile(r"exceed\w* (maximum |the |available )*context", re.IGNOR
 _BAD_FORMAT = re.compile(
     r"invalid JSON schema in format|invalid format|failed to parse grammar", re.IGNORECASE
 )
+_GO_TYPE = re.compile(r"cannot unmarshal .* into Go struct field \w+\.(\S+) of type")
 # What an error may hold that is nobody's business outside: addresses, URLs and paths.
 _INTERNAL = re.compile(r"://|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-f:]+\]:\d|(^|[\s\"'=(])/\w")
 
@@ -196,7 +197,7 @@ class Reader:
         reason = "length" if native.done_reason == "length" else "stop"
         if self._forced is not None:
             if self._calls == 0:
-                piece.tool_calls = [_forced_call(self._forced, "".join(self._held_back))]
+                piece.tool_calls = [_forced_call(self._forced, "".join(self._held_back).strip())]
             # OpenAI ends a call that was asked for by name with "stop".
             if reason == "stop" and len(self._forced.names) > 1:
                 reason = "tool_calls"
@@ -269,6 +270,11 @@ def error(status: int, text: str, *, param: str = "messages") -> errors.ApiError
             "The JSON schema cannot be turned into a grammar by the model server.",
             param="response_format",
             code="invalid_value",
+        )
+    if found := _GO_TYPE.search(text):
+        # Ollama reads schemas of tools into structs, which take less than JSON schema allows.
+        return errors.invalid(
+            f"The model server cannot take the value of '{found[1]}'.", param=found[1], code="invalid_value"
         )
     if status in (400, 413, 422):
         return errors.invalid(_public(text, "The model server refused the request."))

@@ -54,7 +54,7 @@ class Ollama:
     fleet: ollama_fleet.Fleet
     _session: aiohttp.ClientSession
 
-    def __init__(self, urls: Sequence[str], *, interval: float = 2.0) -> None:
+    def __init__(self, urls: Sequence[str], *, interval: float = 3.0) -> None:
         self._urls = urls
         self._interval = interval
         self._turn = 0
@@ -166,8 +166,11 @@ class Ollama:
         lines = ollama_answers.Lines()
         try:
             async for data in source:
-                if pieces := [reader.read(line) for line in lines.feed(data)]:
+                pieces, failure = _read(reader, lines.feed(data))
+                if pieces:
                     yield pieces
+                if failure is not None:
+                    raise failure
             if rest := lines.rest():
                 yield [reader.read(rest)]
             reader.finish()
@@ -265,6 +268,19 @@ class Ollama:
             raise error
         _logger.warning("ollama refused a request", extra=facts)
         raise _AttemptError(error, text, lost=False)
+
+
+def _read(
+    reader: ollama_answers.Reader, lines: list[bytes]
+) -> tuple[list[upstream.Piece], errors.ApiError | ollama_answers.BrokenAnswerError | None]:
+    """Read lines that came together; what came before a failure counts."""
+    pieces: list[upstream.Piece] = []
+    try:
+        for line in lines:
+            pieces.append(reader.read(line))  # noqa: PERF401 - a comprehension would lose them all
+    except (errors.ApiError, ollama_answers.BrokenAnswerError) as failure:
+        return pieces, failure
+    return pieces, None
 
 
 def _lost(problem: Exception, server: router.Server, call: upstream.Call) -> _AttemptError:

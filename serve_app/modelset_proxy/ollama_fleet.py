@@ -29,7 +29,7 @@ _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NON
 class Fleet:
     """Knows the servers. ``servers`` maps URLs to what is known, ``tags`` adds each model's digest."""
 
-    def __init__(self, urls: Sequence[str], session: aiohttp.ClientSession, *, interval: float = 2.0) -> None:
+    def __init__(self, urls: Sequence[str], session: aiohttp.ClientSession, *, interval: float = 3.0) -> None:
         self._urls = [base_url(url) for url in urls]
         self._session = session
         self._interval = interval

@@ -12,15 +12,15 @@ _logger = logging.getLogger(__name__)
 class Proxy:
     """The whole proxy, as an ASGI application whose lifespan starts and stops it.
 
-    ``behind_serve`` is for Ray Serve, see ``asgi.App``; there ``configure`` is called after the start,
-    elsewhere the environment is all there is.
+    ``engine`` is the upstream. ``behind_serve`` is for Ray Serve, see ``asgi.App``; there ``configure`` is
+    called after the start, elsewhere the environment is all there is.
     """
 
     def __init__(self, settings: config.Environment, *, behind_serve: bool = False) -> None:
         self._settings = settings
         self._behind_serve = behind_serve
-        self._engine = ollama_client.Ollama(settings.ollama_urls)
-        self._service = service.Service(self._engine)
+        self.engine = ollama_client.Ollama(settings.ollama_urls, interval=settings.refresh_seconds)
+        self._service = service.Service(self.engine)
         self._discovery: standalone.Discovery | None = None
         self._app = asgi.App(
             self._service, on_start=self._start, on_stop=self._stop, behind_serve=behind_serve
@@ -40,8 +40,8 @@ class Proxy:
             self._discovery = None
         if not given:
             self._app.cors = cors.Cors(self._settings.cors_origins)
-            self._discovery = standalone.Discovery(self._settings, self._engine, self._publish)
-            self._discovery.start()
+            self._discovery = standalone.Discovery(self._settings, self.engine, self._publish)
+            await self._discovery.start()
             return
         user_config = config.user_config(given)
         self._app.cors = cors.Cors(user_config.cors.allow_origins)
@@ -52,14 +52,14 @@ class Proxy:
         self._service.catalog = models
 
     async def _start(self) -> None:
-        await self._engine.start()
+        await self.engine.start()
         if not self._behind_serve:
             await self.configure({})
 
     async def _stop(self) -> None:
         if self._discovery is not None:
             await self._discovery.stop()
-        await self._engine.close()
+        await self.engine.close()
 
 
 def build(*, behind_serve: bool = False) -> Proxy:

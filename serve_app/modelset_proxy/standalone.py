@@ -39,8 +39,9 @@ class Discovery:
         self._published: list[catalog.Model] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin in the background; the engine must have been started."""
+    async def start(self) -> None:
+        """List what is there and go on in the background; the engine must have been started."""
+        await self._update()
         self._tasks.append(asyncio.create_task(self._follow(), name="discovery"))
         for name in dict.fromkeys(name for name, _ in self._wanted):
             self._tasks.append(asyncio.create_task(self._keep(name), name=f"pull {name}"))
@@ -54,8 +55,8 @@ class Discovery:
 
     async def _follow(self) -> None:
         while True:
-            await self._update()
             await self._engine.fleet.next_round()
+            await self._update()
 
     async def _update(self) -> None:
         held = {name: model for tags in self._engine.fleet.tags.values() for name, model in tags.items()}

@@ -1,0 +1,48 @@
+"""Runs the proxy's ASGI application on a loopback port, as a server would, inside the test's event loop."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import uvicorn
+
+from modelset_proxy import config, proxy
+
+USER_CONFIG: dict[str, Any] = {
+    "models": [
+        {"model": "all-minilm:latest", "servedNames": ["all-minilm"], "type": "Embedding", "created": 1},
+        {
+            "model": "smollm2:135m",
+            "servedNames": ["smollm2", "team/smollm2:135m"],
+            "type": "Chat",
+            "capabilities": ["completion"],
+            "keepAlive": "-1",
+            "created": 2,
+        },
+    ],
+    "cors": {"allowOrigins": ["https://chat.example", "https://*.apps.example"]},
+}
+
+
+@contextlib.asynccontextmanager
+async def proxied(
+    *urls: str,
+    user_config: Mapping[str, Any] | None = USER_CONFIG,
+    settings: config.Environment | None = None,
+) -> AsyncIterator[tuple[aiohttp.ClientSession, proxy.Proxy]]:
+    """Yield a session with the proxy's base URL, and the proxy; None leaves the models to ``settings``."""
+    built = proxy.Proxy(settings or config.Environment(ollama_urls=urls, refresh_seconds=0.05))
+    settled = uvicorn.Config(built, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
+    settled.load()
+    server = uvicorn.Server(settled)
+    server.lifespan = settled.lifespan_class(settled)
+    await server.startup()
+    try:
+        if user_config is not None:
+            await built.configure(user_config)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            yield session, built
+    finally:
+        await server.shutdown()

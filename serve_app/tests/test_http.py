@@ -1,0 +1,499 @@
+"""The proxy over HTTP, in front of Ollamas that behave and misbehave."""
+
+import asyncio
+import base64
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+
+from modelset_proxy import proxy
+from serve_app.tests import fake_ollama, running
+
+_CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
+_BOTH_PREFIXES = pytest.mark.parametrize("prefix", ["", "/v1"])
+
+
+@pytest.fixture
+async def ollama() -> AsyncIterator[fake_ollama.FakeOllama]:
+    fake = fake_ollama.FakeOllama()
+    async with fake_ollama.running(fake):
+        yield fake
+
+
+@pytest.fixture
+async def client(ollama: fake_ollama.FakeOllama) -> AsyncIterator[aiohttp.ClientSession]:
+    async with running.proxied(ollama.url) as (session, _):
+        yield session
+
+
+@pytest.fixture
+async def sdk(client: aiohttp.ClientSession) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{str(client._base_url).rstrip('/')}/v1", api_key="x", max_retries=0
+    ) as made:
+        yield made
+
+
+async def _post(
+    client: aiohttp.ClientSession, path: str, body: Any
+) -> tuple[int, Any, aiohttp.ClientResponse]:
+    async with client.post(path, data=body if isinstance(body, bytes) else json.dumps(body)) as response:
+        return response.status, json.loads(await response.read()), response
+
+
+def _events(text: str) -> list[Any]:
+    assert text.endswith("\n\n")
+    payloads = [event.removeprefix("data: ") for event in text[:-2].split("\n\n")]
+    return [payload if payload == "[DONE]" else json.loads(payload) for payload in payloads]
+
+
+async def _stream(client: aiohttp.ClientSession, **extra: Any) -> list[Any]:
+    async with client.post("/v1/chat/completions", json={**_CHAT, "stream": True, **extra}) as response:
+        assert (response.status, response.headers["content-type"]) == (200, "text/event-stream")
+        return _events(await response.text())
+
+
+@_BOTH_PREFIXES
+async def test_chat_is_answered(client: aiohttp.ClientSession, prefix: str) -> None:
+    status, body, response = await _post(client, f"{prefix}/chat/completions", _CHAT)
+    assert (status, response.headers["content-type"]) == (200, "application/json")
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "smollm2"
+    assert body["choices"][0]["message"]["content"] == "Hello there"
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+async def test_chat_streams_role_once_then_words_then_reason_then_done(client: aiohttp.ClientSession) -> None:
+    *chunks, done = await _stream(client)
+    assert done == "[DONE]"
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hello"},
+        {"content": " there"},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert all("usage" not in chunk for chunk in chunks)
+
+
+async def test_usage_comes_last_in_a_stream_when_asked_for(client: aiohttp.ClientSession) -> None:
+    *chunks, usage, done = await _stream(client, stream_options={"include_usage": True})
+    assert (usage["choices"], usage["usage"]["total_tokens"], done) == ([], 5, "[DONE]")
+    assert all(chunk["usage"] is None for chunk in chunks)
+
+
+async def test_native_request_carries_model_and_keep_alive(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    await _post(client, "/v1/chat/completions", {**_CHAT, "model": "team/smollm2:135m"})
+    sent = ollama.sent("/api/chat")[0]
+    assert (sent["model"], sent["keep_alive"], sent["truncate"]) == ("smollm2:135m", -1, False)
+
+
+async def test_several_choices_are_told_apart(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    _, body, _ = await _post(client, "/v1/chat/completions", {**_CHAT, "n": 3, "seed": 5})
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+    assert sorted(sent["options"]["seed"] for sent in ollama.sent("/api/chat")) == [5, 6, 7]
+    *chunks, _ = await _stream(client, n=2)
+    for index in (0, 1):
+        words = [
+            chunk["choices"][0]["delta"].get("content", "")
+            for chunk in chunks
+            if chunk["choices"][0]["index"] == index
+        ]
+        assert "".join(words) == "Hello there"
+
+
+async def test_real_client_reads_all_of_it(sdk: openai.AsyncOpenAI) -> None:
+    whole = await sdk.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}])
+    assert whole.choices[0].message.content == "Hello there"
+    stream = await sdk.chat.completions.create(
+        model="smollm2", messages=[{"role": "user", "content": "Hi"}], stream=True
+    )
+    assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Hello there"
+    vectors = await sdk.embeddings.create(model="all-minilm", input=["ab", "c"])
+    assert [entry.embedding for entry in vectors.data] == [[0.5, -0.25, 2.0], [0.5, -0.25, 1.0]]
+    assert [model.id async for model in sdk.models.list()] == ["all-minilm", "smollm2", "team/smollm2:135m"]
+    assert (await sdk.models.retrieve("team/smollm2:135m")).id == "team/smollm2:135m"
+    text = await sdk.completions.create(model="smollm2", prompt=["a", "b"], echo=True, max_tokens=4)
+    assert [choice.text for choice in text.choices] == ["aHello there", "bHello there"]
+    parts = await sdk.completions.create(model="smollm2", prompt="a", stream=True)
+    assert "".join([part.choices[0].text async for part in parts]) == "Hello there"
+
+
+@_BOTH_PREFIXES
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({"input": "hello"}, 1), ({"input": ["a", "b"]}, 2), ({"input": "a", "encoding_format": "float"}, 1)],
+)
+async def test_embeddings_as_numbers(
+    client: aiohttp.ClientSession, prefix: str, given: dict[str, Any], count: int
+) -> None:
+    status, body, _ = await _post(client, f"{prefix}/embeddings", {"model": "all-minilm", **given})
+    assert status == 200
+    assert [entry["index"] for entry in body["data"]] == list(range(count))
+    assert body["data"][0]["embedding"][:2] == [0.5, -0.25]
+    assert body["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
+
+
+async def test_embeddings_as_base64_of_singles(client: aiohttp.ClientSession) -> None:
+    _, body, _ = await _post(
+        client, "/v1/embeddings", {"model": "all-minilm", "input": "abc", "encoding_format": "base64"}
+    )
+    assert struct.unpack("<3f", base64.b64decode(body["data"][0]["embedding"])) == (0.5, -0.25, 3.0)
+
+
+async def test_dimensions_are_kept_or_refused(client: aiohttp.ClientSession) -> None:
+    _, body, _ = await _post(client, "/v1/embeddings", {"model": "all-minilm", "input": "a", "dimensions": 2})
+    assert len(body["data"][0]["embedding"]) == 2
+    status, body, _ = await _post(
+        client, "/v1/embeddings", {"model": "all-minilm", "input": "a", "dimensions": 9}
+    )
+    assert (status, body["error"]["param"]) == (400, "dimensions")
+
+
+@_BOTH_PREFIXES
+@pytest.mark.parametrize("name", ["team/smollm2:135m", "team%2Fsmollm2%3A135m"])
+async def test_model_ids_may_hold_slashes_and_colons(
+    client: aiohttp.ClientSession, prefix: str, name: str
+) -> None:
+    async with client.get(f"{prefix}/models/{name}") as response:
+        assert await response.json() == {
+            "id": "team/smollm2:135m",
+            "object": "model",
+            "created": 2,
+            "owned_by": "ollama",
+        }
+
+
+_REFUSALS: dict[str, tuple[str, str, Any, int, str | None]] = {
+    "unknown model": ("POST", "/v1/chat/completions", {**_CHAT, "model": "x"}, 404, "model_not_found"),
+    "unknown embedding model": (
+        "POST",
+        "/v1/embeddings",
+        {"model": "x", "input": "a"},
+        404,
+        "model_not_found",
+    ),
+    "unknown model retrieved": ("GET", "/v1/models/a/b:c", None, 404, "model_not_found"),
+    "chat with an embedding model": (
+        "POST",
+        "/v1/chat/completions",
+        {**_CHAT, "model": "all-minilm"},
+        400,
+        "model_not_supported",
+    ),
+    "embedding by a chat model": (
+        "POST",
+        "/v1/embeddings",
+        {"model": "smollm2", "input": "a"},
+        400,
+        "model_not_supported",
+    ),
+    "bad JSON": ("POST", "/v1/chat/completions", b"{", 400, "invalid_json"),
+    "missing field": (
+        "POST",
+        "/v1/chat/completions",
+        {"model": "smollm2"},
+        400,
+        "missing_required_parameter",
+    ),
+    "unknown path": ("GET", "/v1/nothing", None, 404, "unknown_url"),
+    "native path": ("POST", "/api/chat", {}, 404, "unknown_url"),
+    "wrong method": ("DELETE", "/v1/models/smollm2", None, 405, "method_not_allowed"),
+}
+
+
+@pytest.mark.parametrize("case", _REFUSALS)
+async def test_refusals_are_openai_errors(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama, case: str
+) -> None:
+    method, path, body, status, code = _REFUSALS[case]
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    async with client.request(method, path, data=data) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (status, code)
+        assert set(error) == {"message", "type", "param", "code"}
+        assert response.headers["x-request-id"].startswith("req_")
+    assert ollama.answered == []
+
+
+async def test_request_id_is_the_clients_own_or_new(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/models", headers={"x-request-id": "mine-1"}) as response:
+        assert response.headers.getall("x-request-id") == ["mine-1"]
+    async with client.get("/v1/models", headers={"x-request-id": "two words"}) as response:
+        assert response.headers["x-request-id"].startswith("req_")
+
+
+async def test_browsers_are_told_who_may_call(client: aiohttp.ClientSession) -> None:
+    asked = {
+        "origin": "https://chat.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-stainless-os",
+    }
+    async with client.options("/v1/chat/completions", headers=asked) as response:
+        assert response.status == 204
+        assert response.headers["access-control-allow-origin"] == "https://chat.example"
+        assert response.headers["access-control-allow-headers"] == asked["access-control-request-headers"]
+    async with client.get("/v1/models", headers={"origin": "https://x.apps.example"}) as response:
+        assert response.headers["access-control-allow-origin"] == "https://x.apps.example"
+    async with client.get("/v1/models/none", headers={"origin": "https://evil.example"}) as response:
+        assert "access-control-allow-origin" not in response.headers
+
+
+async def test_health_tells_that_it_serves(client: aiohttp.ClientSession) -> None:
+    async with client.get("/healthz") as response:
+        assert await response.json() == {"status": "ok", "models": 2, "servers": 1, "reachable": 1}
+
+
+async def test_no_ollama_is_a_503_and_the_models_stay_listed(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    await ollama.stop()
+    for path, body in (("chat/completions", _CHAT), ("embeddings", {"model": "all-minilm", "input": "a"})):
+        status, reply, response = await _post(client, f"/v1/{path}", body)
+        assert (status, reply["error"]["code"]) == (503, "upstream_unavailable")
+        assert int(response.headers["retry-after"]) > 0
+        assert "127.0.0.1" not in reply["error"]["message"]
+    async with client.get("/v1/models") as response:
+        assert len((await response.json())["data"]) == 3
+
+
+async def test_ollama_that_comes_back_serves_at_once(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    port = ollama.port
+    await ollama.stop()
+    assert (await _post(client, "/v1/chat/completions", _CHAT))[0] == 503
+    await ollama.start(port=port)
+    async with asyncio.timeout(5):
+        while (await _post(client, "/v1/chat/completions", _CHAT))[0] != 200:
+            pass
+
+
+async def test_a_model_that_no_server_holds_is_not_ready(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    del ollama.models["smollm2:135m"]
+    status, reply, response = await _post(client, "/v1/chat/completions", _CHAT)
+    assert (status, reply["error"]["code"]) == (503, "model_not_ready")
+    assert "retry-after" in response.headers
+
+
+async def test_busy_ollama_is_a_503(client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama) -> None:
+    ollama.refusal = (503, "server busy, please try again.  maximum pending requests exceeded")
+    status, reply, response = await _post(client, "/v1/chat/completions", _CHAT)
+    assert (status, reply["error"]["code"], response.headers["retry-after"]) == (
+        503,
+        "server_overloaded",
+        "2",
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ([*fake_ollama.answer("one")[:-1], {"error": "CUDA error"}], "upstream_error"),
+        ([*fake_ollama.answer("one")[:-1], fake_ollama.CUT], "upstream_disconnected"),
+        (fake_ollama.answer("one")[:-1], "incomplete_answer"),
+    ],
+    ids=["error line", "connection cut", "end without the last line"],
+)
+async def test_failure_in_mid_stream_is_an_error_event_and_the_end(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama, script: list[fake_ollama.Step], code: str
+) -> None:
+    ollama.chat = script
+    *before, last = await _stream(client)
+    assert before[1]["choices"][0]["delta"] == {"content": "one"}
+    assert last["error"]["code"] == code
+    assert last["error"]["type"] == "server_error"
+
+
+async def test_failure_in_mid_stream_raises_in_the_real_client(
+    sdk: openai.AsyncOpenAI, ollama: fake_ollama.FakeOllama
+) -> None:
+    ollama.chat = [*fake_ollama.answer("one")[:-1], {"error": "CUDA error"}]
+    stream = await sdk.chat.completions.create(
+        model="smollm2", messages=[{"role": "user", "content": "Hi"}], stream=True
+    )
+    with pytest.raises(openai.APIError, match="CUDA"):
+        [chunk async for chunk in stream]
+
+
+async def test_failure_before_the_first_byte_of_a_stream_is_a_status(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    ollama.chat = [{"error": "model requires more system memory (9 GiB) than is available (2 GiB)"}]
+    status, reply, _ = await _post(client, "/v1/chat/completions", _CHAT)
+    assert status == 502
+    assert "more system memory" in reply["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_frees_ollama(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama, stream: bool
+) -> None:
+    never = asyncio.Event()
+    ollama.chat = [*fake_ollama.answer("one")[:-1], never, *fake_ollama.answer("two")]
+    asking = asyncio.create_task(_post(client, "/v1/chat/completions", {**_CHAT, "stream": stream}))
+    async with asyncio.timeout(5):
+        await ollama.asked.wait()
+        asking.cancel()
+        await ollama.cancelled.wait()
+
+
+async def test_a_stream_hands_on_each_word_as_it_comes(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
+) -> None:
+    go_on = asyncio.Event()
+    first, second, last = fake_ollama.answer("one", "two")
+    ollama.chat = [first, go_on, second, last]
+    async with (
+        asyncio.timeout(5),
+        client.post("/v1/chat/completions", json={**_CHAT, "stream": True}) as response,
+    ):
+        seen = b""
+        while b"one" not in seen:
+            seen += await response.content.readany()
+        go_on.set()
+        assert b"two" in await response.content.read()
+
+
+class TestTwoServers:
+    """Failing over, over two Ollamas."""
+
+    @pytest.fixture
+    async def pair(self) -> AsyncIterator[tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]]:
+        pair = fake_ollama.FakeOllama(), fake_ollama.FakeOllama()
+        async with fake_ollama.running(*pair):
+            yield pair
+
+    @pytest.fixture
+    async def client(
+        self, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        async with running.proxied(*(fake.url for fake in pair)) as (session, _):
+            yield session
+
+    async def test_one_that_died_is_not_noticed(
+        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
+    ) -> None:
+        await pair[0].stop()
+        for number in range(6):
+            body = {**_CHAT, "messages": [{"role": "user", "content": str(number)}]}
+            assert (await _post(client, "/v1/chat/completions", body))[0] == 200
+
+    @pytest.mark.parametrize("stream", [True, False])
+    @pytest.mark.parametrize(
+        "script", [[fake_ollama.CUT], [{"error": "runner stopped"}]], ids=["cut", "error"]
+    )
+    async def test_one_that_fails_before_the_first_byte_is_not_noticed(
+        self,
+        client: aiohttp.ClientSession,
+        pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama],
+        script: list[fake_ollama.Step],
+        stream: bool,
+    ) -> None:
+        if stream and script != [fake_ollama.CUT]:
+            # As real Ollama does when nothing was written yet.
+            pair[0].refusal = (500, "runner stopped")
+        pair[0].chat = script
+        for number in range(4):
+            body = {**_CHAT, "stream": stream, "messages": [{"role": "user", "content": str(number)}]}
+            async with client.post("/v1/chat/completions", json=body) as response:
+                assert "there" in await response.text()
+
+    async def test_a_stream_that_has_begun_is_never_begun_again(
+        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
+    ) -> None:
+        for fake in pair:
+            fake.chat = [*fake_ollama.answer("one")[:-1], fake_ollama.CUT]
+        assert (await _stream(client))[-1]["error"]["code"] == "upstream_disconnected"
+        assert len(pair[0].sent("/api/chat") + pair[1].sent("/api/chat")) == 1
+
+    async def test_a_model_gone_from_one_is_found_at_the_other(
+        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
+    ) -> None:
+        del pair[0].models["smollm2:135m"]
+        for number in range(4):
+            body = {**_CHAT, "messages": [{"role": "user", "content": str(number)}]}
+            assert (await _post(client, "/v1/chat/completions", body))[0] == 200
+        assert len(pair[1].sent("/api/chat")) == 4
+
+    async def test_a_mistake_of_the_client_is_not_tried_twice(
+        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
+    ) -> None:
+        for fake in pair:
+            fake.refusal = (400, "the input length exceeds the context length")
+        status, reply, _ = await _post(client, "/v1/chat/completions", _CHAT)
+        assert (status, reply["error"]["code"]) == (400, "context_length_exceeded")
+        assert len(pair[0].sent("/api/chat") + pair[1].sent("/api/chat")) == 1
+
+
+async def test_all_addresses_of_a_name_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = {host: fake_ollama.FakeOllama() for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3")}
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    for host, pod in pods.items():
+        await pod.start(host, port)
+    addresses = ["127.0.0.1", "127.0.0.2"]
+    loop = asyncio.get_running_loop()
+    genuine = loop.getaddrinfo
+
+    async def lookup(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        if host != "pods.example":
+            return await genuine(host, *args, **kwargs)
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(loop, "getaddrinfo", lookup)
+
+    async def asked(built: proxy.Proxy, session: aiohttp.ClientSession) -> set[str]:
+        for pod in pods.values():
+            pod.requests.clear()
+        for number in range(24):
+            body = {"model": "all-minilm", "input": str(number)}
+            assert (await _post(session, "/v1/embeddings", body))[0] == 200
+        return {host for host, pod in pods.items() if pod.requests}
+
+    try:
+        async with running.proxied(f"http://pods.example:{port}") as (session, built):
+            assert await asked(built, session) == {"127.0.0.1", "127.0.0.2"}
+            addresses[:] = ["127.0.0.2", "127.0.0.3"]
+            await built.engine.fleet.next_round()
+            assert await asked(built, session) == {"127.0.0.2", "127.0.0.3"}
+            addresses.clear()
+            await built.engine.fleet.next_round()
+            status, reply, _ = await _post(session, "/v1/embeddings", {"model": "all-minilm", "input": "x"})
+            assert (status, reply["error"]["code"]) == (503, "upstream_unavailable")
+    finally:
+        for pod in pods.values():
+            await pod.stop()
+
+
+async def test_a_new_configuration_leaves_running_streams_alone(ollama: fake_ollama.FakeOllama) -> None:
+    go_on = asyncio.Event()
+    first, second, last = fake_ollama.answer("one", "two")
+    ollama.chat = [first, go_on, second, last]
+    async with running.proxied(ollama.url) as (session, built):
+        async with session.post("/v1/chat/completions", json={**_CHAT, "stream": True}) as response:
+            seen = await response.content.readany()
+            await built.configure({"models": [running.USER_CONFIG["models"][0]]})
+            assert (await _post(session, "/v1/chat/completions", _CHAT))[0] == 404
+            go_on.set()
+            seen += await response.content.read()
+        assert b"two" in seen
+        assert seen.endswith(b"data: [DONE]\n\n")

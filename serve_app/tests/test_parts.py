@@ -1,0 +1,358 @@
+"""The small pure parts: names, routing, settings, catalog, CORS, answers that real Ollama gives rarely."""
+
+import json
+import pathlib
+from typing import Any
+
+import jsonschema
+import pytest
+
+from modelset_proxy import (
+    catalog,
+    config,
+    cors,
+    errors,
+    ollama_answers,
+    ollama_fleet,
+    ollama_names,
+    ollama_requests,
+    openai_chat,
+    openai_requests,
+    router,
+)
+from serve_app.tests import running
+
+_SCHEMA = json.loads((pathlib.Path(__file__).parent.parent / "user_config.schema.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("smollm2", "registry.ollama.ai/library/smollm2:latest"),
+        ("SmolLM2:135m", "registry.ollama.ai/library/smollm2:135m"),
+        ("team/x:1", "registry.ollama.ai/team/x:1"),
+        ("models.example:5000/library/x:1", "models.example:5000/library/x:1"),
+        ("models.example:5000/library/x", "models.example:5000/library/x:latest"),
+        ("http://models.example:5000/library/x:1", "models.example:5000/library/x:1"),
+    ],
+)
+def test_spellings_of_a_model_compare_equal(name: str, canonical: str) -> None:
+    assert ollama_names.canonical(name) == canonical
+
+
+@pytest.mark.parametrize(
+    ("name", "served"), [("a:latest", ("a:latest", "a")), ("a:1", ("a:1",)), ("a", ("a",))]
+)
+def test_latest_may_be_left_out(name: str, served: tuple[str, ...]) -> None:
+    assert ollama_names.served_names(name) == served
+
+
+def _server(url: str, **known: Any) -> router.Server:
+    return router.Server(**{"url": url, "held": frozenset("m"), "reachable": True, **known})
+
+
+_LOADED = {"loaded": frozenset("m")}
+_CHOICES: dict[str, tuple[list[router.Server], dict[str, Any], str | None]] = {
+    "none": ([], {}, None),
+    "one that does not hold it": ([_server("a", held=frozenset("x"))], {}, None),
+    "the holder": ([_server("a", held=frozenset("x")), _server("b", in_flight=9)], {}, "b"),
+    "not one that was tried": ([_server("a"), _server("b", in_flight=9)], {"tried": {"a"}}, "b"),
+    "fewest in flight": ([_server("a", in_flight=2), _server("b", in_flight=1)], {}, "b"),
+    "loaded before fewest in flight": ([_server("a"), _server("b", in_flight=5, **_LOADED)], {}, "b"),
+    "idle once the loaded one is swamped": (
+        [_server("a"), _server("b", in_flight=router.SPILL_IN_FLIGHT, **_LOADED)],
+        {},
+        "a",
+    ),
+    "not busy instead of swamped": (
+        [_server("a", in_flight=1), _server("b", in_flight=router.SPILL_IN_FLIGHT, **_LOADED)],
+        {},
+        "b",
+    ),
+    "one that answers": ([_server("a", reachable=False, **_LOADED), _server("b", in_flight=3)], {}, "b"),
+    "one that did not fail just now": ([_server("a", avoid_until=11), _server("b", in_flight=3)], {}, "b"),
+    "one that failed long ago": ([_server("a", avoid_until=9), _server("b", in_flight=3)], {}, "a"),
+    "one that failed, when all did": ([_server("a", avoid_until=11), _server("b", reachable=False)], {}, "a"),
+}
+
+
+@pytest.mark.parametrize("case", _CHOICES)
+def test_router_chooses(case: str) -> None:
+    servers, how, wanted = _CHOICES[case]
+    chosen = router.choose(servers, "m", now=10, **how)
+    assert (chosen.url if chosen else None) == wanted
+
+
+def test_ties_go_round() -> None:
+    servers = [_server(url) for url in "abc"]
+    chosen = [router.choose(servers, "m", now=0, turn=turn) for turn in range(6)]
+    assert [server.url for server in chosen if server] == list("abcabc")
+
+
+def test_a_prefix_stays_with_its_server_until_that_is_busier_than_the_rest() -> None:
+    servers = [_server(url) for url in "abc"]
+    first = router.choose(servers, "m", now=0, affinity=42)
+    assert first is not None
+    assert all(router.choose(servers, "m", now=0, affinity=42, turn=turn) is first for turn in range(9))
+    first.in_flight = 8
+    assert router.choose(servers, "m", now=0, affinity=42) is not first
+
+
+def test_prefixes_spread_and_move_only_with_their_server() -> None:
+    servers = [_server(url) for url in "abcd"]
+
+    def homes(pool: list[router.Server]) -> dict[int, str]:
+        found = {key: router.choose(pool, "m", now=0, affinity=key) for key in range(400)}
+        return {key: server.url for key, server in found.items() if server}
+
+    before, after = homes(servers), homes(servers[:3])
+    assert all(60 < list(before.values()).count(url) < 140 for url in "abcd")
+    assert all(after[key] == url for key, url in before.items() if url != "d")
+
+
+def test_a_failing_server_is_avoided_longer_each_time() -> None:
+    server = _server("a")
+    waits = []
+    for _ in range(7):
+        server.failed(100.0)
+        waits.append(server.avoid_until - 100)
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    server.succeeded()
+    assert server.avoid_until == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("localhost", "http://localhost:11434"),
+        ("ollama:1234", "http://ollama:1234"),
+        ("http://ollama", "http://ollama:80"),
+        ("http://ollama:11434/", "http://ollama:11434"),
+        ("https://ollama.example/base/", "https://ollama.example:443/base"),
+        ("http://[::1]:11434", "http://[::1]:11434"),
+    ],
+)
+def test_ollama_urls_are_completed(text: str, url: str) -> None:
+    assert ollama_fleet.base_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({"OLLAMA_URL": "ftp://x"}, "OLLAMA_URL"),
+        ({"OLLAMA_URL": "http://x:nope"}, "OLLAMA_URL"),
+        ({"OLLAMA_KEEP_ALIVE": "for ever"}, "OLLAMA_KEEP_ALIVE"),
+        ({"PROXY_LOG_LEVEL": "loud"}, "PROXY_LOG_LEVEL"),
+    ],
+)
+def test_bad_environment_is_refused_by_name(variables: dict[str, str], names: str) -> None:
+    with pytest.raises(config.ConfigError, match=names):
+        config.environment(variables)
+
+
+def test_environment_lists_are_comma_separated() -> None:
+    found = config.environment(
+        {"OLLAMA_URL": "http://a:1, http://b:2", "OLLAMA_CHAT_MODELS": "x, y,", "OLLAMA_KEEP_ALIVE": "-1"}
+    )
+    assert (found.ollama_urls, found.chat_models, found.embedding_models, found.keep_alive) == (
+        ("http://a:1", "http://b:2"),
+        ("x", "y"),
+        (),
+        "-1",
+    )
+
+
+def test_user_config_of_the_tests_keeps_the_contract() -> None:
+    jsonschema.validate(running.USER_CONFIG, _SCHEMA)
+    assert config.user_config(running.USER_CONFIG).catalog().served_names == [
+        "all-minilm",
+        "smollm2",
+        "team/smollm2:135m",
+    ]
+
+
+_MODEL: dict[str, Any] = {"model": "a", "servedNames": ["a"], "type": "Chat", "created": 0}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"models": [{**_MODEL, "type": "Auto"}]},
+        {"models": [{**_MODEL, "servedNames": []}]},
+        {"models": [{**_MODEL, "keepAlive": "soon"}]},
+        {"models": [{**_MODEL, "created": -1}]},
+        {"models": [{**_MODEL, "model": ""}]},
+        {"models": [{key: value for key, value in _MODEL.items() if key != "created"}]},
+    ],
+)
+def test_what_the_contract_forbids_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, _SCHEMA)
+    with pytest.raises(config.ConfigError):
+        config.user_config(broken)
+
+
+def test_one_served_name_for_two_models_is_refused() -> None:
+    with pytest.raises(config.ConfigError, match="'a'"):
+        config.user_config({"models": [_MODEL, {**_MODEL, "model": "b"}]})
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ([], "https://a.example", None),
+        (["*"], "https://a.example", "*"),
+        (["https://a.example"], "https://a.example", "https://a.example"),
+        (["https://a.example"], "https://a.example.evil", None),
+        (["https://a.example"], None, None),
+        (["https://*.example"], "https://b.a.example", "https://b.a.example"),
+        (["https://*.example"], "https://evil/.example", None),
+        (["http://localhost:*"], "http://localhost:3000", "http://localhost:3000"),
+    ],
+)
+def test_cors_allows_what_is_listed(origins: list[str], origin: str | None, allowed: str | None) -> None:
+    headers = dict(cors.Cors(origins).headers(origin.encode() if origin else None))
+    assert headers.get(b"access-control-allow-origin") == (allowed.encode() if allowed else None)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "wanted", "code"),
+    [
+        (400, "the input length exceeds the context length", 400, "context_length_exceeded"),
+        (
+            400,
+            "input exceeds maximum context length and cannot be truncated further",
+            400,
+            "context_length_exceeded",
+        ),
+        (400, '"m" does not support thinking', 400, None),
+        (503, "server busy, please try again.  maximum pending requests exceeded", 503, "server_overloaded"),
+        (500, "invalid JSON schema in format", 400, "invalid_value"),
+        (500, "model requires more system memory (9 GiB) than is available (2 GiB)", 502, "upstream_error"),
+        (499, "request canceled", 502, "upstream_error"),
+    ],
+)
+def test_errors_of_ollama_become_openai_errors(status: int, text: str, wanted: int, code: str | None) -> None:
+    error = ollama_answers.error(status, text)
+    assert (error.status, error.code) == (wanted, code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Post "http://127.0.0.1:41234/completion": EOF',
+        "open /var/lib/ollama/models/blobs/sha256-1: no such file",
+        "dial tcp 10.0.0.7: refused",
+        "dial tcp [fd00::1]:53: refused",
+        "",
+        "x" * 1000,
+    ],
+)
+@pytest.mark.parametrize("status", [400, 500])
+def test_addresses_and_paths_inside_do_not_leak(text: str, status: int) -> None:
+    assert ollama_answers.error(status, text).message.startswith("The model server ")
+
+
+def _read(*lines: dict[str, Any], reader: ollama_answers.Reader | None = None) -> list[Any]:
+    reader = reader or ollama_answers.Reader()
+    return [reader.read(json.dumps(line).encode()) for line in lines]
+
+
+_END = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
+
+
+def _calling(*names: str) -> dict[str, Any]:
+    calls = [
+        {"id": f"call_{name}", "function": {"index": index, "name": name, "arguments": {"a": [1, "ü"]}}}
+        for index, name in enumerate(names)
+    ]
+    return {"message": {"role": "assistant", "content": "", "tool_calls": calls}, "done": False}
+
+
+def _request(**body: Any) -> openai_requests.ChatRequest:
+    return openai_requests.chat(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], **body}).encode()
+    )
+
+
+def test_tool_calls_of_several_lines_are_numbered_through_in_a_stream() -> None:
+    stream = openai_chat.Stream(_request(stream=True))
+    events = stream.events(0, _read(_calling("f"), _calling("g"), _END))
+    chunks = [json.loads(event[6:]) for event in events.decode().split("\n\n") if event]
+    calls = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    assert [(call["index"], call["id"], call["function"]["name"]) for call in calls] == [
+        (0, "call_f", "f"),
+        (1, "call_g", "g"),
+    ]
+    assert json.loads(calls[0]["function"]["arguments"]) == {"a": [1, "ü"]}
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_parallel_calls_are_dropped_when_not_wanted() -> None:
+    pieces = _read(_calling("f", "g"), _calling("h"), _END, reader=ollama_answers.Reader(single_call=True))
+    assert [call.name for piece in pieces for call in piece.tool_calls] == ["f"]
+
+
+def test_reasoning_comes_out_under_both_names() -> None:
+    thought = {"message": {"role": "assistant", "content": "", "thinking": "hm"}, "done": False}
+    choice = openai_chat.Choice()
+    choice.add(_read(thought, _END))
+    message = json.loads(openai_chat.completion(_request(), [choice])[0])["choices"][0]["message"]
+    assert (message["reasoning_content"], message["reasoning"], message["content"]) == ("hm", "hm", "")
+    events = openai_chat.Stream(_request(stream=True)).events(0, _read(thought))
+    assert json.loads(events.decode().split("\n\n")[1][6:])["choices"][0]["delta"] == {
+        "reasoning_content": "hm",
+        "reasoning": "hm",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "arguments"),
+    [
+        ('{"name": "g", "arguments": {"a": 1}}', "g", '{"a": 1}'),
+        ('{"name": "g", "arguments": {"a": 1, ', "g", '{"a": 1,'),
+        ('{"name": "g"', "g", ""),
+        ('{"na', "f", '{"na'),
+    ],
+)
+def test_a_forced_call_that_was_cut_off_is_handed_over_as_it_is(
+    content: str, name: str, arguments: str
+) -> None:
+    reader = ollama_answers.Reader(ollama_requests.Forced(("f", "g")))
+    line = {"message": {"role": "assistant", "content": content}, "done": True, "done_reason": "length"}
+    piece = reader.read(json.dumps(line).encode())
+    assert [(call.name, call.arguments) for call in piece.tool_calls] == [(name, arguments)]
+    assert piece.end is not None
+    assert piece.end.reason == "length"
+
+
+def test_an_error_within_an_answer_is_raised() -> None:
+    with pytest.raises(errors.ApiError) as failure:
+        _read({"error": "an error was encountered while running the model: CUDA error"})
+    assert failure.value.status == 502
+    assert "CUDA" in failure.value.message
+
+
+@pytest.mark.parametrize("line", [b"<html>", b"{", b'{"message": 3}', b"\xff\xff"])
+def test_what_is_not_ollamas_is_a_broken_answer(line: bytes) -> None:
+    with pytest.raises(ollama_answers.BrokenAnswerError):
+        ollama_answers.Reader().read(line)
+
+
+def test_lines_are_cut_wherever_the_reads_end() -> None:
+    data = b'{"a":1}\n\n{"b":"\xc3\xbc"}\n{"c":3}'
+    for size in range(1, len(data)):
+        lines = ollama_answers.Lines()
+        cut = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
+        assert [*cut, lines.rest()] == [b'{"a":1}', b'{"b":"\xc3\xbc"}', b'{"c":3}']
+
+
+def test_catalog_tells_unknown_from_unfit() -> None:
+    models = config.user_config(running.USER_CONFIG).catalog()
+    with pytest.raises(errors.ApiError) as unknown:
+        models.find("nope", catalog.CHAT, "/x")
+    with pytest.raises(errors.ApiError) as unfit:
+        models.find("all-minilm", catalog.CHAT, "/x")
+    assert (unknown.value.status, unknown.value.code) == (404, "model_not_found")
+    assert (unfit.value.status, unfit.value.param) == (400, "model")

@@ -1,0 +1,283 @@
+"""What is refused, and how the refusal names the field."""
+
+import json
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from modelset_proxy import catalog, errors, ollama_requests, openai_requests
+
+_PLAIN = catalog.Model(
+    name="m:1", served_names=("m",), kind=catalog.CHAT, capabilities=frozenset({"completion"})
+)
+_ABLE = catalog.Model(
+    name="m:1",
+    served_names=("m",),
+    kind=catalog.CHAT,
+    capabilities=frozenset({"completion", "tools", "vision", "thinking", "insert"}),
+)
+_UNKNOWN = catalog.Model(name="m:1", served_names=("m",), kind=catalog.CHAT)
+_USER = {"role": "user", "content": "hi"}
+_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_PNG = "data:image/png;base64,aGVsbG8="
+
+
+def _image(url: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+def _chat(body: dict[str, Any], model: catalog.Model = _PLAIN, choice: int = 0) -> dict[str, Any]:
+    request = openai_requests.chat(json.dumps({"model": "m", "messages": [_USER], **body}).encode())
+    native: dict[str, Any] = json.loads(ollama_requests.chat(request, model, choice=choice).body)
+    return native
+
+
+_REFUSED_CHATS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
+    "no messages": ({"messages": []}, "messages", "invalid_value"),
+    "unknown role": ({"messages": [{"role": "x"}]}, "messages[0].role", "invalid_value"),
+    "no role": ({"messages": [{}]}, "messages[0].role", "missing_required_parameter"),
+    "user without content": (
+        {"messages": [{"role": "user"}]},
+        "messages[0].content",
+        "missing_required_parameter",
+    ),
+    "model is a number": ({"model": 3}, "model", "invalid_value"),
+    "temperature as text": ({"temperature": "1"}, "temperature", "invalid_value"),
+    "temperature too high": ({"temperature": 2.1}, "temperature", "invalid_value"),
+    "top_p below zero": ({"top_p": -0.1}, "top_p", "invalid_value"),
+    "no tokens at all": ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    "n is zero": ({"n": 0}, "n", "invalid_value"),
+    "five stops": ({"stop": list("abcde")}, "stop", None),
+    "stream options without stream": ({"stream_options": {"include_usage": True}}, "stream_options", None),
+    "top_logprobs without logprobs": ({"top_logprobs": 3}, "top_logprobs", None),
+    "logit bias": ({"logit_bias": {"1": 5}}, "logit_bias", "unsupported_parameter"),
+    "audio out": ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
+    "functions": ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
+    "custom tool": ({"tools": [{"type": "custom"}]}, "tools", "unsupported_parameter"),
+    "tool choice without tools": ({"tool_choice": "required"}, "tool_choice", None),
+    "tool choice that is no word": ({"tools": [_TOOL], "tool_choice": "any"}, "tool_choice", "invalid_value"),
+    "tool choice of an unknown tool": (
+        {"tools": [_TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        "tool_choice",
+        None,
+    ),
+    "tools for a model without": ({"tools": [_TOOL]}, "tools", "unsupported_parameter"),
+    "reasoning of a model without": (
+        {"reasoning_effort": "low"},
+        "reasoning_effort",
+        "unsupported_parameter",
+    ),
+    "unknown effort": ({"reasoning_effort": "lots"}, "reasoning_effort", "invalid_value"),
+    "schema missing": (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        "response_format.json_schema.schema",
+        "missing_required_parameter",
+    ),
+    "image for a model without": (
+        {"messages": [_image(_PNG)]},
+        "messages[0].content[0]",
+        "unsupported_value",
+    ),
+    "audio in": (
+        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+        "messages[0].content[0]",
+        "unsupported_parameter",
+    ),
+    "answer to no call": (
+        {"messages": [_USER, {"role": "tool", "tool_call_id": "c1", "content": "x"}]},
+        "messages[1].tool_call_id",
+        None,
+    ),
+    "arguments that are no object": (
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{**_CALL, "function": {"name": "f", "arguments": "["}}],
+                }
+            ]
+        },
+        "messages[0].tool_calls[0].function.arguments",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _REFUSED_CHATS)
+def test_chat_that_cannot_be_honoured_is_refused_by_name(case: str) -> None:
+    body, param, code = _REFUSED_CHATS[case]
+    with pytest.raises(errors.ApiError) as refusal:
+        _chat(body)
+    assert (refusal.value.status, refusal.value.param, refusal.value.code) == (400, param, code)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://example.com/a.png", "unsupported_value"),
+        ("http://169.254.169.254/latest", "unsupported_value"),
+        ("file:///etc/passwd", "unsupported_value"),
+        ("data:image/png;base64,not base64", "invalid_value"),
+        ("data:text/html;base64,aGVsbG8=", "invalid_value"),
+        ("data:image/png,raw", "invalid_value"),
+    ],
+)
+def test_image_that_is_no_data_url_is_refused(url: str, code: str) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        _chat({"messages": [_image(url)]}, _ABLE)
+    assert (refusal.value.status, refusal.value.code) == (400, code)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"nul", b'"x"', b"\xff", b"[" * 100_000, b'{"model": "\\ud800"}']
+)
+def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
+    for decode in (openai_requests.chat, openai_requests.completion, openai_requests.embedding):
+        with pytest.raises(errors.ApiError) as refusal:
+            decode(body)
+        assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [[1], [2]]}, "prompt"),
+        ({"prompt": "x", "best_of": 3}, "best_of"),
+        ({"prompt": "x", "echo": True, "logprobs": 1}, "logprobs"),
+        ({"prompt": "x", "echo": True, "suffix": "y"}, "echo"),
+        ({}, "prompt"),
+    ],
+)
+def test_completion_that_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        openai_requests.completion(json.dumps({"model": "m", **body}).encode())
+    assert (refusal.value.status, refusal.value.param) == (400, param)
+
+
+@pytest.mark.parametrize("given", ["", [], [""], [1, 2], [[1, 2]], ["a", 1], ["a"] * 2049, None, {}])
+def test_embedding_input_that_is_no_text_is_refused(given: Any) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        openai_requests.embedding(json.dumps({"model": "m", "input": given}).encode())
+    assert (refusal.value.status, refusal.value.param) == (400, "input")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logit_bias": {"1": 0}},
+        {"modalities": ["text"]},
+        {"functions": [{"name": "f"}], "function_call": "none"},
+        {"tools": [_TOOL], "tool_choice": "none"},
+        {"reasoning_effort": "none"},
+        {"user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "prediction": None},
+        {"something_new": {"deep": [1]}},
+        {"messages": [{"role": "function", "name": "f", "content": None}]},
+    ],
+)
+def test_what_changes_nothing_is_accepted(body: dict[str, Any]) -> None:
+    assert _chat(body)["model"] == "m:1"
+
+
+def test_unknown_capabilities_are_left_to_ollama() -> None:
+    assert _chat({"tools": [_TOOL], "reasoning_effort": "high"}, _UNKNOWN)["think"] is True
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, {"num_predict": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, {"num_predict": 6}),
+        ({"temperature": 0, "top_p": 1}, {"temperature": 0, "top_p": 1}),
+        ({"stop": "x"}, {"stop": ["x"]}),
+        ({"seed": 7}, {"seed": 9}),
+        (
+            {"top_k": 3, "min_p": 0.1, "repeat_penalty": 1.2},
+            {"top_k": 3, "min_p": 0.1, "repeat_penalty": 1.2},
+        ),
+    ],
+)
+def test_only_what_the_client_says_overrides_the_modelfile(
+    body: dict[str, Any], options: dict[str, Any] | None
+) -> None:
+    assert _chat(body, choice=2).get("options") == options
+
+
+@pytest.mark.parametrize(("text", "native"), [("-1", -1), ("300", 300), ("5m", "5m"), ("1h30m", "1h30m")])
+def test_keep_alive_of_whole_seconds_is_a_number(text: str, native: int | str) -> None:
+    assert ollama_requests.keep_alive(text) == native
+
+
+def test_image_goes_as_its_base64() -> None:
+    assert _chat({"messages": [_image(_PNG)]}, _ABLE)["messages"] == [
+        {"role": "user", "content": "", "images": ["aGVsbG8="]}
+    ]
+
+
+def test_allowed_tools_narrow_what_the_model_sees() -> None:
+    other = {"type": "function", "function": {"name": "g"}}
+    choice = {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}]},
+    }
+    native = _chat({"tools": [_TOOL, other], "tool_choice": choice}, _ABLE)
+    assert [tool["function"]["name"] for tool in native["tools"]] == ["g"]
+
+
+def test_suffix_needs_a_model_that_fills_in() -> None:
+    request = openai_requests.completion(b'{"model": "m", "prompt": "a", "suffix": "b"}')
+    assert json.loads(ollama_requests.completion(request, "a", _ABLE))["suffix"] == "b"
+    with pytest.raises(errors.ApiError) as refusal:
+        ollama_requests.completion(request, "a", _PLAIN)
+    assert refusal.value.param == "suffix"
+
+
+_json = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text(),
+    lambda inner: (
+        strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+_FIELDS = sorted(openai_requests.ChatRequest.__struct_fields__)
+_message = strategies.fixed_dictionaries(
+    {"role": strategies.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])},
+    optional={
+        "content": strategies.text() | _json,
+        "tool_calls": strategies.lists(strategies.just(_CALL), max_size=2) | _json,
+        "tool_call_id": strategies.just("c1") | _json,
+        "name": strategies.text(min_size=1),
+    },
+)
+_bodies = strategies.fixed_dictionaries(
+    {"model": strategies.just("m"), "messages": strategies.lists(_message, max_size=4)},
+    optional={
+        **{name: _json for name in _FIELDS if name not in ("model", "messages")},
+        "tools": strategies.lists(strategies.just(_TOOL), max_size=2) | _json,
+        "tool_choice": strategies.sampled_from(["auto", "none", "required"]) | _json,
+        "temperature": strategies.floats(-1, 3),
+        "n": strategies.integers(-1, 200),
+    },
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(_bodies)
+def test_any_chat_translates_or_is_refused_with_a_400(body: dict[str, Any]) -> None:
+    refusal: errors.ApiError | None = None
+    try:
+        request = openai_requests.chat(json.dumps(body).encode())
+        assert json.loads(ollama_requests.chat(request, _ABLE).body)["model"] == "m:1"
+    except errors.ApiError as error:
+        refusal = error
+    assert refusal is None or (refusal.status == 400 and json.loads(refusal.body())["error"]["message"])

@@ -1,0 +1,378 @@
+"""Golden vectors: what a client sent, what Ollama got, what real Ollama answered, what the client got.
+
+Recorded from a running Ollama by ``python -m serve_app.tests.vectors_io URL [NAME ...]`` and then read by a
+human; the tests only ever compare. ``smollm2-tools`` there is ``smollm2:135m`` with a template for tools.
+Each file under ``vectors/`` is one case.
+"""
+
+import json
+import pathlib
+import sys
+import urllib.error
+import urllib.request
+from typing import Any
+
+import msgspec
+
+from modelset_proxy import (
+    catalog,
+    errors,
+    ollama_answers,
+    ollama_requests,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_requests,
+)
+
+FOLDER = pathlib.Path(__file__).parent / "vectors"
+CHAT = catalog.Model(
+    name="smollm2:135m",
+    served_names=("smollm2",),
+    kind=catalog.CHAT,
+    capabilities=frozenset({"completion"}),
+    keep_alive="-1",
+    created=1700000000,
+)
+TOOLS = msgspec.structs.replace(
+    CHAT,
+    name="smollm2-tools:latest",
+    served_names=("tools",),
+    capabilities=frozenset({"completion", "tools"}),
+)
+EMBEDDING = catalog.Model(
+    name="all-minilm:latest",
+    served_names=("all-minilm",),
+    kind=catalog.EMBEDDING,
+    capabilities=frozenset({"embedding"}),
+    keep_alive="5m",
+    created=1700000000,
+)
+TINY = msgspec.structs.replace(CHAT, served_names=("tiny",), context_length=64)
+MODELS = catalog.Catalog([CHAT, TOOLS, TINY, EMBEDDING])
+
+_WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+        },
+    },
+}
+_TIME = {
+    "type": "function",
+    "function": {
+        "name": "get_time",
+        "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]},
+    },
+}
+_AS_CALL = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "call",
+        "schema": {
+            "type": "object",
+            "properties": {"name": {"const": "get_weather"}, "arguments": _WEATHER["function"]["parameters"]},
+            "required": ["name", "arguments"],
+        },
+    },
+}
+_HI = [{"role": "user", "content": "Say hi"}]
+_BASE = {"model": "smollm2", "messages": _HI, "temperature": 0, "seed": 1, "max_tokens": 8}
+
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/chat/completions", _BASE),
+    "chat_stream": (
+        "/chat/completions",
+        {**_BASE, "stream": True, "stream_options": {"include_usage": True}, "max_completion_tokens": 4},
+    ),
+    "chat_all_roles": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "messages": [
+                {
+                    "role": "developer",
+                    "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief"}],
+                },
+                {"role": "user", "content": [{"type": "text", "text": "Weather in Rome?"}]},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "reasoning_content": "I should look it up",
+                    "tool_calls": [
+                        {
+                            "id": "call_1",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": '{"city": "Rome"}'},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "content": "21 degrees"},
+                {"role": "assistant", "content": "It is 21 degrees."},
+                {"role": "user", "content": "Thanks"},
+            ],
+            "stop": ["\n\n", "###"],
+            "top_p": 0.9,
+            "presence_penalty": 0.1,
+            "frequency_penalty": 0.2,
+            "user": "u1",
+            "metadata": {"a": "b"},
+            "store": False,
+        },
+    ),
+    "chat_logprobs_stream": (
+        "/chat/completions",
+        {**_BASE, "stream": True, "logprobs": True, "top_logprobs": 2, "max_tokens": 3},
+    ),
+    "chat_logprobs": ("/chat/completions", {**_BASE, "logprobs": True, "max_tokens": 2}),
+    "chat_json_schema": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "max_tokens": 40,
+            "messages": [{"role": "user", "content": "Is the sky blue?"}],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "answer",
+                    "strict": True,
+                    "schema": {
+                        "type": "object",
+                        "properties": {"yes": {"type": "boolean"}},
+                        "required": ["yes"],
+                        "additionalProperties": False,
+                    },
+                },
+            },
+        },
+    ),
+    "chat_json_object": (
+        "/chat/completions",
+        {**_BASE, "max_tokens": 12, "response_format": {"type": "json_object"}},
+    ),
+    "chat_tool_named": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "max_tokens": 60,
+            "messages": [{"role": "user", "content": "Weather in Rome, in C?"}],
+            "tools": [_WEATHER, _TIME],
+            "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+        },
+    ),
+    "chat_tool_required_stream": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "stream": True,
+            "max_tokens": 60,
+            "messages": [{"role": "user", "content": "Weather in Rome, in C?"}],
+            "tools": [_WEATHER, _TIME],
+            "tool_choice": "required",
+        },
+    ),
+    "chat_tool_none": ("/chat/completions", {**_BASE, "tools": [_WEATHER], "tool_choice": "none"}),
+    # So small a model calls a tool only when held to it; Ollama finds the call in the text all the same.
+    "chat_tools_auto_stream": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "model": "tools",
+            "stream": True,
+            "messages": [{"role": "user", "content": "Weather in Rome?"}],
+            "tools": [_WEATHER],
+            "response_format": _AS_CALL,
+            "max_tokens": 60,
+        },
+    ),
+    "chat_tools_auto": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "model": "tools",
+            "messages": [{"role": "user", "content": "Weather in Rome?"}],
+            "tools": [_WEATHER],
+            "response_format": _AS_CALL,
+            "max_tokens": 60,
+        },
+    ),
+    "chat_too_long": (
+        "/chat/completions",
+        {**_BASE, "model": "tiny", "messages": [{"role": "user", "content": "word " * 200}]},
+    ),
+    "chat_bad_schema": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "nope"}},
+            },
+        },
+    ),
+    "chat_bad_tool_schema": (
+        "/chat/completions",
+        {
+            **_BASE,
+            "model": "tools",
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": "f",
+                        "parameters": {"type": "object", "properties": {"a": {"type": 3}}},
+                    },
+                }
+            ],
+        },
+    ),
+    "completion": (
+        "/completions",
+        {
+            "model": "smollm2",
+            "prompt": "Once upon a time",
+            "temperature": 0,
+            "seed": 1,
+            "max_tokens": 5,
+            "echo": True,
+        },
+    ),
+    "completion_stream_logprobs": (
+        "/completions",
+        {
+            "model": "smollm2",
+            "prompt": "Once upon a time",
+            "temperature": 0,
+            "seed": 1,
+            "max_tokens": 3,
+            "logprobs": 2,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    ),
+    "embedding": ("/embeddings", {"model": "all-minilm", "input": "hello"}),
+    "embedding_base64": (
+        "/embeddings",
+        {"model": "all-minilm", "input": ["hello", "b"], "encoding_format": "base64", "dimensions": 8},
+    ),
+    "embedding_too_many_dimensions": (
+        "/embeddings",
+        {"model": "all-minilm", "input": "a", "dimensions": 4096},
+    ),
+    "embedding_too_long": ("/embeddings", {"model": "all-minilm", "input": "word " * 1000}),
+}
+
+
+def to_native(path: str, body: bytes) -> tuple[str, bytes]:
+    """Translate a client's body; return the path at Ollama and the native body."""
+    if path == "/chat/completions":
+        chat = openai_requests.chat(body)
+        return "/api/chat", ollama_requests.chat(chat, MODELS.find(chat.model, catalog.CHAT, path)).body
+    if path == "/completions":
+        completion = openai_requests.completion(body)
+        model = MODELS.find(completion.model, catalog.CHAT, path)
+        return "/api/generate", ollama_requests.completion(completion, completion.prompts[0], model)
+    embedding = openai_requests.embedding(body)
+    model = MODELS.find(embedding.model, catalog.EMBEDDING, path)
+    return "/api/embed", ollama_requests.embedding(embedding, embedding.texts, model)
+
+
+def to_openai(path: str, body: bytes, status: int, answer: bytes) -> tuple[int, bytes]:
+    """Translate Ollama's answer back; return the status and body for the client."""
+    try:
+        return 200, _success(path, body, status, answer)
+    except errors.ApiError as error:
+        return error.status, error.body()
+
+
+def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
+    param = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}[path]
+    if status != 200:
+        raise ollama_answers.error(status, ollama_answers.error_text(answer), param=param)
+    if path == "/embeddings":
+        return openai_embeddings.answer(openai_requests.embedding(body), ollama_answers.embeddings(answer))
+    lines = ollama_answers.Lines()
+    rows = [*lines.feed(answer), *filter(None, [lines.rest()])]
+    if path == "/completions":
+        completion = openai_requests.completion(body)
+        reader = ollama_answers.Reader()
+        pieces = [reader.read(row) for row in rows]
+        if completion.stream:
+            stream = openai_completions.Stream(completion)
+            return stream.events(0, pieces) + stream.end()
+        choice = openai_completions.Choice()
+        choice.add(pieces)
+        return openai_completions.completion(completion, [choice])[0]
+    chat = openai_requests.chat(body)
+    job = ollama_requests.chat(chat, MODELS.find(chat.model, catalog.CHAT, path))
+    reader = ollama_answers.Reader(job.forced, single_call=job.single_call)
+    pieces = [reader.read(row) for row in rows]
+    if chat.stream:
+        events = openai_chat.Stream(chat)
+        return events.events(0, pieces) + events.end()
+    collected = openai_chat.Choice()
+    collected.add(pieces)
+    return openai_chat.completion(chat, [collected])[0]
+
+
+def normal(body: bytes) -> list[Any]:
+    """Return the JSON texts of a reply, or of the events of a stream, without what differs each time."""
+    text = body.decode()
+    parts = (
+        [part.removeprefix("data: ") for part in text.split("\n\n") if part]
+        if text[:5] == "data:"
+        else [text]
+    )
+    return [part if part == "[DONE]" else _without_chance(json.loads(part)) for part in parts]
+
+
+def _without_chance(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_chance(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {key: _without_chance(item) for key, item in value.items()}
+    if str(plain.get("id", "")).startswith(("chatcmpl-", "cmpl-", "call_")) and "created" in plain:
+        plain |= {"id": "ID", "created": 0}
+    elif str(plain.get("id", "")).startswith("call_"):
+        plain["id"] = "call_ID"
+    return plain
+
+
+def record(url: str, *names: str) -> None:
+    """Ask a running Ollama, which must have the models above, and write the vectors, all or those named."""
+    for name in names or REQUESTS:
+        path, request = REQUESTS[name]
+        body = json.dumps(request).encode()
+        native_path, native = to_native(path, body)
+        status, answer = _post(url + native_path, native)
+        client_status, reply = to_openai(path, body, status, answer)
+        vector = {
+            "path": path,
+            "request": request,
+            "native_path": native_path,
+            "native_request": json.loads(native),
+            "native_status": status,
+            "native_answer": answer.decode(),
+            "status": client_status,
+            "reply": normal(reply),
+        }
+        (FOLDER / f"{name}.json").write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n")
+
+
+def _post(url: str, body: bytes) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
+            return response.status, response.read()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read()
+
+
+if __name__ == "__main__":
+    record(*sys.argv[1:])
