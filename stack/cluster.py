@@ -136,11 +136,11 @@ def _rollout(workload: str, namespace: str, seconds: int) -> list[str | Path]:
 def chart_values() -> dict[str, str]:
     """Values that make the chart use the images of this stack, after they were put on the node."""
     values: dict[str, str] = {}
-    for key, name in (("image", "operator"), ("proxy.image", "proxy"), ("ollama.image", "ollama")):
+    for key, name in (("image", "operator"), ("defaults.proxyImage", "proxy"), ("defaults.ollamaImage", "ollama")):
         tag = images.ensure(name)
         load(tag)
         repository, _, version = tag.rpartition(":")
-        values |= {f"{key}.repository": repository, f"{key}.tag": version}
+        values[f"{key}.repository"], values[f"{key}.tag"] = repository, version
     return values
 
 
