@@ -96,7 +96,15 @@ def _phase(
     ):
         # It has failed, perhaps under an earlier run of the operator, and nothing better is known since.
         return FAILED, str(previous.get("message", ""))
-    return (PULLING, "") if running else (PENDING, _why_pending(model, observed))
+    if running or _resumes(previous, pulls):
+        return PULLING, ""
+    return PENDING, _why_pending(model, observed)
+
+
+def _resumes(previous: Mapping[str, Any], pulls: Sequence[tuple[seen.Pod, state.Pull | None]]) -> bool:
+    """Whether a restart of the operator has interrupted a download, which this look begins again."""
+    begins = any(pull is None and pod.store is not None for pod, pull in pulls)
+    return begins and previous.get("phase") == PULLING
 
 
 def _problem(holders: Sequence[seen.Pod], key: str) -> str:
@@ -154,7 +162,19 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
     if not parts or (phase == FAILED and not any(parts)):
         return ""
     done = sum(parts) / max(len(parts), observed.modelset.ollama.replicas)
-    return f"{100 if done >= 1 else min(int(done * 100), 99)}%"
+    if done >= 1:
+        return "100%"
+    return f"{max(min(int(done * 100), 99), _told_before(model, observed, phase))}%"
+
+
+def _told_before(model: spec.Model, observed: seen.Observed, phase: str) -> int:
+    """Return the percentage told last for the same download; a restart begins to count layers anew."""
+    previous = observed.previous_model(model.name)
+    same_pods = str(previous.get("readyReplicas", "")).endswith(f"/{observed.modelset.ollama.replicas}")
+    if phase != PULLING or previous.get("phase") != PULLING or not same_pods:
+        return 0
+    told = str(previous.get("progress", "")).removesuffix("%")
+    return min(int(told), 99) if told.isdigit() else 0
 
 
 def listed_entries(judged: Sequence[Judged], observed: seen.Observed) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ def judge(observed: seen.Observed) -> Proxy:
     applications = (status.get("activeServiceStatus") or {}).get("applicationStatuses") or {}
     states = {str(app.get("status", "")) for app in applications.values()}
     if ready.get("status") != "True" or not applications:
-        return Proxy(False, False, "Starting", _why_not_ready(status, ready))
+        reason = "NoServeEndpoints" if ready.get("reason") == "ZeroServeEndpoints" else "Starting"
+        return Proxy(False, False, reason, _why_not_ready(status, ready))
     bad = states - {RUNNING, DEPLOYING}
     if bad or (DEPLOYING in states and not _was_ready(observed)):
         return Proxy(False, False, "ApplicationNotRunning", _application_message(applications))
@@ -68,8 +69,12 @@ def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any]) -> str:
         applications = (status.get(part) or {}).get("applicationStatuses") or {}
         if any(app.get("status") != RUNNING for app in applications.values()):
             return _application_message(applications)
-    told = str(ready.get("message", ""))
-    return f"the Ray cluster is starting{f': {told}' if told else ''}"
+    cluster = (status.get("activeServiceStatus") or {}).get("rayClusterStatus") or {}
+    head = str(_condition(cluster, "HeadPodReady").get("message", ""))
+    told = [part for part in (str(ready.get("message", "")), head) if part]
+    if ready.get("reason") == "ZeroServeEndpoints":
+        return "; ".join(["no proxy pod answers", *told])
+    return "; ".join(["the Ray cluster is starting", *told])
 
 
 def _application_message(applications: Mapping[str, Any]) -> str:

@@ -119,6 +119,32 @@ def test_a_failure_survives_a_restart_of_the_operator_until_something_better_is_
     assert (judged.phase, judged.message) == ("Failed", "told before")
 
 
+def pulling(progress: str, replicas: int = 1) -> dict[str, Any]:
+    return {
+        "models": [
+            {"name": "m:1", "phase": "Pulling", "progress": progress, "readyReplicas": f"0/{replicas}"}
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "pulls", "progress"),
+    [
+        pytest.param(pulling("42%"), {}, "42%", id="the operator has just restarted"),
+        pytest.param(
+            pulling("42%"), {("pod-0", "m:1"): state.Pull(RUNNING, 0.1, True)}, "42%", id="counting anew"
+        ),
+        pytest.param(pulling("42%"), {("pod-0", "m:1"): HALF}, "50%", id="further than before"),
+        pytest.param(pulling("42%", 2), {("pod-0", "m:1"): state.Pull(RUNNING, 0.1)}, "10%", id="other pods"),
+    ],
+)
+def test_a_download_that_was_interrupted_goes_on_where_it_was(
+    before: dict[str, Any], pulls: dict[tuple[str, str], state.Pull], progress: str
+) -> None:
+    judged = judge("m:1", status=before, pods=pods(EMPTY), pulls=pulls)
+    assert (judged.phase, judged.progress) == ("Pulling", progress)
+
+
 def test_an_edit_of_the_spec_gives_a_failed_model_another_chance() -> None:
     before = {
         "observedGeneration": 0,

@@ -60,6 +60,19 @@ def test_the_proxy_is_not_settled_while_a_new_cluster_starts() -> None:
     assert (judged.ready, judged.settled, judged.reason) == (True, False, "Upgrading")
 
 
+def test_a_proxy_that_has_gone_is_not_called_starting() -> None:
+    service = builders.ray_service(builders.modelset("a:1"), ready="False")
+    service["status"]["conditions"][0] |= {"reason": "ZeroServeEndpoints", "message": "dropped to 0"}
+    head = {"type": "HeadPodReady", "status": "False", "message": "unready: [ray-head]"}
+    service["status"]["activeServiceStatus"]["rayClusterStatus"] = {"conditions": [head]}
+    service["status"]["activeServiceStatus"]["applicationStatuses"] = {}
+    judged = proxy.judge(look("a:1", ray_service=service))
+    assert (judged.reason, judged.message) == (
+        "NoServeEndpoints",
+        "no proxy pod answers; dropped to 0; unready: [ray-head]",
+    )
+
+
 def test_the_proxy_says_why_serve_failed() -> None:
     service = builders.ray_service(builders.modelset("a:1"), app="DEPLOY_FAILED")
     applications = service["status"]["activeServiceStatus"]["applicationStatuses"]

@@ -1,0 +1,214 @@
+"""The chart as helm renders it: schema, rights, pod security, and the CRD against the operator's defaults.
+
+`make chart-test` names the tools in HELM, HELM_UNITTEST and KUBECONFORM; without it they are taken from PATH.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from modelset_operator import __main__ as entry
+from modelset_operator import __version__
+from modelset_operator.api import names, spec
+
+CHART = pathlib.Path(__file__).parents[1]
+NAMESPACE = "modelset-system"
+KUBERNETES = "1.34.4"
+
+
+def tool(variable: str, name: str) -> str:
+    found = os.environ.get(variable) or shutil.which(name)
+    assert found, f"{name} is neither in ${variable} nor on PATH; `make chart-test` provides it"
+    return found
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [tool("HELM", "helm"), "template", "modelset-operator", str(CHART), "--namespace", NAMESPACE]
+    command += ["--kube-version", KUBERNETES, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def render(*settings: str) -> list[dict[str, Any]]:
+    done = helm(*(argument for setting in settings for argument in ("--set", setting)))
+    assert done.returncode == 0, done.stderr
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+
+
+def one(manifests: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
+    return found
+
+
+def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def schema() -> dict[str, Any]:
+    (version,) = one(render(), "CustomResourceDefinition")["spec"]["versions"]
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return found
+
+
+def test_one_version_for_package_chart_and_images() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+    assert container(render())["image"] == f"modelset-operator:{__version__}"
+    assert f"--proxy-image={entry.DEFAULT_PROXY_IMAGE}" in container(render())["args"]
+    assert f"--ollama-image={entry.DEFAULT_OLLAMA_IMAGE}" in container(render())["args"]
+
+
+def test_the_operator_understands_its_arguments() -> None:
+    arguments = container(render("watchNamespaces={a,b}", "logLevel=DEBUG"))["args"]
+    parsed = entry.parse(arguments)
+    assert (parsed.watch_namespaces, parsed.log_level) == ("a,b", "DEBUG")
+
+
+def test_the_operator_fits_pod_security_restricted_and_needs_no_writable_root() -> None:
+    pod = one(render(), "Deployment")["spec"]["template"]["spec"]
+    context = container(render())["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert context == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_never_two_operators() -> None:
+    deployment = one(render(), "Deployment")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_its_rights_name_every_verb_and_cover_no_secret() -> None:
+    rules = [rule for manifest in render() if "rules" in manifest for rule in manifest["rules"]]
+    assert rules
+    for rule in rules:
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        assert not {"secrets", "pods/exec", "pods/log"} & set(rule["resources"])
+    operator = [
+        rule
+        for manifest in render()
+        if manifest["kind"] == "ClusterRole" and manifest["metadata"]["name"] == "modelset-operator"
+        for rule in manifest["rules"]
+    ]
+    assert not any("delete" in rule["verbs"] for rule in operator)
+
+
+def test_with_namespaces_it_has_rights_in_these_alone() -> None:
+    manifests = render("watchNamespaces={team-a,team-b}")
+    bindings = [manifest for manifest in manifests if manifest["kind"].endswith("Binding")]
+    assert [(binding["kind"], binding["metadata"]["namespace"]) for binding in bindings] == [
+        ("RoleBinding", "team-a"),
+        ("RoleBinding", "team-b"),
+    ]
+    assert {binding["subjects"][0]["namespace"] for binding in bindings} == {NAMESPACE}
+    assert "--watch-namespaces=team-a,team-b" in container(manifests)["args"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [((), "keep"), (("crds.keep=false",), None)],
+)
+def test_the_crd_is_kept_unless_told_otherwise(settings: tuple[str, ...], kept: str | None) -> None:
+    metadata = one(render(*settings), "CustomResourceDefinition")["metadata"]
+    assert metadata.get("annotations", {}).get("helm.sh/resource-policy") == kept
+
+
+def test_the_crd_can_be_left_to_somebody_else() -> None:
+    assert "CustomResourceDefinition" not in [manifest["kind"] for manifest in render("crds.install=false")]
+
+
+def test_the_crd_is_the_resource_that_the_operator_serves() -> None:
+    crd = one(render(), "CustomResourceDefinition")["spec"]
+    (version,) = crd["versions"]
+    assert (crd["group"], version["name"], crd["names"]["plural"]) == (
+        names.GROUP,
+        names.VERSION,
+        names.PLURAL,
+    )
+    assert (crd["names"]["shortNames"], crd["names"]["categories"]) == (["oms"], ["modelsets"])
+    columns = [column["name"] for column in version["additionalPrinterColumns"] if not column.get("priority")]
+    assert columns == ["Ready", "Models", "Ollama", "Endpoint", "Age"]
+
+
+def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
+    properties = schema()
+    ollama, proxy = properties["ollama"]["properties"], properties["proxy"]["properties"]
+    assert ollama["parallel"]["default"] == spec.DEFAULT_PARALLEL
+    assert ollama["keepAlive"]["default"] == spec.DEFAULT_KEEP_ALIVE
+    assert ollama["storage"]["properties"]["size"]["default"] == spec.DEFAULT_STORAGE_SIZE
+    assert ollama["storage"]["default"] == {"size": spec.DEFAULT_STORAGE_SIZE}
+    assert ollama["resources"]["default"] == spec.DEFAULT_OLLAMA_RESOURCES
+    assert proxy["resources"]["default"] == spec.DEFAULT_PROXY_RESOURCES
+    assert properties["models"]["items"]["properties"]["type"]["default"] == spec.AUTO
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "replicas=2",
+        "logLevel=LOUD",
+        "image.pullPolicy=Sometimes",
+        "watchNamespaces={Team}",
+        "image.repository=",
+    ],
+)
+def test_a_value_that_is_wrong_is_refused(setting: str) -> None:
+    done = helm("--set", setting)
+    assert done.returncode != 0
+    assert "schema" in done.stderr
+
+
+def test_helm_unittest_suites() -> None:
+    command = [tool("HELM_UNITTEST", "helm-unittest"), str(CHART)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+EXAMPLES = sorted((CHART.parents[1] / "examples").glob("modelset*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_fit_the_schema(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    done = conform(path, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_schema_refuses_a_field_that_it_does_not_know(tmp_path: pathlib.Path) -> None:
+    example = yaml.safe_load(EXAMPLES[0].read_text())
+    example["spec"]["modles"] = []
+    path = tmp_path / "example.yaml"
+    path.write_text(yaml.safe_dump(example))
+    done = conform(path, tmp_path)
+    assert done.returncode == 1
+    assert "modles" in done.stdout
+
+
+def conform(path: pathlib.Path, folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """Validate a manifest by the CRD's schema, unknown fields refused as the API server refuses them."""
+    (version,) = one(render(), "CustomResourceDefinition")["spec"]["versions"]
+    closed = close(version["schema"]["openAPIV3Schema"])
+    (folder / "ollamamodelset-v1alpha1.json").write_text(json.dumps(closed))
+    location = str(folder / "{{.ResourceKind}}-{{.ResourceAPIVersion}}.json")
+    command = [tool("KUBECONFORM", "kubeconform"), "-schema-location", location, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def close(node: Any) -> Any:
+    """Refuse unknown properties wherever the schema names some; metadata is Kubernetes' own business."""
+    if isinstance(node, list):
+        return [close(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    closed = {key: close(inner) for key, inner in node.items()}
+    if isinstance(node.get("properties"), dict) and list(node["properties"]) != ["name"]:
+        closed["additionalProperties"] = False
+    return closed
