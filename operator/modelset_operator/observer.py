@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 # (namespace, name) of a set
 Set = tuple[str, str]
 
+# What to say of a pod without an address, and with one, about which Kubernetes says nothing.
+_SILENT = ("it has no address yet", "Ollama does not answer yet")
+
 
 class Observer:
     """Looks at sets. What it remembers are caches and times; losing them loses nothing but a little time."""
@@ -67,7 +70,10 @@ class Observer:
             settled_seconds=0.0,
             tolerated=tolerated,
         )
-        return self._with_settled(owner, observed)
+        if proxy.judge(observed).ready:
+            return self._with_settled(owner, observed)
+        self._settled.pop(owner, None)
+        return dataclasses.replace(observed, proxy_waiting=await self._proxy_waiting(owner))
 
     def forget(self, owner: Set) -> None:
         """Drop what is remembered of a set that is gone."""
@@ -93,6 +99,16 @@ class Observer:
             self._settled[owner] = (generation, since)
         return dataclasses.replace(observed, settled_seconds=self._clock() - since)
 
+    async def _proxy_waiting(self, owner: Set) -> str:
+        """Return what keeps the Ray pods from running; the RayService's own status never says."""
+        found = await self._api.list(cluster.POD, owner[0], names.proxy_selector(owner[1]))
+        told = []
+        for pod in found:
+            status = pod.get("status") or {}
+            if reason := _why_waiting(status, _conditions(status)):
+                told.append(f"{pod['metadata']['name']}: {reason}")
+        return "; ".join(sorted(told))
+
     async def _pods(self, owner: Set, modelset: spec.ModelSet) -> tuple[seen.Pod, ...]:
         found = await self._api.list(cluster.POD, owner[0], names.ollama_selector(owner[1]))
         living = [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
@@ -107,7 +123,7 @@ class Observer:
         self, pod: Mapping[str, Any], modelset: spec.ModelSet, stores: dict[str, state.Store]
     ) -> seen.Pod:
         status = pod.get("status") or {}
-        conditions = {entry["type"]: entry for entry in status.get("conditions") or ()}
+        conditions = _conditions(status)
         uid, ip = pod["metadata"]["uid"], status.get("podIP", "")
         ready = conditions.get("Ready", {}).get("status") == "True"
         store = await self._store(ip, modelset) if ip and _runs(status) else None
@@ -122,7 +138,7 @@ class Observer:
             ip=ip,
             ready=ready,
             gate=conditions.get(names.READINESS_GATE, {}).get("status") == "True",
-            waiting="" if store is not None else _why_waiting(status, conditions),
+            waiting="" if store is not None else _why_waiting(status, conditions) or _SILENT[bool(ip)],
             store=store,
         )
 
@@ -166,4 +182,8 @@ def _why_waiting(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return ": ".join(str(scheduled[key]) for key in ("reason", "message") if scheduled.get(key))
-    return "Ollama does not answer yet" if status.get("podIP") else ""
+    return ""
+
+
+def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {entry["type"]: entry for entry in status.get("conditions") or ()}

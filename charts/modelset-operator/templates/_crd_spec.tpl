@@ -149,7 +149,7 @@ properties:
         maximum: 100
         default: 1
       resources:
-        default: {requests: {cpu: 200m, memory: 1Gi}}
+        default: {requests: {cpu: 100m, memory: 1Gi}}
         {{- include "modelset-operator.crd.resources" . | nindent 8 }}
 {{- end -}}
 

@@ -57,6 +57,11 @@ def ollama_selector(set_name: str) -> dict[str, str]:
     return {SET_LABEL: set_name, COMPONENT_LABEL: OLLAMA_COMPONENT}
 
 
+def proxy_selector(set_name: str) -> dict[str, str]:
+    """Labels that select the Ray pods of a set's proxy."""
+    return {SET_LABEL: set_name, COMPONENT_LABEL: PROXY_COMPONENT}
+
+
 def selector_text(labels: dict[str, str]) -> str:
     """Return labels in the form that list requests and the scale subresource take."""
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))

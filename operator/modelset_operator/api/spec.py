@@ -14,7 +14,7 @@ DEFAULT_KEEP_ALIVE = "-1"
 DEFAULT_PARALLEL = 4
 DEFAULT_STORAGE_SIZE = "20Gi"
 DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
-DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "200m", "memory": "1Gi"}}
+DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
 
 
 class SpecError(ValueError):

@@ -12,7 +12,8 @@ DEPLOYMENT = "Proxy"
 IMPORT_PATH = "modelset_proxy.app:app"
 WORKER_GROUP = "proxy"
 # How long a replaced Ray cluster lives on, so that answers it is still streaming reach their end.
-DELETION_DELAY_SECONDS = 600
+# It takes the room of another proxy for that time.
+DELETION_DELAY_SECONDS = 300
 # The object store is not used, and Ray's default would be 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100_000_000
 

@@ -34,8 +34,8 @@ class Tolerated:
 class Observed:
     """One look. `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
 
-    `settled_seconds` is for how long the proxy has been running the present RayService, 0 when it is not;
-    `now` is RFC 3339 in UTC.
+    `proxy_waiting` says what keeps Ray pods from running while the proxy is not ready; `settled_seconds` is
+    for how long the proxy has been running the present RayService, 0 when it is not; `now` is RFC 3339 in UTC.
     """
 
     modelset: spec.ModelSet
@@ -48,6 +48,7 @@ class Observed:
     kuberay_installed: bool = True
     pods: tuple[Pod, ...] = ()
     pulls: Mapping[tuple[str, str], state.Pull] = dataclasses.field(default_factory=dict)
+    proxy_waiting: str = ""
     settled_seconds: float = 0.0
     tolerated: Mapping[tuple[str, str], Tolerated] = dataclasses.field(default_factory=dict)
 

@@ -358,6 +358,28 @@ async def test_kuberay_may_come_later(world: World) -> None:
     assert ("RayService", "default", "assistants") in world.api.objects
 
 
+async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> None:
+    await world.reconcile()
+    world.start_pod()
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
+    world.api.find("Pod", "assistants-ollama-0")["status"]["containerStatuses"] = [waiting]
+    template = world.api.find("RayService", "assistants")["spec"]["rayClusterConfig"]["headGroupSpec"][
+        "template"
+    ]
+    unschedulable = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "no cpu",
+    }
+    metadata = {"name": "head", "namespace": "default", **template["metadata"]}
+    world.api.put({"kind": "Pod", "metadata": metadata, "status": {"conditions": [unschedulable]}})
+    await world.reconcile()
+    messages = {entry["type"]: entry["message"] for entry in world.status["conditions"]}
+    assert "assistants-ollama-0: ImagePullBackOff: Back-off pulling image" in messages["OllamaReady"]
+    assert "head: Unschedulable: no cpu" in messages["ProxyReady"]
+
+
 async def test_children_that_somebody_deletes_come_back(world: World) -> None:
     await world.to_ready()
     del world.api.objects[("Service", "default", "assistants-ollama")]
