@@ -35,7 +35,7 @@ class Observed:
     """One look. `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
 
     `proxy_waiting` says what keeps Ray pods from running while the proxy is not ready; `settled_seconds` is
-    for how long the proxy has been running the present RayService, 0 when it is not; `now` is RFC 3339 in UTC.
+    for how long the proxy has run the present RayService, 0 when it does not; `now` is RFC 3339 in UTC.
     """
 
     modelset: spec.ModelSet
