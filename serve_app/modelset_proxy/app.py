@@ -9,12 +9,12 @@ from typing import Any
 
 from ray import serve
 
-from . import proxy
+from . import proxy, ray_metrics
 
 
 def build() -> proxy.Proxy:
     """Build the ASGI application inside the replica that serves it."""
-    return proxy.build(behind_serve=True)
+    return proxy.build(behind_serve=True, measures=ray_metrics.RayMetrics())
 
 
 @serve.deployment(

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from . import cors, errors, exchange, log, service
+from . import access, cors, errors, exchange, log, metrics, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
@@ -22,12 +22,16 @@ class App:
     def __init__(
         self,
         routes: service.Service,
+        keys: access.Keys,
+        measures: metrics.Metrics,
         *,
         on_start: Callable[[], Awaitable[None]],
         on_stop: Callable[[], Awaitable[None]],
         behind_serve: bool = False,
     ) -> None:
         self._service = routes
+        self._keys = keys
+        self._metrics = measures
         self._on_start = on_start
         self._on_stop = on_stop
         self._behind_serve = behind_serve
@@ -39,6 +43,9 @@ class App:
             "/chat/completions": {"POST": routes.chat},
             "/completions": {"POST": routes.complete},
             "/embeddings": {"POST": routes.embed},
+            "/responses": {"POST": routes.respond},
+            "/messages": {"POST": routes.message},
+            "/audio/transcriptions": {"POST": routes.transcribe},
         }
 
     async def __call__(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
@@ -62,7 +69,6 @@ class App:
                 return
 
     async def _http(self, web: exchange.Exchange) -> None:
-        began = time.monotonic()
         if not self._behind_serve:
             web.reply_headers.append((b"x-request-id", web.request_id.encode()))
         web.reply_headers += self.cors.headers(web.headers.get(b"origin"))
@@ -78,6 +84,10 @@ class App:
         finally:
             web.stop_watching()
             status = status or web.status
+            seconds = time.monotonic() - web.began
+            if web.path not in _HEALTH_PATHS:
+                model = str(web.facts.get("model", ""))
+                self._metrics.request(web.route, model, web.client, status, seconds)
             # Health checks come every few seconds and say nothing.
             level = logging.DEBUG if web.path in _HEALTH_PATHS else logging.INFO
             _logger.log(
@@ -88,7 +98,8 @@ class App:
                     method=web.method,
                     path=web.path,
                     status=status,
-                    seconds=round(time.monotonic() - began, 4),
+                    client=web.client,
+                    seconds=round(seconds, 4),
                     **web.facts,
                 ),
             )
@@ -109,8 +120,10 @@ class App:
         path = web.path.removeprefix("/v1") if web.path.startswith("/v1/") else web.path
         path = path.rstrip("/") or "/"
         methods = self._routes.get(path)
+        web.route = path if methods is not None else ""
         if methods is None and path.startswith(_MODELS):
             name = path.removeprefix(_MODELS)
+            web.route = "/models/{id}"
 
             async def get_model(web: exchange.Exchange) -> None:
                 await self._service.get_model(web, name)
@@ -118,6 +131,9 @@ class App:
             methods = {"GET": get_model}
         if web.method == "OPTIONS":
             return self._options
+        if path not in _HEALTH_PATHS:
+            authorization = web.headers.get(b"authorization", b"")
+            web.client = self._keys.client(authorization, web.headers.get(b"x-api-key", b""))
         if methods is None:
             raise errors.ApiError(404, f"Invalid URL ({web.method} {web.path})", code="unknown_url")
         handler = methods.get("GET" if web.method == "HEAD" else web.method)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from . import catalog, ollama_fleet
+from . import admission, catalog, ollama_fleet
 
 _KEEP_ALIVE = r"^(-?[0-9]+|(-?([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+))$"
 _LOCAL_ORIGINS = (
@@ -39,6 +39,7 @@ class ModelConfig(msgspec.Struct, rename="camel"):
     created: Annotated[int, msgspec.Meta(ge=0)]
     capabilities: list[str] | None = None
     keep_alive: Annotated[str, msgspec.Meta(pattern=_KEEP_ALIVE)] | None = None
+    context_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class CorsConfig(msgspec.Struct, rename="camel"):
@@ -52,6 +53,7 @@ class UserConfig(msgspec.Struct, rename="camel"):
 
     models: list[ModelConfig]
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
+    limits: admission.Limits = admission.Limits()
 
     def catalog(self) -> catalog.Catalog:
         """Return the models as the rest of the proxy knows them."""
@@ -62,6 +64,7 @@ class UserConfig(msgspec.Struct, rename="camel"):
                 kind=entry.type,
                 capabilities=None if entry.capabilities is None else frozenset(entry.capabilities),
                 keep_alive=entry.keep_alive,
+                context_length=entry.context_length,
                 created=entry.created,
             )
             for entry in self.models
@@ -92,6 +95,7 @@ class Environment(msgspec.Struct, frozen=True):
     keep_alive: str | None = None
     cors_origins: tuple[str, ...] = _LOCAL_ORIGINS
     log_level: str = "INFO"
+    api_keys_dir: str | None = None
     refresh_seconds: float = 3.0
 
 
@@ -100,7 +104,8 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
 
     ``OLLAMA_URL`` (comma separated), ``OLLAMA_CHAT_MODELS``, ``OLLAMA_EMBEDDING_MODELS`` (comma separated),
     ``OLLAMA_KEEP_ALIVE`` (a Go duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma separated, default
-    pages of this machine) and ``PROXY_LOG_LEVEL``.
+    pages of this machine), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody may call) and
+    ``PROXY_LOG_LEVEL``.
     """
     variables = os.environ if variables is None else variables
     default = Environment()
@@ -129,6 +134,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         keep_alive=keep_alive,
         cors_origins=origins if "PROXY_CORS_ORIGINS" in variables else default.cors_origins,
         log_level=level,
+        api_keys_dir=variables.get("PROXY_API_KEYS_DIR", "").strip() or None,
     )
 
 

@@ -32,11 +32,10 @@ class ApiError(Exception):
         self.code = code
         self.retry_after = retry_after
 
-    def body(self) -> bytes:
-        """Return the JSON envelope."""
-        return msgspec.json.encode(
-            {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
-        )
+    def body(self, *, anthropic: bool = False) -> bytes:
+        """Return the JSON envelope; ``anthropic`` adds the ``type`` that Anthropic's clients look for."""
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

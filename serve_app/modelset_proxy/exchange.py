@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -24,7 +25,11 @@ class ClientGoneError(Exception):
 
 
 class Exchange:
-    """Reads a request and writes its reply. ``facts`` end up in the access log: no contents, no keys."""
+    """Reads a request and writes its reply. ``facts`` end up in the access log: no contents, no keys.
+
+    ``client`` is whose API key came with it, ``route`` the path without variable parts; ``began`` and
+    ``first_byte`` are monotonic times in seconds.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, watches: bool = True) -> None:
         self.method: str = scope["method"]
@@ -34,7 +39,11 @@ class Exchange:
         self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         self.reply_headers: list[Header] = []
         self.facts: dict[str, object] = {}
+        self.client = ""
+        self.route = ""
         self.status = 0
+        self.began = time.monotonic()
+        self.first_byte = self.began
         self.client_gone = False
         self._watches = watches
         self._watcher: asyncio.Task[None] | None = None
@@ -45,6 +54,11 @@ class Exchange:
     def started(self) -> bool:
         """Whether the status line is out, after which only the body can tell of a failure."""
         return self.status != 0
+
+    @property
+    def content_type(self) -> bytes:
+        """What the client says its body is."""
+        return self.headers.get(b"content-type", b"")
 
     async def body(self, limit: int) -> bytes:
         """Read the whole body; a 413 when it is over ``limit`` bytes.
@@ -96,8 +110,11 @@ class Exchange:
         headers: list[Header] = []
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % error.retry_after))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
         self.facts["error"] = error.code or error.kind
-        await self.reply(error.status, error.body(), headers=headers)
+        body = error.body(anthropic=self.path.endswith("/messages"))
+        await self.reply(error.status, body, headers=headers)
 
     async def start_events(self) -> None:
         """Start a stream of events. The headers keep caches and buffering proxies from holding it up."""

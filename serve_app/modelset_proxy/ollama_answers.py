@@ -121,10 +121,16 @@ class Progress(msgspec.Struct):
     error: str | None = None
 
 
+class ErrorObject(msgspec.Struct):
+    """The error of Ollama's own OpenAI and Anthropic routes."""
+
+    message: str = ""
+
+
 class ErrorBody(msgspec.Struct):
     """How every endpoint says no."""
 
-    error: str = ""
+    error: str | ErrorObject = ""
 
 
 class BrokenAnswerError(Exception):
@@ -256,9 +262,10 @@ def embeddings(body: bytes) -> upstream.Embeddings:
 def error_text(body: bytes) -> str:
     """Return the message of an error body, or what there is of it."""
     try:
-        return _error.decode(body).error
+        error = _error.decode(body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         return body[:200].decode("utf-8", "replace")
+    return error if isinstance(error, str) else error.message
 
 
 def error(status: int, text: str, *, param: str = "messages") -> errors.ApiError:

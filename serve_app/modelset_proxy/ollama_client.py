@@ -4,6 +4,7 @@ Until something has been handed on, a request may start again on another server:
 effects. Afterwards a failure is an error, never a second answer.
 """
 
+import contextlib
 import logging
 import socket
 import time
@@ -16,6 +17,7 @@ from . import (
     catalog,
     errors,
     log,
+    metrics,
     ollama_answers,
     ollama_fleet,
     ollama_names,
@@ -32,6 +34,7 @@ _HEADERS = {"content-type": "application/json"}
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=3)
 _SHOW_TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
 _CLIENT_CLOSED_REQUEST = 499
+_NO_ROUTE = "404 page not found"
 _ERROR_BYTES = 64 * 1024
 
 
@@ -54,9 +57,12 @@ class Ollama:
     fleet: ollama_fleet.Fleet
     _session: aiohttp.ClientSession
 
-    def __init__(self, urls: Sequence[str], *, interval: float = 3.0) -> None:
+    def __init__(
+        self, urls: Sequence[str], *, interval: float = 3.0, measures: metrics.Metrics | None = None
+    ) -> None:
         self._urls = urls
         self._interval = interval
+        self._metrics = measures or metrics.Nothing()
         self._turn = 0
 
     async def start(self) -> None:
@@ -79,6 +85,11 @@ class Ollama:
         """Count the servers known and those that answer."""
         servers = self.fleet.servers.values()
         return {"servers": len(servers), "reachable": sum(server.reachable for server in servers)}
+
+    def servers(self, model: catalog.Model) -> int:
+        """Count the servers that hold a model and answer."""
+        name = ollama_names.canonical(model.name)
+        return sum(name in server.held for server in self.fleet.servers.values() if server.reachable)
 
     def chat(
         self,
@@ -124,6 +135,20 @@ class Ollama:
             return ollama_answers.embeddings(answer)
         except ollama_answers.BrokenAnswerError as problem:
             raise _broken(problem, call) from None
+
+    def relay(
+        self,
+        path: str,
+        body: bytes,
+        content_type: bytes,
+        model: catalog.Model,
+        call: upstream.Call,
+        *,
+        stream: bool,
+    ) -> AsyncGenerator[bytes, None]:
+        """Pass a request on, see ``upstream.Upstream``."""
+        headers = {"content-type": content_type.decode("latin-1")}
+        return self._ask(path, body, model, call, param="input", whole=not stream, headers=headers)
 
     async def capabilities(self, name: str) -> frozenset[str] | None:
         """Ask any server that holds a model what it can do; None when none tells."""
@@ -181,7 +206,15 @@ class Ollama:
             await source.aclose()
 
     async def _ask(
-        self, path: str, body: bytes, model: catalog.Model, call: upstream.Call, *, param: str, whole: bool
+        self,
+        path: str,
+        body: bytes,
+        model: catalog.Model,
+        call: upstream.Call,
+        *,
+        param: str,
+        whole: bool,
+        headers: Mapping[str, str] = _HEADERS,
     ) -> AsyncGenerator[bytes, None]:
         """Yield the body of the answer as it arrives, or all at once when ``whole``."""
         name = ollama_names.canonical(model.name)
@@ -190,39 +223,58 @@ class Ollama:
         while True:
             server = await self._pick(name, call, tried, failure)
             call.upstream, call.attempts = server.url, call.attempts + 1
+            if failure is not None:
+                self._metrics.upstream_retry(call.served)
             started = False
-            server.in_flight += 1
             try:
-                async with self._session.post(f"{server.url}{path}", data=body, headers=_HEADERS) as response:
-                    try:
-                        if response.status != 200:
-                            text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
-                            self._refused(server, name, response.status, text, param)
-                        if whole:
-                            answer = await response.read()
-                            started = True
-                            yield answer
-                        else:
-                            while data := await response.content.readany():
-                                started = True
-                                yield data
-                    finally:
-                        # Whatever ended this, Ollama stops working when its connection goes.
-                        if not response.content.at_eof():
-                            response.close()
-                server.succeeded()
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as problem:
-                server.failed(time.monotonic())
-                failure = _lost(problem, server, call)
-                if started:
-                    raise failure.error from None
+                attempt = self._attempt(server, name, path, body, headers, call, param=param, whole=whole)
+                async with contextlib.aclosing(attempt):
+                    async for data in attempt:
+                        started = True
+                        yield data
             except _AttemptError as problem:
                 failure = problem
             else:
                 return
-            finally:
-                server.in_flight -= 1
+            self._metrics.upstream_failure(call.served, failure.error.code or "")
+            if started:
+                raise failure.error from None
             tried.add(server.url)
+
+    async def _attempt(
+        self,
+        server: router.Server,
+        name: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        call: upstream.Call,
+        *,
+        param: str,
+        whole: bool,
+    ) -> AsyncGenerator[bytes, None]:
+        server.in_flight += 1
+        try:
+            async with self._session.post(f"{server.url}{path}", data=body, headers=headers) as response:
+                try:
+                    if response.status != 200:
+                        text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
+                        self._refused(server, name, response.status, text, param)
+                    if whole:
+                        yield await response.read()
+                    else:
+                        while data := await response.content.readany():
+                            yield data
+                finally:
+                    # Whatever ended this, Ollama stops working when its connection goes.
+                    if not response.content.at_eof():
+                        response.close()
+            server.succeeded()
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as problem:
+            server.failed(time.monotonic())
+            raise _lost(problem, server, call) from None
+        finally:
+            server.in_flight -= 1
 
     async def _pick(
         self, name: str, call: upstream.Call, tried: set[str], failure: _AttemptError | None
@@ -259,6 +311,8 @@ class Ollama:
         """Raise what a status but 200 means: the client's mistake, or a reason to ask another server."""
         error = ollama_answers.error(status, text, param=param)
         facts = log.facts(server=server.url, status=status, reason=text[:300])
+        if status == 404 and text.startswith(_NO_ROUTE):
+            raise errors.ApiError(404, "The model server has no such endpoint.", code="unknown_url")
         if status == 404:
             server.held -= {name}
             error = errors.unavailable(

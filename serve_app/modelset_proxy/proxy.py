@@ -1,10 +1,24 @@
 """Puts the parts together, with Ray Serve around them or without."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from . import asgi, catalog, config, cors, exchange, log, ollama_client, service, standalone
+from . import (
+    access,
+    admission,
+    asgi,
+    catalog,
+    config,
+    cors,
+    exchange,
+    log,
+    metrics,
+    ollama_client,
+    service,
+    standalone,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -16,14 +30,32 @@ class Proxy:
     called after the start, elsewhere the environment is all there is.
     """
 
-    def __init__(self, settings: config.Environment, *, behind_serve: bool = False) -> None:
+    def __init__(
+        self,
+        settings: config.Environment,
+        *,
+        behind_serve: bool = False,
+        measures: metrics.Metrics | None = None,
+    ) -> None:
+        measures = measures or metrics.Nothing()
         self._settings = settings
         self._behind_serve = behind_serve
-        self.engine = ollama_client.Ollama(settings.ollama_urls, interval=settings.refresh_seconds)
-        self._service = service.Service(self.engine)
+        self.engine = ollama_client.Ollama(
+            settings.ollama_urls, interval=settings.refresh_seconds, measures=measures
+        )
+        self.turns = admission.Admission(self._servers)
+        self.keys = access.Keys(settings.api_keys_dir)
+        self._service = service.Service(self.engine, self.turns, measures)
         self._discovery: standalone.Discovery | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._by_served: dict[str, catalog.Model] = {}
         self._app = asgi.App(
-            self._service, on_start=self._start, on_stop=self._stop, behind_serve=behind_serve
+            self._service,
+            self.keys,
+            measures,
+            on_start=self._start,
+            on_stop=self._stop,
+            behind_serve=behind_serve,
         )
 
     async def __call__(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
@@ -45,25 +77,42 @@ class Proxy:
             return
         user_config = config.user_config(given)
         self._app.cors = cors.Cors(user_config.cors.allow_origins)
+        self.turns.limits = user_config.limits
         self._publish(user_config.catalog())
         _logger.info("configured", extra=log.facts(served=", ".join(self._service.catalog.served_names)))
 
     def _publish(self, models: catalog.Catalog) -> None:
         self._service.catalog = models
+        self._by_served = {model.served_names[0]: model for model in models.models}
+        self.turns.admit()
+
+    def _servers(self, served: str) -> int:
+        model = self._by_served.get(served)
+        return 0 if model is None else self.engine.servers(model)
 
     async def _start(self) -> None:
         await self.engine.start()
+        self._background = [asyncio.create_task(self.keys.watch()), asyncio.create_task(self._admit())]
         if not self._behind_serve:
             await self.configure({})
 
+    async def _admit(self) -> None:
+        """Let waiting requests in when servers have joined."""
+        while True:
+            await self.engine.fleet.next_round()
+            self.turns.admit()
+
     async def _stop(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         if self._discovery is not None:
             await self._discovery.stop()
         await self.engine.close()
 
 
-def build(*, behind_serve: bool = False) -> Proxy:
+def build(*, behind_serve: bool = False, measures: metrics.Metrics | None = None) -> Proxy:
     """Build the proxy from the environment, as for ``uvicorn --factory modelset_proxy.proxy:build``."""
     settings = config.environment()
     log.setup(settings.log_level)
-    return Proxy(settings, behind_serve=behind_serve)
+    return Proxy(settings, behind_serve=behind_serve, measures=measures)

@@ -10,6 +10,11 @@ def frame(payload: bytes) -> bytes:
     return b"data: " + payload + b"\n\n"
 
 
+def named_failure(error: errors.ApiError) -> bytes:
+    """Return the event for streams whose events have names (responses, messages)."""
+    return b"event: error\n" + frame(error.body(anthropic=True))
+
+
 def failure(error: errors.ApiError) -> bytes:
     """Return the event for a failure in mid-stream; clients raise on its ``error``. Nothing follows it."""
     return frame(error.body())

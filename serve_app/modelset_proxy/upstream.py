@@ -62,11 +62,13 @@ class Embeddings(msgspec.Struct):
 class Call(msgspec.Struct):
     """What travels with a request for routing and for the log; holds no contents.
 
-    ``affinity`` is equal for requests that probably share a prompt prefix. The implementation fills in
-    ``upstream`` (which server answered), ``attempts`` and ``load_seconds`` (spent on loading the model).
+    ``served`` is the model's first served name; ``affinity`` is equal for requests that probably share a
+    prompt prefix. The implementation fills in ``upstream`` (which server answered), ``attempts`` and
+    ``load_seconds`` (spent on loading the model).
     """
 
     request_id: str
+    served: str = ""
     affinity: int | None = None
     upstream: str = ""
     attempts: int = 0
@@ -101,6 +103,14 @@ class Upstream(Protocol):
         self, request: openai_requests.EmbeddingRequest, texts: list[str], model: catalog.Model, call: Call
     ) -> Embeddings:
         """Turn each text into a vector."""
+
+    def relay(
+        self, path: str, body: bytes, content_type: bytes, model: catalog.Model, call: Call, *, stream: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """Pass a request on as it is to the upstream's own ``path`` and yield its answer."""
+
+    def servers(self, model: catalog.Model) -> int:
+        """Return how many servers can run a model now."""
 
     def state(self) -> Mapping[str, int]:
         """Return counts for the health page: servers known and servers usable."""

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 
-from modelset_proxy import config, proxy
+from modelset_proxy import config, metrics, proxy
 
 USER_CONFIG: dict[str, Any] = {
     "models": [
@@ -30,9 +30,12 @@ async def proxied(
     *urls: str,
     user_config: Mapping[str, Any] | None = USER_CONFIG,
     settings: config.Environment | None = None,
+    measures: metrics.Metrics | None = None,
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, proxy.Proxy]]:
     """Yield a session with the proxy's base URL, and the proxy; None leaves the models to ``settings``."""
-    built = proxy.Proxy(settings or config.Environment(ollama_urls=urls, refresh_seconds=0.05))
+    built = proxy.Proxy(
+        settings or config.Environment(ollama_urls=urls, refresh_seconds=0.05), measures=measures
+    )
     settled = uvicorn.Config(built, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
     settled.load()
     server = uvicorn.Server(settled)

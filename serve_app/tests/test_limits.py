@@ -1,0 +1,379 @@
+"""Who may call, how many at once, who is next; and what is counted."""
+
+import asyncio
+import json
+import pathlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from modelset_proxy import access, admission, config, errors, metrics, passthrough, proxy
+from serve_app.tests import fake_ollama, running
+
+_CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+async def ollama() -> AsyncIterator[fake_ollama.FakeOllama]:
+    fake = fake_ollama.FakeOllama()
+    async with fake_ollama.running(fake):
+        yield fake
+
+
+def _limited(**limits: Any) -> dict[str, Any]:
+    return {**running.USER_CONFIG, "limits": limits}
+
+
+async def _ask(
+    session: aiohttp.ClientSession, headers: dict[str, str] | None = None, **extra: Any
+) -> tuple[int, str]:
+    async with session.post("/v1/chat/completions", json={**_CHAT, **extra}, headers=headers) as response:
+        return response.status, await response.text()
+
+
+async def _until_queued(built: proxy.Proxy, count: int) -> None:
+    async with asyncio.timeout(5):
+        while built.turns.counts("smollm2")[1] != count:
+            await built.engine.fleet.next_round()
+
+
+class TestKeys:
+    """API keys in a folder."""
+
+    def test_each_key_of_a_client_is_valid(self, tmp_path: pathlib.Path) -> None:
+        (tmp_path / "team-a").write_text("old\nnew\n")
+        (tmp_path / "team-b").write_text("other")
+        (tmp_path / "..data").mkdir()
+        keys = access.Keys(str(tmp_path))
+        assert keys.client(b"Bearer old", b"") == "team-a"
+        assert keys.client(b"bearer  new ", b"") == "team-a"
+        assert keys.client(b"", b"other") == "team-b"
+
+    @pytest.mark.parametrize("authorization", [b"", b"Bearer", b"Bearer wrong", b"Basic old", b"old"])
+    def test_other_keys_are_not(self, tmp_path: pathlib.Path, authorization: bytes) -> None:
+        (tmp_path / "team-a").write_text("old\n\n")
+        with pytest.raises(errors.ApiError) as refusal:
+            access.Keys(str(tmp_path)).client(authorization, b"")
+        assert (refusal.value.status, refusal.value.code) == (401, "invalid_api_key")
+        assert "old" not in refusal.value.message
+
+    def test_changes_are_taken_up(self, tmp_path: pathlib.Path) -> None:
+        keys = access.Keys(str(tmp_path))
+        with pytest.raises(errors.ApiError):
+            keys.client(b"Bearer k", b"")
+        (tmp_path / "a").write_text("k")
+        keys.reload()
+        assert keys.client(b"Bearer k", b"") == "a"
+        (tmp_path / "a").unlink()
+        keys.reload()
+        with pytest.raises(errors.ApiError):
+            keys.client(b"Bearer k", b"")
+
+    def test_a_folder_that_is_not_there_lets_nobody_in(self, tmp_path: pathlib.Path) -> None:
+        with pytest.raises(errors.ApiError):
+            access.Keys(str(tmp_path / "gone")).client(b"Bearer x", b"")
+
+    async def test_routes_ask_for_a_key_but_health_and_preflights_do_not(
+        self, ollama: fake_ollama.FakeOllama, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        (tmp_path / "team-a").write_text("sesame")
+        settings = config.Environment(
+            ollama_urls=(ollama.url,), api_keys_dir=str(tmp_path), refresh_seconds=0.05
+        )
+        async with running.proxied(settings=settings) as (session, _):
+            for path in ("/v1/models", "/v1/models/smollm2", "/v1/nothing"):
+                async with session.get(path) as response:
+                    assert response.status == 401
+                    assert response.headers["www-authenticate"] == "Bearer"
+            assert (await _ask(session))[0] == 401
+            assert (await _ask(session, {"authorization": "Bearer sesame"}))[0] == 200
+            assert (await _ask(session, {"x-api-key": "sesame"}))[0] == 200
+            async with session.get("/healthz") as response:
+                assert response.status == 200
+            async with session.options("/v1/models") as response:
+                assert response.status == 204
+        assert {
+            vars(record)["facts"].get("client") for record in caplog.records if record.msg == "request"
+        } == {
+            None,
+            "team-a",
+        }
+        assert "sesame" not in caplog.text + str([vars(record) for record in caplog.records])
+
+
+class TestAdmission:
+    """The queue, one model at a time."""
+
+    async def test_clients_take_turns(self) -> None:
+        turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1))
+        order: list[str] = []
+        finish = asyncio.Event()
+
+        async def one(client: str) -> None:
+            async with turns.slot("m", client):
+                order.append(client)
+                await finish.wait()
+
+        waiting = [asyncio.create_task(one(client)) for client in ["a", "a", "a", "a", "b", "c", "b"]]
+        await asyncio.sleep(0)
+        assert turns.counts("m") == (1, 6)
+        finish.set()
+        await asyncio.gather(*waiting)
+        assert order == ["a", "a", "b", "c", "a", "b", "a"]
+        assert turns.counts("m") == (0, 0)
+
+    async def test_one_who_leaves_the_queue_is_passed_over(self) -> None:
+        turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1))
+
+        async def one() -> None:
+            async with turns.slot("m", ""):
+                pass
+
+        async with turns.slot("m", ""):
+            leaver, stayer = asyncio.create_task(one()), asyncio.create_task(one())
+            await asyncio.sleep(0)
+            leaver.cancel()
+            await asyncio.gather(leaver, return_exceptions=True)
+            assert turns.counts("m") == (1, 1)
+        await stayer
+        assert turns.counts("m") == (0, 0)
+
+    async def test_room_grows_with_the_servers(self) -> None:
+        servers = 1
+        turns = admission.Admission(lambda _: servers, admission.Limits(max_in_flight_per_server=2))
+        finish = asyncio.Event()
+
+        async def one() -> None:
+            async with turns.slot("m", ""):
+                await finish.wait()
+
+        tasks = [asyncio.create_task(one()) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert turns.counts("m") == (2, 3)
+        servers = 2
+        turns.admit()
+        assert turns.counts("m") == (4, 1)
+        finish.set()
+        await asyncio.gather(*tasks)
+
+    async def test_models_do_not_wait_for_each_other(self) -> None:
+        turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1))
+        async with asyncio.timeout(1), turns.slot("m", ""), turns.slot("n", ""):
+            assert turns.counts("m") == turns.counts("n") == (1, 0)
+
+    @pytest.mark.parametrize(
+        ("limits", "status", "code"),
+        [
+            ({"max_queued_requests": 0}, 429, "queue_full"),
+            ({"queue_timeout_seconds": 0.01}, 503, "queue_timeout"),
+        ],
+    )
+    async def test_waiting_has_bounds(self, limits: dict[str, Any], status: int, code: str) -> None:
+        turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1, **limits))
+        async with turns.slot("m", ""):
+            with pytest.raises(errors.ApiError) as refusal:
+                async with turns.slot("m", ""):
+                    pass
+        assert (refusal.value.status, refusal.value.code) == (status, code)
+        assert refusal.value.retry_after
+        assert turns.counts("m") == (0, 0)
+
+
+async def test_a_full_queue_is_a_429_with_retry_after(ollama: fake_ollama.FakeOllama) -> None:
+    go_on = asyncio.Event()
+    ollama.chat = [go_on, *fake_ollama.answer("one")]
+    limits = _limited(maxInFlightPerServer=1, maxQueuedRequests=1)
+    async with running.proxied(ollama.url, user_config=limits) as (session, built):
+        first = asyncio.create_task(_ask(session))
+        await ollama.asked.wait()
+        second = asyncio.create_task(_ask(session, stream=True))
+        await _until_queued(built, 1)
+        async with session.post("/v1/chat/completions", json=_CHAT) as response:
+            assert response.status == 429
+            assert response.headers["retry-after"] == "5"
+        go_on.set()
+        assert (await first)[0] == (await second)[0] == 200
+    assert len(ollama.sent("/api/chat")) == 2
+
+
+async def test_a_client_that_leaves_the_queue_never_reaches_ollama(ollama: fake_ollama.FakeOllama) -> None:
+    go_on = asyncio.Event()
+    ollama.chat = [go_on, *fake_ollama.answer("one")]
+    async with running.proxied(ollama.url, user_config=_limited(maxInFlightPerServer=1)) as (session, built):
+        first = asyncio.create_task(_ask(session))
+        await ollama.asked.wait()
+        second = asyncio.create_task(_ask(session))
+        await _until_queued(built, 1)
+        second.cancel()
+        await _until_queued(built, 0)
+        go_on.set()
+        assert (await first)[0] == 200
+    assert len(ollama.sent("/api/chat")) == 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_answer_that_takes_too_long_is_ended(ollama: fake_ollama.FakeOllama, begun: bool) -> None:
+    ollama.chat = [*fake_ollama.answer("one")[: int(begun)], asyncio.Event(), *fake_ollama.answer("two")]
+    limits = _limited(requestTimeoutSeconds=0.2)
+    async with running.proxied(ollama.url, user_config=limits) as (session, _):
+        status, text = await _ask(session, stream=True)
+        await asyncio.wait_for(ollama.cancelled.wait(), 5)
+    assert status == (200 if begun else 504)
+    last = text.strip().split("\n\n")[-1].removeprefix("data: ")
+    assert json.loads(last)["error"]["code"] == "timeout"
+
+
+async def test_a_body_that_is_too_large_is_a_413(ollama: fake_ollama.FakeOllama) -> None:
+    async with running.proxied(ollama.url, user_config=_limited(maxBodyBytes=300)) as (session, _):
+        assert (await _ask(session))[0] == 200
+        assert (await _ask(session, user="x" * 300))[0] == 413
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(4):
+                yield b" " * 100
+
+        async with session.post("/v1/chat/completions", data=pieces()) as response:
+            assert (await response.json())["error"]["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/chat/completions", {"content-type": "multipart/form-data; boundary=x"}),
+        ("/v1/embeddings", {"content-encoding": "gzip"}),
+        ("/v1/audio/transcriptions", {"content-type": "application/json"}),
+    ],
+)
+async def test_a_body_of_the_wrong_kind_is_a_415(
+    ollama: fake_ollama.FakeOllama, path: str, headers: dict[str, str]
+) -> None:
+    async with (
+        running.proxied(ollama.url) as (session, _),
+        session.post(path, data=b"{}", headers=headers) as response,
+    ):
+        assert response.status == 415
+
+
+class Recorded(metrics.Nothing):
+    """Keeps what was counted."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def request(self, route: str, model: str, client: str, status: int, seconds: float) -> None:
+        self.seen.append(("request", route, model, status))
+
+    def tokens(self, model: str, client: str, prompt: int, completion: int) -> None:
+        self.seen.append(("tokens", model, prompt, completion))
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self.seen.append(("first", model))
+
+    def per_token(self, model: str, seconds: float) -> None:
+        self.seen.append(("each", model))
+
+    def load(self, model: str, seconds: float) -> None:
+        self.seen.append(("load", model, round(seconds)))
+
+    def in_flight(self, model: str, running: int, queued: int) -> None:
+        self.seen.append(("in flight", model, running, queued))
+
+    def upstream_failure(self, model: str, reason: str) -> None:
+        self.seen.append(("failure", model, reason))
+
+    def upstream_retry(self, model: str) -> None:
+        self.seen.append(("retry", model))
+
+
+async def test_a_stream_is_counted_and_timed(ollama: fake_ollama.FakeOllama) -> None:
+    ollama.chat = fake_ollama.answer("one", "two", load_duration=2_000_000_000)
+    recorded = Recorded()
+    async with running.proxied(ollama.url, measures=recorded) as (session, _):
+        await _ask(session, stream=True)
+    assert recorded.seen == [
+        ("in flight", "smollm2", 1, 0),
+        ("first", "smollm2"),
+        ("in flight", "smollm2", 0, 0),
+        ("each", "smollm2"),
+        ("tokens", "smollm2", 3, 2),
+        ("load", "smollm2", 2),
+        ("request", "/chat/completions", "smollm2", 200),
+    ]
+
+
+async def test_failures_and_retries_are_counted_and_unknown_paths_are_one_route() -> None:
+    pair = fake_ollama.FakeOllama(), fake_ollama.FakeOllama()
+    recorded = Recorded()
+    async with fake_ollama.running(*pair):
+        pair[0].chat = [fake_ollama.CUT]
+        async with running.proxied(*(fake.url for fake in pair), measures=recorded) as (session, _):
+            for number in range(4):
+                await _ask(session, messages=[{"role": "user", "content": str(number)}])
+            async with session.get("/v1/some/path/of/theirs"):
+                pass
+    assert ("failure", "smollm2", "upstream_disconnected") in recorded.seen
+    assert ("retry", "smollm2") in recorded.seen
+    assert ("request", "", "", 404) in recorded.seen
+
+
+def test_passed_on_bodies_change_in_the_model_only() -> None:
+    passed = passthrough.json_request(b'{"input": [{"model": "x"}], "model": "a", "stream": true, "n": 1e3}')
+    assert (passed.model, passed.stream) == ("a", True)
+    assert json.loads(passed.rename("b")) == {
+        "input": [{"model": "x"}],
+        "model": "b",
+        "stream": True,
+        "n": 1000,
+    }
+
+
+def test_form_is_passed_on_with_the_model_changed() -> None:
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\x00whisper\r\n--x--\r\n'
+    )
+    passed = passthrough.form_request(form)
+    assert passed.model == "whisper"
+    assert passed.rename("w:1") == form.replace(b"\r\n\r\nwhisper", b"\r\n\r\nw:1", 1)
+    with pytest.raises(errors.ApiError):
+        passthrough.form_request(b"--x--")
+
+
+def test_answers_get_the_served_name_wherever_the_reads_end() -> None:
+    data = b'data: {"response":{"model":"m:1","text":"\\"model\\":\\"m:1\\""}}\n\ndata: {"model":"m:1"}'
+    wanted = data.replace(b'"model":"m:1"', b'"model":"served"')
+    for size in range(1, len(data)):
+        renamer = passthrough.Renamer("m:1", "served")
+        out = b"".join(renamer.feed(data[at : at + size]) for at in range(0, len(data), size))
+        assert out + renamer.rest() == wanted
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/messages"])
+async def test_other_apis_are_passed_on(ollama: fake_ollama.FakeOllama, path: str) -> None:
+    async with running.proxied(ollama.url) as (session, _):
+        async with session.post(path, json={"model": "smollm2", "input": "x"}) as response:
+            assert (response.status, await response.json()) == (200, {"model": "smollm2", "ok": True})
+        async with session.post(path, json={"model": "smollm2", "stream": True}) as response:
+            assert response.headers["content-type"] == "text/event-stream"
+            assert await response.text() == 'event: a\ndata: {"model":"smollm2"}\n\nevent: b\ndata: {}\n\n'
+        async with session.post(path, json={"model": "none"}) as response:
+            assert response.status == 404
+        async with session.post(path, data=b"{") as response:
+            body = await response.json()
+            assert (response.status, body["error"]["code"]) == (400, "invalid_json")
+            assert body.get("type") == ("error" if path.endswith("messages") else None)
+    assert {sent["model"] for _, sent in ollama.requests if "model" in sent} >= {"smollm2:135m"}
+
+
+async def test_what_this_ollama_does_not_offer_is_a_404(ollama: fake_ollama.FakeOllama) -> None:
+    form = aiohttp.FormData()
+    form.add_field("model", "smollm2")
+    form.add_field("file", b"RIFF", filename="a.wav")
+    async with (
+        running.proxied(ollama.url) as (session, _),
+        session.post("/v1/audio/transcriptions", data=form) as response,
+    ):
+        assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_url")
