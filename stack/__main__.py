@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
 from stack import cleaning, cluster, demo, engine, golang, images, models, python, step
@@ -37,16 +36,20 @@ def main() -> None:
         commands.add_parser(name, help=text)
     tool = commands.add_parser("tool", help="print the path of a pinned tool, built when it is missing")
     tool.add_argument("name", choices=sorted(golang.TOOLS))
-    environment = commands.add_parser("python", help="print the path of a Python environment, made when missing")
+    environment = commands.add_parser("python", help="print the path of a Python environment")
     environment.add_argument("name", choices=["dev"])
     arguments = parser.parse_args()
+    step.main(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     if arguments.command == "tool":
-        step.main(lambda: print(golang.tool(arguments.name)))
+        print(golang.tool(arguments.name))
     elif arguments.command == "python":
-        step.main(lambda: print(python.environment(arguments.name)))
+        print(python.environment(arguments.name))
     else:
-        step.main(COMMANDS[arguments.command][0])
+        COMMANDS[arguments.command][0]()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -27,8 +27,7 @@ def run() -> None:
 
 
 def _remove_images() -> None:
-    tags = output(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "modelset/*"]).split()
-    tags += [tag for tag in _component_images() if engine.has_image(tag)]
+    tags = sorted({*_image_list("modelset/*"), *_component_images()})
     if tags:
         with step(f"remove {len(tags)} images"):
             output(["docker", "image", "rm", "--force", *tags])
@@ -38,5 +37,8 @@ def _remove_images() -> None:
 
 def _component_images() -> list[str]:
     """Images that the node image was loaded from; they carry their upstream names."""
-    listed = output(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "label=modelset.component"])
-    return listed.split()
+    return _image_list("--filter", "label=modelset.component")
+
+
+def _image_list(*which: str) -> list[str]:
+    return output(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *which]).split()

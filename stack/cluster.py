@@ -1,4 +1,4 @@
-"""The kind cluster, and what runs on it before the first OllamaModelSet: KubeRay, a model registry, our operator."""
+"""The kind cluster, and what runs on it before the first OllamaModelSet: KubeRay, models, our operator."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ NAME = os.environ.get("CLUSTER", "modelset")
 CONTEXT = f"kind-{NAME}"
 NODE = f"{NAME}-control-plane"
 OPERATOR_NAMESPACE = "modelset-system"
+RELEASE = "modelset-operator"
 CHART = cache.REPOSITORY / "charts" / "modelset-operator"
 MANIFESTS = cache.REPOSITORY / "stack" / "manifests"
+CHART_IMAGES = {"image": "operator", "defaults.proxyImage": "proxy", "defaults.ollamaImage": "ollama"}
 POD_SUBNET = "10.244.0.0/16"
 NODE_READY_SECONDS = 180
 ROLLOUT_SECONDS = 300
@@ -30,26 +32,42 @@ def kubeconfig() -> Path:
 
 def kubectl(*arguments: str | Path, data: str | None = None, timeout: float | None = None) -> str:
     """Run kubectl against the cluster, and against no other."""
-    command = [golang.tool("kubectl"), "--kubeconfig", kubeconfig(), "--context", CONTEXT, *arguments]
-    return output(command, data=data.encode() if data is not None else None, timeout=timeout)
+    return output(
+        kubectl_command(*arguments), data=data.encode() if data is not None else None, timeout=timeout
+    )
+
+
+def kubectl_command(*arguments: str | Path) -> list[str | Path]:
+    """The command line of kubectl, bound to the cluster."""
+    return [golang.tool("kubectl"), "--kubeconfig", kubeconfig(), "--context", CONTEXT, *arguments]
+
+
+def _kind(*arguments: str | Path) -> None:
+    run(
+        [golang.tool("kind"), *arguments, "--name", NAME, "--kubeconfig", kubeconfig()], log=cache.log("kind")
+    )
+
+
+def _exists() -> bool:
+    return NAME in output([golang.tool("kind"), "get", "clusters"]).split()
 
 
 def ensure() -> None:
     """Return when the node is Ready: the running cluster, a stopped one started again, or a new one."""
-    kind = golang.tool("kind")
     image = images.ensure("kind-node")
-    if NAME in output([kind, "get", "clusters"]).split():
+    if _exists():
         if _recover():
             return
         with step(f"delete the broken cluster {NAME}"):
-            run([kind, "delete", "cluster", "--name", NAME], log=cache.log("kind"))
+            _kind("delete", "cluster")
     config = _kind_config(built=images.source() == "build")
     with step(f"create kind cluster {NAME}"):
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         path = kubeconfig().with_suffix(".kind.json")
         path.write_text(json.dumps(config))
-        command = [kind, "create", "cluster", "--name", NAME, "--image", image, "--config", path]
-        run([*command, "--kubeconfig", kubeconfig(), "--wait", f"{NODE_READY_SECONDS}s"], log=cache.log("kind"))
+        _kind("create", "cluster", "--image", image, "--config", path, "--wait", f"{NODE_READY_SECONDS}s")
+        # A second one on the same node only takes CPU away from small machines.
+        kubectl("scale", "--namespace", "kube-system", "deployment/coredns", "--replicas=1")
 
 
 def _kind_config(*, built: bool) -> dict[str, object]:
@@ -70,10 +88,10 @@ def _recover() -> bool:
             output(["docker", "start", NODE])
     if not kubeconfig().exists():
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
-        run([golang.tool("kind"), "export", "kubeconfig", "--name", NAME, "--kubeconfig", kubeconfig()], log=cache.log("kind"))
+        _kind("export", "kubeconfig")
     deadline = time.monotonic() + NODE_READY_SECONDS
-    command = [golang.tool("kubectl"), "--kubeconfig", kubeconfig(), "wait", "--for=condition=Ready", "node", "--all"]
-    while not succeeds([*command, "--timeout=5s"], timeout=30):
+    ready = kubectl_command("wait", "--for=condition=Ready", "node", "--all", "--timeout=5s")
+    while not succeeds(ready, timeout=30):
         if time.monotonic() > deadline:
             return False
         time.sleep(1)
@@ -82,16 +100,22 @@ def _recover() -> bool:
 
 def load(tag: str) -> None:
     """Copy an image from the engine into the node, unless the node has it."""
-    # containerd names an image without a host as Docker does.
-    full_name = tag if "." in tag.split("/")[0] else f"docker.io/{tag}" if "/" in tag else f"docker.io/library/{tag}"
     ctr = ["docker", "exec", "-i", NODE, "ctr", "--namespace", "k8s.io", "images"]
-    if full_name in output([*ctr, "list", "--quiet"]).split():
+    if _full_name(tag) in output([*ctr, "list", "--quiet"]).split():
         return
     with step(f"load {tag} into the node"):
         save = subprocess.Popen(["docker", "save", tag], stdout=subprocess.PIPE)
         run([*ctr, "import", "-"], log=cache.log("load"), stdin=save.stdout.fileno() if save.stdout else None)
         if save.wait() != 0:
             raise StepFailed(f"docker save {tag} ended with status {save.returncode}")
+
+
+def _full_name(tag: str) -> str:
+    """The name that containerd gives an image, which Docker shortens."""
+    first, _, rest = tag.partition("/")
+    if "." in first and rest:
+        return tag
+    return f"docker.io/{tag}" if rest else f"docker.io/library/{tag}"
 
 
 def install_kuberay() -> None:
@@ -104,7 +128,7 @@ def install_kuberay() -> None:
         line.split("image:")[0] + f"image: {image}" if line.strip().startswith("image: ") else line
         for line in rendered.splitlines()
     )
-    _apply("KubeRay", manifest, "deployment/kuberay-operator", "ray-system" if "namespace: ray-system" in rendered else "default")
+    _apply("KubeRay", manifest, "deployment/kuberay-operator", "default")
 
 
 def install_model_registry() -> None:
@@ -116,27 +140,26 @@ def install_model_registry() -> None:
 
 
 def _apply(what: str, manifest: str, workload: str, namespace: str) -> None:
-    changed = subprocess.run(
-        [golang.tool("kubectl"), "--kubeconfig", kubeconfig(), "diff", "--server-side", "--force-conflicts", "-f", "-"],
-        input=manifest.encode(), capture_output=True, check=False,
-    ).returncode
-    if changed:
+    server_side = ["--server-side", "--force-conflicts", "--filename", "-"]
+    difference = subprocess.run(
+        kubectl_command("diff", *server_side), input=manifest.encode(), capture_output=True, check=False
+    )
+    if difference.returncode != 0:
         with step(f"apply {what}"):
-            kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", data=manifest)
+            kubectl("apply", *server_side, data=manifest)
     if not succeeds(_rollout(workload, namespace, 1)):
         with step(f"wait for {what}"):
             output(_rollout(workload, namespace, ROLLOUT_SECONDS))
 
 
 def _rollout(workload: str, namespace: str, seconds: int) -> list[str | Path]:
-    kube = [golang.tool("kubectl"), "--kubeconfig", kubeconfig(), "--context", CONTEXT]
-    return [*kube, "rollout", "status", workload, "--namespace", namespace, f"--timeout={seconds}s"]
+    return kubectl_command("rollout", "status", workload, "--namespace", namespace, f"--timeout={seconds}s")
 
 
 def chart_values() -> dict[str, str]:
     """Values that make the chart use the images of this stack, after they were put on the node."""
     values: dict[str, str] = {}
-    for key, name in (("image", "operator"), ("defaults.proxyImage", "proxy"), ("defaults.ollamaImage", "ollama")):
+    for key, name in CHART_IMAGES.items():
         tag = images.ensure(name)
         load(tag)
         repository, _, version = tag.rpartition(":")
@@ -147,22 +170,31 @@ def chart_values() -> dict[str, str]:
 def install_operator() -> None:
     """`helm install` of our chart, as a user would do it; nothing happens where it is as it should be."""
     values = chart_values()
-    wanted = cache.key(CHART, json.dumps(values, sort_keys=True))
-    helm = [golang.tool("helm"), "--kubeconfig", kubeconfig(), "--kube-context", CONTEXT]
-    listed = json.loads(output([*helm, "list", "--namespace", OPERATOR_NAMESPACE, "--deployed", "--output", "json"]))
-    if any(release.get("name") == "modelset-operator" for release in listed):
-        description = json.loads(
-            output([*helm, "status", "modelset-operator", "--namespace", OPERATOR_NAMESPACE, "--output", "json"])
-        )["info"]["description"]
-        if wanted in description and succeeds(_rollout("deployment/modelset-operator", OPERATOR_NAMESPACE, 1)):
-            return
+    inputs = f"inputs {cache.key(CHART, json.dumps(values, sort_keys=True))}"
+    if _deployed(inputs) and succeeds(_rollout("deployment/modelset-operator", OPERATOR_NAMESPACE, 1)):
+        return
     with step("helm install modelset-operator"):
-        command = [*helm, "upgrade", "--install", "modelset-operator", CHART, "--namespace", OPERATOR_NAMESPACE]
-        command += ["--create-namespace", "--wait", "--timeout", f"{ROLLOUT_SECONDS}s"]
-        command += ["--description", f"inputs {wanted}"]
-        for name, value in values.items():
-            command += ["--set-string", f"{name}={value}"]
-        run(command, log=cache.log("helm"))
+        settings = [
+            argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")
+        ]
+        command = _helm(
+            "upgrade", "--install", RELEASE, CHART, "--create-namespace", "--description", inputs, *settings
+        )
+        run([*command, "--wait", "--timeout", f"{ROLLOUT_SECONDS}s"], log=cache.log("helm"))
+
+
+def _helm(*arguments: str | Path) -> list[str | Path]:
+    bound = ["--kube-context", CONTEXT, "--namespace", OPERATOR_NAMESPACE]
+    return [golang.tool("helm"), "--kubeconfig", kubeconfig(), *bound, *arguments]
+
+
+def _deployed(inputs: str) -> bool:
+    """Whether the release was last installed from these inputs."""
+    releases = json.loads(output(_helm("list", "--deployed", "--output", "json")))
+    if not any(release["name"] == RELEASE for release in releases):
+        return False
+    status = json.loads(output(_helm("status", RELEASE, "--output", "json")))
+    return bool(status["info"]["description"] == inputs)
 
 
 def up() -> None:
@@ -175,8 +207,7 @@ def up() -> None:
 
 def down() -> None:
     """Delete the cluster and its kubeconfig."""
-    kind = golang.tool("kind")
-    if NAME in output([kind, "get", "clusters"]).split():
+    if _exists():
         with step(f"delete kind cluster {NAME}"):
-            run([kind, "delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig()], log=cache.log("kind"))
+            _kind("delete", "cluster")
     kubeconfig().unlink(missing_ok=True)

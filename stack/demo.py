@@ -28,7 +28,8 @@ def run() -> None:
     cluster.kubectl("apply", "--filename", MODELSET)
     with step(f"wait until {NAME} is Ready"):
         _await_ready()
-    print(f"\n$ kubectl get ollamamodelsets\n{cluster.kubectl('get', 'ollamamodelsets', '--namespace', NAMESPACE)}")
+    print("\n$ kubectl get ollamamodelsets")
+    print(cluster.kubectl("get", "ollamamodelsets", "--namespace", NAMESPACE))
     with _forwarded(f"service/{NAME}-serve-svc", 8000) as port:
         print(f"$ python {CLIENT.relative_to(cache.REPOSITORY)} http://localhost:{port}/v1")
         print(output([client / "bin" / "python", CLIENT, f"http://127.0.0.1:{port}/v1"], timeout=300))
@@ -43,7 +44,7 @@ def _await_ready() -> None:
         status = json.loads(
             cluster.kubectl("get", "ollamamodelset", NAME, "--namespace", NAMESPACE, "--output", "json")
         ).get("status", {})
-        ready = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+        ready: dict[str, str] = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
         if ready.get("status") == "True":
             return
         if (summary := _summary(status, ready)) != shown:
@@ -67,8 +68,7 @@ def _summary(status: dict[str, object], ready: dict[str, str]) -> str:
 @contextlib.contextmanager
 def _forwarded(target: str, port: int) -> Iterator[int]:
     """A local port that reaches a port of the cluster while the body runs."""
-    kube = [golang.tool("kubectl"), "--kubeconfig", cluster.kubeconfig(), "--context", cluster.CONTEXT]
-    command = [*kube, "port-forward", "--namespace", NAMESPACE, target, f":{port}"]
+    command = cluster.kubectl_command("port-forward", "--namespace", NAMESPACE, target, f":{port}")
     forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         first = forward.stdout.readline() if forward.stdout else ""

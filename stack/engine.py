@@ -153,7 +153,11 @@ def build_image(tag: str, context: Path, *, log: Path, arguments: dict[str, str]
 
 def ca_bundle() -> Path | None:
     """The certificates that this host trusts: builds reach package indexes through the same network."""
-    candidates = [os.environ.get("SSL_CERT_FILE", ""), "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem"]
+    candidates = (
+        os.environ.get("SSL_CERT_FILE", ""),
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/ssl/cert.pem",
+    )
     return next((Path(c) for c in candidates if c and Path(c).is_file()), None)
 
 

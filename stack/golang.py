@@ -57,9 +57,20 @@ def _build(name: str, group: str, packages: list[str], system: str) -> Path:
         with step(f"build {name} {_headline(group)} from Go modules"):
             env = {**_env(), "GOOS": system, "CGO_ENABLED": "0"}
             if group == "ollama":
-                env |= {"CGO_ENABLED": "1", "CGO_CFLAGS": c_flags, "CGO_CXXFLAGS": c_flags, "CPATH": _ollama_headers()}
+                env |= {"CGO_ENABLED": "1", "CGO_CFLAGS": c_flags, "CGO_CXXFLAGS": c_flags}
+                env["CPATH"] = _ollama_headers()
             run(
-                [go(), "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{folder}/", *packages],
+                [
+                    go(),
+                    "build",
+                    "-trimpath",
+                    "-buildvcs=false",
+                    "-ldflags",
+                    flags,
+                    "-o",
+                    f"{folder}/",
+                    *packages,
+                ],
                 log=cache.log(f"go-{name}"),
                 env=env,
                 cwd=MODULES / group,
@@ -122,7 +133,8 @@ def _ldflags(group: str) -> str:
         version = module_version(group, "github.com/ollama/ollama").removeprefix("v")
         flags.append(f"-X github.com/ollama/ollama/version.Version={version}")
     if group == "helm":
-        flags.append(f"-X helm.sh/helm/v3/internal/version.version={module_version(group, 'helm.sh/helm/v3')}")
+        version = module_version(group, "helm.sh/helm/v3")
+        flags.append(f"-X helm.sh/helm/v3/internal/version.version={version}")
     return " ".join(flags)
 
 

@@ -121,7 +121,7 @@ def _ollama() -> str:
 
 
 def _kind_node() -> str:
-    from stack import kindnode  # noqa: PLC0415 (it builds on this module)
+    from stack import kindnode  # it builds on this module
 
     return kindnode.ensure()
 

@@ -15,10 +15,11 @@ from stack.step import StepFailed, output, run, step
 STORAGE_SOURCE = Path("pkg/build/nodeimage/const_storage.go")
 CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]
 
-STATIC = "ARG BASE\nFROM scratch\nCOPY binary /usr/local/bin/{name}\nENTRYPOINT [\"/usr/local/bin/{name}\"]\n"
+STATIC = 'ARG BASE\nFROM scratch\nCOPY binary /usr/local/bin/{name}\nENTRYPOINT ["/usr/local/bin/{name}"]\n'
 KUBE_PROXY = """ARG BASE
 FROM ${BASE}
-RUN apt-get update -q && apt-get install -qy --no-install-recommends iptables nftables conntrack ipset kmod && \\
+RUN apt-get update -q && \\
+    apt-get install -qy --no-install-recommends iptables nftables conntrack ipset kmod && \\
     rm -rf /var/lib/apt/lists/*
 COPY binary /usr/local/bin/kube-proxy
 ENTRYPOINT ["/usr/local/bin/kube-proxy"]
@@ -43,7 +44,7 @@ def ensure() -> str:
     names = _component_names(kubernetes / "kubeadm", version)
     storage, storage_images = _storage()
     components = _component_dockerfiles(kubernetes, names, storage_images)
-    context = {
+    context: dict[str, Path | str] = {
         "kind-files": kind_files,
         "bin/kubeadm": kubernetes / "kubeadm",
         "bin/kubelet": kubernetes / "kubelet",
@@ -116,9 +117,31 @@ def _load(bare: str, loaded: str, components: list[tuple[str, str, Path | None]]
             run(["docker", "cp", archive, f"{container}:/images.tar"], log=log)
             run(["docker", "exec", container, *IMPORT], log=log)
             run(["docker", "exec", container, "rm", "/images.tar"], log=log)
-            run(["docker", "exec", container, "sh", "-c", "pkill -x containerd; while pgrep -x containerd; do sleep 0.1; done"], log=log)
+            run(
+                [
+                    "docker",
+                    "exec",
+                    container,
+                    "sh",
+                    "-c",
+                    "pkill -x containerd; while pgrep -x containerd; do sleep 0.1; done",
+                ],
+                log=log,
+            )
             entrypoint = '["/usr/local/bin/entrypoint", "/sbin/init"]'
-            run(["docker", "commit", "--change", f"ENTRYPOINT {entrypoint}", "--change", "CMD []", container, loaded], log=log)
+            run(
+                [
+                    "docker",
+                    "commit",
+                    "--change",
+                    f"ENTRYPOINT {entrypoint}",
+                    "--change",
+                    "CMD []",
+                    container,
+                    loaded,
+                ],
+                log=log,
+            )
 
 
 IMPORT = ["ctr", "--namespace", "k8s.io", "images", "import", "--no-unpack", "/images.tar"]
@@ -128,10 +151,32 @@ IMPORT = ["ctr", "--namespace", "k8s.io", "images", "import", "--no-unpack", "/i
 def _containerd(image: str) -> Iterator[str]:
     """A container of the node image in which only containerd runs, answering."""
     name = f"modelset-load-{uuid.uuid4().hex[:8]}"
-    output(["docker", "run", "--detach", "--privileged", "--name", name, "--entrypoint", "sleep", image, "infinity"])
+    output(
+        [
+            "docker",
+            "run",
+            "--detach",
+            "--privileged",
+            "--name",
+            name,
+            "--entrypoint",
+            "sleep",
+            image,
+            "infinity",
+        ]
+    )
     try:
         output(["docker", "exec", "--detach", name, "containerd"])
-        output(["docker", "exec", name, "sh", "-c", "for i in $(seq 300); do ctr version >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1"])
+        output(
+            [
+                "docker",
+                "exec",
+                name,
+                "sh",
+                "-c",
+                "for i in $(seq 300); do ctr version >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1",
+            ]
+        )
         yield name
     finally:
         output(["docker", "rm", "--force", "--volumes", name])

@@ -89,12 +89,25 @@ def _servers(registry: Path, data: Path) -> Iterator[str]:
     config = images.FOLDER / "model-registry" / "registry.yml"
     name = f"modelset-models-{uuid.uuid4().hex[:8]}"
     mounts = {registry: "/usr/bin/registry:ro", config: "/registry.yml:ro", data: "/var/lib/registry"}
-    volumes = [argument for source, target in mounts.items() for argument in ("--volume", f"{source}:{target}")]
+    volumes = [
+        argument for source, target in mounts.items() for argument in ("--volume", f"{source}:{target}")
+    ]
     run = ["docker", "run", "--detach", "--rm"]
     base, ollama = images.ensure("base"), images.ensure("ollama")
     try:
         output(
-            [*run, "--name", name, "--publish", "127.0.0.1::11434", *volumes, base, "registry", "serve", "/registry.yml"]
+            [
+                *run,
+                "--name",
+                name,
+                "--publish",
+                "127.0.0.1::11434",
+                *volumes,
+                base,
+                "registry",
+                "serve",
+                "/registry.yml",
+            ]
         )
         output([*run, "--name", f"{name}-ollama", "--network", f"container:{name}", ollama])
         port = output(["docker", "port", name, "11434/tcp"]).splitlines()[0].rsplit(":", 1)[1]
@@ -115,7 +128,9 @@ def _await_answer(url: str) -> None:
                 return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise StepFailed(f"Ollama does not answer at {url} after {ANSWER_SECONDS} s: {error}") from error
+                raise StepFailed(
+                    f"Ollama does not answer at {url} after {ANSWER_SECONDS} s: {error}"
+                ) from error
             time.sleep(0.2)
 
 
@@ -154,4 +169,3 @@ def _post(url: str, body: bytes) -> None:
         raise StepFailed(f"{url}: {error.code} {error.read().decode(errors='replace')[:500]}") from error
     if b'"error"' in answer:
         raise StepFailed(f"{url}: {answer.decode()[:500]}")
-

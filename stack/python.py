@@ -20,8 +20,7 @@ def environment(name: str) -> Path:
         log = cache.log(f"python-{name}")
         with step(f"install Python packages of pins/{requirements.name}"):
             _create(folder, log)
-            pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            run([*pip, "--require-hashes", "-r", requirements], log=log)
+            run([*_pip(folder, "install"), "--require-hashes", "-r", requirements], log=log)
 
     return cache.entry("venv", f"{name}-py{version}", cache.key(requirements), install)
 
@@ -35,6 +34,18 @@ def _create(folder: Path, log: Path) -> None:
 
 def download(name: str, folder: Path) -> None:
     """Fetch the wheels of pins/<name>.txt into a folder, without what they depend on."""
-    pip = [environment("pip") / "bin" / "python", "-m", "pip", "download", "-q", "--disable-pip-version-check"]
     requirements = pins.FOLDER / f"{name}.txt"
-    run([*pip, "--no-deps", "--require-hashes", "-r", requirements, "-d", folder], log=cache.log(f"download-{name}"))
+    command = [
+        *_pip(environment("pip"), "download"),
+        "--no-deps",
+        "--require-hashes",
+        "-r",
+        requirements,
+        "-d",
+        folder,
+    ]
+    run(command, log=cache.log(f"download-{name}"))
+
+
+def _pip(environment: Path, verb: str) -> list[str | Path]:
+    return [environment / "bin" / "python", "-m", "pip", verb, "-q", "--disable-pip-version-check"]

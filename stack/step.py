@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+Command = Sequence[str | Path]
 
 
 class StepFailed(Exception):
@@ -34,7 +36,7 @@ def step(title: str) -> Iterator[None]:
 
 
 def run(
-    command: Sequence[str | Path],
+    command: Command,
     *,
     log: Path,
     env: Mapping[str, str] | None = None,
@@ -67,7 +69,7 @@ def run(
 
 
 def output(
-    command: Sequence[str | Path],
+    command: Command,
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -94,7 +96,7 @@ def output(
     return done.stdout.decode()
 
 
-def succeeds(command: Sequence[str | Path], *, timeout: float = 60) -> bool:
+def succeeds(command: Command, *, timeout: float = 60) -> bool:
     """Tell whether a command exists and ends with status 0, without a word."""
     try:
         return subprocess.run(command, capture_output=True, timeout=timeout, check=False).returncode == 0
@@ -107,9 +109,8 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join("    " + line for line in log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def main(body: object) -> None:
+def main(body: Callable[[], None]) -> None:
     """Run `body()`; turn a failed step into a message and exit status 1."""
-    assert callable(body)
     try:
         body()
     except StepFailed as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from stack import cluster
 
+from stack import cluster
 from tests.e2e.support import diagnostics
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and (namespaces := item.config.stash.get(NAMESPACES, [])):
         folder = diagnostics.dump(item.name, namespaces)
@@ -37,7 +37,9 @@ def own_cluster() -> None:
     """Refuse to touch anything but the kind cluster that this checkout made on this machine."""
     config = json.loads(cluster.kubectl("config", "view", "--minify", "--output", "json"))
     server = urlsplit(config["clusters"][0]["cluster"]["server"])
-    assert config["current-context"] == cluster.CONTEXT, f"{config['current-context']} is not {cluster.CONTEXT}"
+    assert config["current-context"] == cluster.CONTEXT, (
+        f"{config['current-context']} is not {cluster.CONTEXT}"
+    )
     assert server.hostname == "127.0.0.1", f"{server.hostname} is not this machine"
 
 
@@ -60,7 +62,9 @@ def _namespace(name: str, config: pytest.Config) -> Iterator[Kube]:
 @pytest.fixture
 def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of the test's own, which enforces Pod Security "restricted"."""
-    yield from _namespace("e2e-" + request.node.originalname.removeprefix("test_").replace("_", "-")[:50], request.config)
+    yield from _namespace(
+        "e2e-" + request.node.originalname.removeprefix("test_").replace("_", "-")[:50], request.config
+    )
 
 
 @pytest.fixture(scope="session")

@@ -79,10 +79,14 @@ def test_tells_clients_what_is_wrong_as_openai_does(assistants: ms.ModelSet) -> 
 
 
 def test_is_found_by_label_and_annotation(assistants: ms.ModelSet) -> None:
+    expected = {
+        "services": "assistants-serve-svc",
+        "rayservices": "assistants",
+        "ollamamodelsets": "assistants",
+    }
     for selector in ("openai-compatible=true", f"{MODEL_LABEL}=true"):
-        assert [s["metadata"]["name"] for s in assistants.kube.find("services", selector)] == ["assistants-serve-svc"]
-        assert [s["metadata"]["name"] for s in assistants.kube.find("rayservices", selector)] == ["assistants"]
-        assert [s["metadata"]["name"] for s in assistants.kube.find("ollamamodelsets", selector)] == ["assistants"]
+        for kind, name in expected.items():
+            assert [found["metadata"]["name"] for found in assistants.kube.find(kind, selector)] == [name]
     annotations = assistants.get()["metadata"]["annotations"]
     assert annotations["modelset.dev/openai-model-names"] == "all-minilm;smollm2"
     assert assistants.status()["modelNames"] == "all-minilm;smollm2"
@@ -112,7 +116,7 @@ def test_reports_each_model(assistants: ms.ModelSet) -> None:
 
 
 def test_endpoint_of_the_status_answers_inside_the_cluster(assistants: ms.ModelSet) -> None:
-    head = assistants.kube.find("pods", f"ray.io/originated-from-cr-name={assistants.name},ray.io/node-type=head")[0]
+    head = assistants.kube.find("pods", f"modelset.dev/set={assistants.name},ray.io/node-type=head")[0]
     answer = assistants.kube.run(
         "exec", head["metadata"]["name"], "--container=ray-head", "--",
         "wget", "-qO-", f"{assistants.status()['endpoint']}/models",

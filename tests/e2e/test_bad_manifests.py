@@ -26,18 +26,25 @@ def _with(path: str, value: Any) -> Manifest:
         pytest.param(_with("spec.models", []), "spec.models", id="no-models"),
         pytest.param(_with("spec.models.1.servedNames", ["smollm2"]), "servedNames", id="served-name-twice"),
         pytest.param(
-            _with("spec.models", [{"name": "smollm2:latest"}, {"name": "smollm2:135m", "servedNames": ["smollm2"]}]),
+            _with(
+                "spec.models",
+                [{"name": "smollm2:latest"}, {"name": "smollm2:135m", "servedNames": ["smollm2"]}],
+            ),
             "servedNames",
             id="served-name-equals-a-default",
         ),
         pytest.param(_with("metadata.name", "a" * 41), "metadata.name", id="name-too-long"),
         pytest.param(_with("metadata.name", "1st"), "metadata.name", id="name-begins-with-a-digit"),
-        pytest.param(_with("spec.ollama.replicas", -1), "spec.ollama.replicas", id="negative-ollama-replicas"),
+        pytest.param(
+            _with("spec.ollama.replicas", -1), "spec.ollama.replicas", id="negative-ollama-replicas"
+        ),
         pytest.param(_with("spec.proxy.replicas", -1), "spec.proxy.replicas", id="negative-proxy-replicas"),
         pytest.param(_with("spec.ollama.replica", 1), "spec.ollama.replica", id="unknown-field"),
         pytest.param(_with("spec.models.0.type", "Vision"), "spec.models[0].type", id="unknown-type"),
         pytest.param(_with("spec.models.0.keepAlive", "soon"), "spec.models[0].keepAlive", id="bad-duration"),
-        pytest.param(_with("spec.ollama.storage.size", "much"), "spec.ollama.storage.size", id="bad-quantity"),
+        pytest.param(
+            _with("spec.ollama.storage.size", "much"), "spec.ollama.storage.size", id="bad-quantity"
+        ),
     ],
 )
 def test_is_refused(shared_kube: Kube, manifest: Manifest, named: str) -> None:

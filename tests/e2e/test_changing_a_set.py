@@ -58,14 +58,21 @@ def _watch_pull(modelset: ms.ModelSet, model: str) -> list[int]:
             percents.append(int(status["progress"].removesuffix("%")))
         return status
 
-    until(look, lambda status: status.get("phase") == "Ready", seconds=ms.READY_SECONDS, what=f"{model} is Ready")
+    until(
+        look,
+        lambda status: status.get("phase") == "Ready",
+        seconds=ms.READY_SECONDS,
+        what=f"{model} is Ready",
+    )
     return percents
 
 
 def _await_held(modelset: ms.ModelSet, count: int) -> None:
     """Ollama itself holds `count` models: what left the set left the disk."""
     until(
-        lambda: modelset.kube.run("exec", f"{modelset.name}-ollama-0", "--", "ollama", "list").splitlines()[1:],
+        lambda: modelset.kube.run("exec", f"{modelset.name}-ollama-0", "--", "ollama", "list").splitlines()[
+            1:
+        ],
         lambda held: len(held) == count,
         seconds=60,
         what=f"{count} models on disk",

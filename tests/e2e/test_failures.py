@@ -22,7 +22,9 @@ def test_a_model_that_no_registry_has_fails_and_the_others_serve(kube: Kube) -> 
         what="the condition names the model",
     )
     until(
-        lambda: [e for e in kube.events("partial") if e["type"] == "Warning" and "no-such-model:1b" in e["message"]],
+        lambda: [
+            e for e in kube.events("partial") if e["type"] == "Warning" and "no-such-model:1b" in e["message"]
+        ],
         lambda warnings: bool(warnings) and "manifest" in warnings[0]["message"],
         seconds=30,
         what="an event with Ollama's reason",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from stack import cluster
 
+from stack import cluster
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
 
 OPERATOR = Kube(cluster.OPERATOR_NAMESPACE)
 DEPLOYMENT = "deployment/modelset-operator"
+OPERATOR_PODS = "--selector=app.kubernetes.io/name=modelset-operator"
 OWNED = ("statefulsets", "services", "rayservices", "rayclusters", "pods", "persistentvolumeclaims")
 
 
@@ -26,7 +27,7 @@ def test_a_pull_survives_the_operator_being_killed(kube: Kube) -> None:
         what="a pull under way",
     )
 
-    OPERATOR.run("delete", "pods", "--selector=app.kubernetes.io/name=modelset-operator", "--grace-period=0", "--force")
+    OPERATOR.run("delete", "pods", OPERATOR_PODS, "--grace-period=0", "--force")
 
     surviving.await_ready()
     assert surviving.model("smollm2:135m")["phase"] == "Ready"
@@ -35,7 +36,7 @@ def test_a_pull_survives_the_operator_being_killed(kube: Kube) -> None:
 @pytest.fixture
 def operator_scaled_to_zero() -> Iterator[None]:
     OPERATOR.run("scale", DEPLOYMENT, "--replicas=0")
-    OPERATOR.run("wait", "pods", "--selector=app.kubernetes.io/name=modelset-operator", "--for=delete", "--timeout=60s")
+    OPERATOR.run("wait", "pods", OPERATOR_PODS, "--for=delete", "--timeout=60s")
     yield
     OPERATOR.run("scale", DEPLOYMENT, "--replicas=1")
     OPERATOR.run("rollout", "status", DEPLOYMENT, "--timeout=120s")
@@ -55,4 +56,6 @@ def test_deleting_a_set_leaves_nothing_behind_without_the_operator(
 
     kube.run("delete", "ollamamodelset", "doomed", "--wait", "--timeout=60s")
 
-    until(lambda: _left(kube), lambda left: not left, seconds=180, what="everything that belonged to the set is gone")
+    until(
+        lambda: _left(kube), lambda left: not left, seconds=180, what="all that belonged to the set is gone"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from stack import cache, cluster
-
 from tests.e2e.support.kube import Kube, Refused
 
 LOG_LINES = "200"

@@ -35,7 +35,9 @@ class Kube:
         ]
 
     def run(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(self.command(*arguments), input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self.command(*arguments), input=stdin, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise Refused(done.stderr.strip())
         return done.stdout
@@ -47,13 +49,25 @@ class Kube:
         return dict(json.loads(self.run("get", kind, name, "--output", "json")))
 
     def find(self, kind: str, selector: str = "") -> list[Manifest]:
-        arguments = ["get", kind, "--output", "json", "--show-managed-fields", *([f"--selector={selector}"] if selector else [])]
+        arguments = [
+            "get",
+            kind,
+            "--output",
+            "json",
+            "--show-managed-fields",
+            *([f"--selector={selector}"] if selector else []),
+        ]
         return list(json.loads(self.run(*arguments))["items"])
 
     def events(self, name: str) -> list[Manifest]:
         """Events about the set `name`, oldest first."""
         listed = self.run(
-            "get", "events", "--output", "json", f"--field-selector=involvedObject.name={name}", "--sort-by=.lastTimestamp"
+            "get",
+            "events",
+            "--output",
+            "json",
+            f"--field-selector=involvedObject.name={name}",
+            "--sort-by=.lastTimestamp",
         )
         return list(json.loads(listed)["items"])
 
@@ -61,7 +75,10 @@ class Kube:
     def forward(self, target: str, port: int) -> Iterator[int]:
         """A local port that reaches `port` of a service or pod while the body runs."""
         process = subprocess.Popen(
-            self.command("port-forward", target, f":{port}"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self.command("port-forward", target, f":{port}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         try:
             assert process.stdout is not None

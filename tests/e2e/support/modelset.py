@@ -9,8 +9,8 @@ from typing import Any
 
 import openai
 import yaml
-from stack import cache
 
+from stack import cache
 from tests.e2e.support.kube import Kube, Manifest
 from tests.e2e.support.waiting import until
 
@@ -32,6 +32,9 @@ def manifest(name: str, models: list[dict[str, Any]], registry: str = REGISTRY) 
     result["metadata"] = {"name": name}
     result["spec"]["models"] = copy.deepcopy(models)
     result["spec"]["registry"] |= {"host": registry}
+    # Small requests: several sets have to fit on a two-core machine at a time.
+    result["spec"].setdefault("ollama", {})["resources"] = {"requests": {"cpu": "50m", "memory": "512Mi"}}
+    result["spec"].setdefault("proxy", {})["resources"] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
     return result
 
 
@@ -57,14 +60,19 @@ class ModelSet:
 
     def await_ready(self, seconds: float = READY_SECONDS) -> None:
         def is_ready(found: Manifest) -> bool:
-            ready = next((c for c in found.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {})
-            return ready.get("status") == "True" and ready["observedGeneration"] == found["metadata"]["generation"]
+            conditions = {c["type"]: c for c in found.get("status", {}).get("conditions", [])}
+            ready = conditions.get("Ready", {})
+            current = ready.get("observedGeneration") == found["metadata"]["generation"]
+            return bool(current and ready["status"] == "True")
 
         until(self.get, is_ready, seconds=seconds, what=f"{self.name} is Ready")
 
     def await_phase(self, model: str, phase: str, seconds: float = READY_SECONDS) -> Manifest:
         return until(
-            lambda: self.model(model), lambda m: m.get("phase") == phase, seconds=seconds, what=f"{model} is {phase}"
+            lambda: self.model(model),
+            lambda m: m.get("phase") == phase,
+            seconds=seconds,
+            what=f"{model} is {phase}",
         )
 
     @contextlib.contextmanager
@@ -78,14 +86,10 @@ class ModelSet:
 
     def pod_identities(self) -> dict[str, tuple[str, int]]:
         """Pod name -> (uid, restarts), of the Ollama and the Ray pods."""
-        pods = [
-            *self.kube.find("pods", f"modelset.dev/set={self.name}"),
-            *self.kube.find("pods", f"ray.io/originated-from-cr-name={self.name}"),
-        ]
         return {
             pod["metadata"]["name"]: (
                 pod["metadata"]["uid"],
                 sum(c["restartCount"] for c in pod["status"].get("containerStatuses", [])),
             )
-            for pod in pods
+            for pod in self.kube.find("pods", f"modelset.dev/set={self.name}")
         }
