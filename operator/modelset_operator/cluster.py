@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -46,6 +46,7 @@ SERVICE = Kind("v1", "Service", "services")
 POD = Kind("v1", "Pod", "pods")
 EVENT = Kind("v1", "Event", "events")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
+RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 _BY_KIND = {kind.kind: kind for kind in (MODEL_SET, STATEFUL_SET, SERVICE, POD, EVENT, RAY_SERVICE)}
 
 
@@ -98,6 +99,23 @@ class Cluster:
             content_type="application/strategic-merge-patch+json",
         )
 
+    async def scale_workers(
+        self, namespace: str, cluster: str, uid: str, replicas: int, remove: Sequence[str]
+    ) -> None:
+        """Set the number of workers in the only worker group of a RayCluster, and which are to go."""
+        group = "/spec/workerGroupSpecs/0"
+        await self._request(
+            "PATCH",
+            RAY_CLUSTER.path(namespace, cluster),
+            query={"fieldManager": names.FIELD_MANAGER},
+            body=[
+                {"op": "test", "path": "/metadata/uid", "value": uid},
+                {"op": "add", "path": f"{group}/replicas", "value": replicas},
+                {"op": "add", "path": f"{group}/scaleStrategy", "value": {"workersToDelete": list(remove)}},
+            ],
+            content_type="application/json-patch+json",
+        )
+
     async def create_event(self, event: Mapping[str, Any]) -> None:
         """Create an Event."""
         await self._request("POST", EVENT.path(event["metadata"]["namespace"]), body=event)
@@ -108,7 +126,7 @@ class Cluster:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
         request = await self._api.param_serialize(

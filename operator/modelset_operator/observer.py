@@ -65,15 +65,14 @@ class Observer:
             ray_service=ray_service,
             serve_service=await self._api.get(cluster.SERVICE, namespace, names.serve_service(name)),
             kuberay_installed=kuberay_installed,
+            ray_clusters=await self._ray_clusters(namespace, ray_service),
+            ray_pods=await self._ray_pods(owner),
             pods=await self._pods(owner, modelset),
             pulls=pulls,
             settled_seconds=0.0,
             tolerated=tolerated,
         )
-        if proxy.judge(observed).ready:
-            return self._with_settled(owner, observed)
-        self._settled.pop(owner, None)
-        return dataclasses.replace(observed, proxy_waiting=await self._proxy_waiting(owner))
+        return self._with_settled(owner, observed)
 
     def forget(self, owner: Set) -> None:
         """Drop what is remembered of a set that is gone."""
@@ -99,15 +98,19 @@ class Observer:
             self._settled[owner] = (generation, since)
         return dataclasses.replace(observed, settled_seconds=self._clock() - since)
 
-    async def _proxy_waiting(self, owner: Set) -> str:
-        """Return what keeps the Ray pods from running; the RayService's own status never says."""
+    async def _ray_clusters(
+        self, namespace: str, ray_service: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], ...]:
+        status = (ray_service or {}).get("status") or {}
+        parts = [status.get(part) or {} for part in ("activeServiceStatus", "pendingServiceStatus")]
+        wanted = [part["rayClusterName"] for part in parts if part.get("rayClusterName")]
+        found = [await self._api.get(cluster.RAY_CLUSTER, namespace, name) for name in wanted]
+        return tuple(one for one in found if one is not None and not one["metadata"].get("deletionTimestamp"))
+
+    async def _ray_pods(self, owner: Set) -> tuple[seen.RayPod, ...]:
         found = await self._api.list(cluster.POD, owner[0], names.proxy_selector(owner[1]))
-        told = []
-        for pod in found:
-            status = pod.get("status") or {}
-            if reason := _why_waiting(status, _conditions(status)):
-                told.append(f"{pod['metadata']['name']}: {reason}")
-        return "; ".join(sorted(told))
+        pods = [_ray_pod(pod) for pod in found if not pod["metadata"].get("deletionTimestamp")]
+        return tuple(sorted(pods, key=lambda pod: pod.name))
 
     async def _pods(self, owner: Set, modelset: spec.ModelSet) -> tuple[seen.Pod, ...]:
         found = await self._api.list(cluster.POD, owner[0], names.ollama_selector(owner[1]))
@@ -161,6 +164,19 @@ class Observer:
             except (ollama.UnreachableError, ollama.OllamaError) as error:
                 return dataclasses.replace(held, problem=str(error))
         return dataclasses.replace(held, capabilities=self._capabilities[held.digest])
+
+
+def _ray_pod(pod: Mapping[str, Any]) -> seen.RayPod:
+    status = pod.get("status") or {}
+    conditions, labels = _conditions(status), pod["metadata"].get("labels") or {}
+    return seen.RayPod(
+        name=pod["metadata"]["name"],
+        cluster=labels.get("ray.io/cluster", ""),
+        worker=labels.get("ray.io/node-type") == "worker",
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        # The RayService's own status never says what keeps its pods.
+        waiting=_why_waiting(status, conditions),
+    )
 
 
 def _runs(status: Mapping[str, Any]) -> bool:

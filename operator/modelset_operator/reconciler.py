@@ -9,7 +9,7 @@ from typing import Any
 from modelset_operator import cluster, observer, ollama, pulls
 from modelset_operator.api import names, spec
 from modelset_operator.manifests import compare
-from modelset_operator.plan import decide, events
+from modelset_operator.plan import decide, events, workers
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Reconciler:
         plan = decide.plan(observed)
         problems = await self._apply_all(owner, plan.applies)
         problems += await self._open_gates(observed, plan.gates)
+        problems += await self._scale_workers(observed, plan.scalings)
         if problems:
             plan = decide.with_problems(plan, observed, problems)
         removed = await self._remove(plan.removals)
@@ -74,7 +75,8 @@ class Reconciler:
         self._tolerated.pop(owner, None)
 
     def _next_look(self, plan: decide.Plan, retry: float | None) -> float:
-        seconds = SOON_SECONDS if plan.waits_for_drain or plan.removals else RESYNC_SECONDS
+        busy = plan.waits_for_drain or plan.removals or plan.scalings
+        seconds = SOON_SECONDS if busy else RESYNC_SECONDS
         return seconds if retry is None else min(seconds, retry)
 
     async def _apply_all(self, owner: Set, manifests: Sequence[dict[str, Any]]) -> list[str]:
@@ -111,6 +113,26 @@ class Reconciler:
                 # Gone or replaced since the look: the next look sees the new one.
                 if error.status not in (404, 409):
                     problems.append(f"Pod {pod.name}: {error}")
+        return problems
+
+    async def _scale_workers(self, observed: seen.Observed, scalings: Sequence[workers.Scaling]) -> list[str]:
+        problems = []
+        for scaling in scalings:
+            what = f"RayCluster {scaling.cluster}"
+            try:
+                await self._api.scale_workers(
+                    observed.modelset.namespace,
+                    scaling.cluster,
+                    scaling.uid,
+                    scaling.replicas,
+                    scaling.remove,
+                )
+            except cluster.RefusedError as error:
+                # 422: the test of the uid failed, so it is another one by now.
+                if error.status not in (404, 409, 422):
+                    problems.append(f"{what}: {error}")
+            else:
+                log.info("%s: %d workers", what, scaling.replicas)
         return problems
 
     async def _remove(self, removals: Sequence[decide.Removal]) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ WORKER_GROUP = "proxy"
 # How long a replaced Ray cluster lives on, so that answers it is still streaming reach their end.
 # It takes the room of another proxy for that time.
 DELETION_DELAY_SECONDS = 300
+# KubeRay never goes beyond it; the CRD's maximum for proxy.replicas.
+MOST_WORKERS = 100
 # The object store is not used, and Ray's default would be 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100_000_000
 
@@ -56,7 +58,7 @@ def ray_service(
                         "groupName": WORKER_GROUP,
                         "replicas": modelset.proxy.replicas - 1,
                         "minReplicas": 0,
-                        "maxReplicas": max(modelset.proxy.replicas - 1, 1),
+                        "maxReplicas": MOST_WORKERS,
                         "rayStartParams": _start_params(),
                         "template": _template(modelset, "ray-worker", _WORKER_PORTS),
                     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelset_operator.api import names, state
 from modelset_operator.manifests import common, compare, ollama, ray
-from modelset_operator.plan import events, models, status
+from modelset_operator.plan import events, models, status, workers
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
@@ -44,6 +44,7 @@ class Plan:
     pulls: tuple[WantedPull, ...]
     removals: tuple[Removal, ...]
     gates: tuple[seen.Pod, ...]
+    scalings: tuple[workers.Scaling, ...]
     status: dict[str, Any]
     events: tuple[events.Event, ...]
     waits_for_drain: bool
@@ -64,6 +65,7 @@ def plan(observed: seen.Observed) -> Plan:
         pulls=_pulls(observed),
         removals=garbage if drained else (),
         gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
+        scalings=workers.scalings(observed),
         status=wanted_status,
         events=events.transitions(observed.status, wanted_status),
         waits_for_drain=bool(garbage) and not drained,

@@ -23,6 +23,17 @@ class Pod:
 
 
 @dataclasses.dataclass(frozen=True)
+class RayPod:
+    """A pod of the proxy. `waiting` is what keeps it from running; a worker is ready when Serve uses it."""
+
+    name: str
+    cluster: str
+    worker: bool
+    ready: bool
+    waiting: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Tolerated:
     """Paths which the API server did not keep as applied, for the manifest with this hash."""
 
@@ -34,8 +45,8 @@ class Tolerated:
 class Observed:
     """One look. `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
 
-    `proxy_waiting` says what keeps Ray pods from running while the proxy is not ready; `settled_seconds` is
-    for how long the proxy has run the present RayService, 0 when it does not; `now` is RFC 3339 in UTC.
+    `ray_clusters` are the RayService's active and pending one. `settled_seconds` is for how long the proxy
+    has run the present RayService, 0 when it does not; `now` is RFC 3339 in UTC.
     """
 
     modelset: spec.ModelSet
@@ -48,7 +59,8 @@ class Observed:
     kuberay_installed: bool = True
     pods: tuple[Pod, ...] = ()
     pulls: Mapping[tuple[str, str], state.Pull] = dataclasses.field(default_factory=dict)
-    proxy_waiting: str = ""
+    ray_clusters: tuple[Object, ...] = ()
+    ray_pods: tuple[RayPod, ...] = ()
     settled_seconds: float = 0.0
     tolerated: Mapping[tuple[str, str], Tolerated] = dataclasses.field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """What the RayService's status says about the proxy."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelset_operator.plan import observed as seen
@@ -34,7 +34,7 @@ def judge(observed: seen.Observed) -> Proxy:
     states = {str(app.get("status", "")) for app in applications.values()}
     if ready.get("status") != "True" or not applications:
         reason = "NoServeEndpoints" if ready.get("reason") == "ZeroServeEndpoints" else "Starting"
-        return Proxy(False, False, reason, _why_not_ready(status, ready, observed.proxy_waiting))
+        return Proxy(False, False, reason, _why_not_ready(status, ready, observed.ray_pods))
     bad = states - {RUNNING, DEPLOYING}
     if bad or (DEPLOYING in states and not _was_ready(observed)):
         return Proxy(False, False, "ApplicationNotRunning", _application_message(applications))
@@ -63,7 +63,7 @@ def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return {}
 
 
-def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any], waiting: str) -> str:
+def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any], pods: Sequence[seen.RayPod]) -> str:
     """Prefer an application's own words: KubeRay's condition does not say why there is no endpoint."""
     for part in ("pendingServiceStatus", "activeServiceStatus"):
         applications = (status.get(part) or {}).get("applicationStatuses") or {}
@@ -71,7 +71,8 @@ def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any], waiting:
             return _application_message(applications)
     cluster = (status.get("activeServiceStatus") or {}).get("rayClusterStatus") or {}
     head = str(_condition(cluster, "HeadPodReady").get("message", ""))
-    told = [part for part in (str(ready.get("message", "")), head, waiting) if part]
+    waiting = [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
+    told = [part for part in (str(ready.get("message", "")), head, *waiting) if part]
     if ready.get("reason") == "ZeroServeEndpoints":
         return "; ".join(["no proxy pod answers", *told])
     return "; ".join(["the Ray cluster is starting", *told])

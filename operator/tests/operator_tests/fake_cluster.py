@@ -1,7 +1,7 @@
 """An API server in memory: server-side apply by one manager, generations, resource versions, refusals."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelset_operator import cluster
@@ -102,6 +102,14 @@ class FakeCluster(cluster.Cluster):
             raise cluster.RefusedError(409, "uid differs")
         conditions = found.setdefault("status", {}).setdefault("conditions", [])
         conditions.append({"type": names.READINESS_GATE, "status": "True", "lastTransitionTime": now})
+
+    async def scale_workers(
+        self, namespace: str, cluster: str, uid: str, replicas: int, remove: Sequence[str]
+    ) -> None:
+        self.writes.append(f"scale {cluster} to {replicas} without {list(remove)}")
+        found = copy.deepcopy(self.objects[("RayCluster", namespace, cluster)])
+        found["spec"]["workerGroupSpecs"][0]["replicas"] = replicas
+        self.put(found)
 
     async def create_event(self, event: Mapping[str, Any]) -> None:
         self.writes.append(f"event {event['reason']}")

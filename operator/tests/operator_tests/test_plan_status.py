@@ -76,9 +76,11 @@ def test_a_proxy_that_has_gone_is_not_called_starting() -> None:
 def test_a_ray_pod_that_cannot_run_is_explained() -> None:
     service = builders.ray_service(builders.modelset("a:1"), ready="False")
     service["status"]["activeServiceStatus"] = {}
-    waiting = "assistants-abc-head: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
-    judged = proxy.judge(look("a:1", ray_service=service, proxy_waiting=waiting))
-    assert (judged.reason, judged.message) == ("Starting", f"the Ray cluster is starting; {waiting}")
+    waiting = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
+    pod = seen.RayPod("assistants-abc-head", "assistants-abc", worker=False, ready=False, waiting=waiting)
+    judged = proxy.judge(look("a:1", ray_service=service, ray_pods=(pod,)))
+    told = f"the Ray cluster is starting; assistants-abc-head: {waiting}"
+    assert (judged.reason, judged.message) == ("Starting", told)
 
 
 def test_the_proxy_says_why_serve_failed() -> None:

@@ -358,6 +358,20 @@ async def test_kuberay_may_come_later(world: World) -> None:
     assert ("RayService", "default", "assistants") in world.api.objects
 
 
+async def test_scaling_the_proxy_scales_the_ray_cluster(world: World) -> None:
+    await world.to_ready()
+    service = world.api.find("RayService", "assistants")
+    groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    metadata = {"name": "assistants-abc", "namespace": "default"}
+    world.api.put({"kind": "RayCluster", "metadata": metadata, "spec": {"workerGroupSpecs": groups}})
+    service["status"]["activeServiceStatus"]["rayClusterName"] = "assistants-abc"
+    world.edit(*MODELS, proxy={"replicas": 2})
+    await world.reconcile(2)
+    assert [write for write in world.api.writes if write.startswith("scale")] == [
+        "scale assistants-abc to 1 without []"
+    ]
+
+
 async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> None:
     await world.reconcile()
     world.start_pod()

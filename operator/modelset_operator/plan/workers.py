@@ -1,0 +1,57 @@
+"""Workers of the Ray clusters.
+
+KubeRay takes a change of `replicas` in a RayService for no change at all (rayservice_controller.go,
+shouldUpdateCluster: it leaves workers to Ray's autoscaler), so the operator sets it on the RayClusters.
+"""
+
+import dataclasses
+from typing import Any
+
+from modelset_operator.manifests import ray
+from modelset_operator.plan import observed as seen
+
+# A worker that Serve has just left needs this long to be seen as not ready.
+SETTLED_SECONDS = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """A RayCluster that is to have another number of workers; `remove` names those to go."""
+
+    cluster: str
+    uid: str
+    replicas: int
+    remove: tuple[str, ...] = ()
+
+
+def scalings(observed: seen.Observed) -> tuple[Scaling, ...]:
+    """Return which Ray clusters have too few or too many workers.
+
+    More are added at once, because Serve waits for them. Fewer only when Serve runs with fewer replicas, and
+    those that host none go first.
+    """
+    wanted = observed.modelset.proxy.replicas - 1
+    found = []
+    for cluster in observed.ray_clusters:
+        metadata = cluster["metadata"]
+        current = _workers(cluster)
+        if current is None or current == wanted:
+            continue
+        if current < wanted:
+            found.append(Scaling(metadata["name"], metadata["uid"], wanted))
+        elif observed.settled_seconds >= SETTLED_SECONDS:
+            idle = _idle(metadata["name"], observed)
+            found.append(Scaling(metadata["name"], metadata["uid"], wanted, idle[: current - wanted]))
+    return tuple(found)
+
+
+def _workers(cluster: seen.Object) -> int | None:
+    groups: list[dict[str, Any]] = (cluster.get("spec") or {}).get("workerGroupSpecs") or []
+    if not groups or groups[0].get("groupName") != ray.WORKER_GROUP:
+        return None
+    return int(groups[0].get("replicas") or 0)
+
+
+def _idle(cluster: str, observed: seen.Observed) -> tuple[str, ...]:
+    pods = (pod for pod in observed.ray_pods if pod.cluster == cluster and pod.worker and not pod.ready)
+    return tuple(sorted(pod.name for pod in pods))

@@ -1,0 +1,57 @@
+"""The number of Ray workers follows spec.proxy.replicas."""
+
+from typing import Any
+
+import pytest
+
+from modelset_operator.plan import observed as seen
+from modelset_operator.plan import workers
+
+from . import builders
+
+
+def cluster(replicas: int, name: str = "assistants-abc") -> dict[str, Any]:
+    groups = [{"groupName": "proxy", "replicas": replicas}]
+    return {"metadata": {"name": name, "uid": f"{name}-uid"}, "spec": {"workerGroupSpecs": groups}}
+
+
+def worker(name: str, ready: bool) -> seen.RayPod:
+    return seen.RayPod(name, "assistants-abc", worker=True, ready=ready)
+
+
+HEAD = seen.RayPod("head", "assistants-abc", worker=False, ready=False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "current", "settled", "scaled"),
+    [
+        pytest.param(1, 0, 60.0, [], id="head only"),
+        pytest.param(3, 2, 60.0, [], id="as it should be"),
+        pytest.param(3, 0, 0.0, [(2, ())], id="more at once"),
+        pytest.param(1, 2, 0.0, [], id="fewer not before Serve has fewer replicas"),
+        pytest.param(2, 2, 60.0, [(1, ("idle",))], id="the one without a replica goes"),
+        pytest.param(1, 2, 60.0, [(0, ("idle",))], id="and then another"),
+    ],
+)
+def test_workers(
+    wanted: int, current: int, settled: float, scaled: list[tuple[int, tuple[str, ...]]]
+) -> None:
+    observed = builders.observed(
+        builders.resource("a:1", proxy={"replicas": wanted}),
+        ray_clusters=(cluster(current),),
+        ray_pods=(HEAD, worker("busy", True), worker("idle", False)),
+        settled_seconds=settled,
+    )
+    found = workers.scalings(observed)
+    assert [(scaling.replicas, scaling.remove) for scaling in found] == scaled
+
+
+def test_a_cluster_that_is_still_starting_gets_its_workers_too() -> None:
+    clusters = (cluster(0, "active"), cluster(0, "pending"))
+    observed = builders.observed(builders.resource("a:1", proxy={"replicas": 2}), ray_clusters=clusters)
+    assert [scaling.cluster for scaling in workers.scalings(observed)] == ["active", "pending"]
+
+
+def test_a_cluster_that_is_not_ours_to_scale_is_left_alone() -> None:
+    other = {"metadata": {"name": "x", "uid": "u"}, "spec": {}}
+    assert workers.scalings(builders.observed(builders.resource("a:1"), ray_clusters=(other,))) == ()
