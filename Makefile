@@ -56,6 +56,10 @@ e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k 
 up: machine ## engine, images, kind cluster, KubeRay, model registry, operator
 	@$(STACK) up
 
+.PHONY: down
+down: machine ## delete the kind cluster; everything that was built stays
+	@$(STACK) down
+
 .PHONY: images
 images: machine ## pull or build all images, and name them
 	@$(STACK) images
@@ -82,4 +86,4 @@ pins: machine ## compile the hashed requirement files anew
 # Python runs everything else; Debian's is installed where there is none.
 .PHONY: machine
 machine:
-	@command -v python3 >/dev/null || (apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-venv)
+	@command -v python3 >/dev/null || (apt-get update -q && apt-get install -qy --no-install-recommends python3 python3-venv ca-certificates)

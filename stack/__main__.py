@@ -20,10 +20,16 @@ def _images() -> None:
     print(f"{'model-registry':15} {models.registry_image()}", flush=True)
 
 
+def _down() -> None:
+    engine.ensure()
+    cluster.down()
+
+
 COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
     "up": (_up, "engine, images, kind cluster, KubeRay, model registry, operator"),
     "demo": (demo.run, "all of it, a model set, and its answers"),
     "images": (_images, "pull or build all images, and name them"),
+    "down": (_down, "delete the kind cluster"),
     "clean": (cleaning.run, "delete the cluster, the images and all that was built"),
 }
 

@@ -62,9 +62,8 @@ def _namespace(name: str, config: pytest.Config) -> Iterator[Kube]:
 @pytest.fixture
 def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of the test's own, which enforces Pod Security "restricted"."""
-    yield from _namespace(
-        "e2e-" + request.node.originalname.removeprefix("test_").replace("_", "-")[:50], request.config
-    )
+    name = request.node.originalname.removeprefix("test_").replace("_", "-")
+    yield from _namespace(f"e2e-{name}"[:63].rstrip("-"), request.config)
 
 
 @pytest.fixture(scope="session")
