@@ -17,6 +17,10 @@ class KindMissingError(Exception):
     """The API server does not know the kind: its CustomResourceDefinition is not installed."""
 
 
+class UnreachableError(Exception):
+    """The API server did not answer."""
+
+
 class RefusedError(Exception):
     """The API server refused a request; the message is its own, `status` the HTTP status."""
 
@@ -138,8 +142,12 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-        response = await self._api.call_api(*request, _request_timeout=timeout)
-        data = await response.read()  # type: ignore[no-untyped-call]
+        try:
+            response = await self._api.call_api(*request, _request_timeout=timeout)
+            data = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            raise UnreachableError(f"the API server does not answer ({reason})") from error
         if 200 <= response.status <= 299:
             result: dict[str, Any] = json.loads(data)
             return result

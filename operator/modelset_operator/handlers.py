@@ -77,7 +77,9 @@ class Operator:
         downloads = pulls.Pulls(ollamas, self._look_at)
         stack.push_async_callback(downloads.close)
         looker = observer.Observer(access, ollamas, self._options.images)
-        queue = workqueue.WorkQueue(reconciler.Reconciler(access, ollamas, looker, downloads).reconcile)
+        worker = reconciler.Reconciler(access, ollamas, looker, downloads)
+        expected = (reconciler.ReconcileError, cluster.RefusedError, cluster.UnreachableError)
+        queue = workqueue.WorkQueue(worker.reconcile, expected=expected)
         task = asyncio.create_task(queue.run(), name="work queue")
         self._running = _Running(queue, task, stack)
 

@@ -44,7 +44,7 @@ class Reconciler:
         """Do what one look at a set calls for.
 
         Returns in how many seconds to look again, None when the set is gone. Raises ReconcileError when the
-        API server or an Ollama refused something, and whatever cut the connection to the API server.
+        API server refused something, and what the cluster module raises when looking failed.
         """
         tolerated = self._tolerated.setdefault(owner, {})
         try:

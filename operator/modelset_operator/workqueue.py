@@ -22,10 +22,17 @@ class WorkQueue(Generic[Key]):
 
     `work` returns in how many seconds to look at the key again, or None for never; when it raises, the key
     comes back after an exponentially growing delay. A key added while it is worked on is worked on once more.
+    Errors of the `expected` kinds are logged in one line, others with their traceback.
     """
 
-    def __init__(self, work: Callable[[Key], Coroutine[Any, Any, float | None]], at_once: int = 8) -> None:
+    def __init__(
+        self,
+        work: Callable[[Key], Coroutine[Any, Any, float | None]],
+        at_once: int = 8,
+        expected: tuple[type[Exception], ...] = (),
+    ) -> None:
         self._work = work
+        self._expected = expected
         self._at_once = at_once
         self._due: dict[Key, float] = {}
         self._active: dict[Key, float] = {}
@@ -95,6 +102,7 @@ class WorkQueue(Generic[Key]):
         else:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             again = min(FIRST_BACKOFF_SECONDS * 2 ** (min(failures, 16) - 1), LAST_BACKOFF_SECONDS)
-            log.error("%s failed, trying again in %.0f s: %s", key, again, error, exc_info=error)
+            trace = None if isinstance(error, self._expected) else error
+            log.error("%s failed, trying again in %.0f s: %s", key, again, error, exc_info=trace)
         if again is not None:
             self.add(key, again)
