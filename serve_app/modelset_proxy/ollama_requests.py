@@ -137,7 +137,7 @@ def _options(
     stop = [request.stop] if isinstance(request.stop, str) else request.stop
     options = {
         "num_ctx": model.context_length,
-        "num_predict": limit,
+        "num_predict": limit or None,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_k": request.top_k,

@@ -48,9 +48,9 @@ class Stream:
         """Return the events for what arrived together of one choice."""
         out: list[bytes] = []
         if index not in self._logprobs:
-            self._logprobs[index] = Logprobs()
-            if self._request.echo:
-                prompt = self._request.prompts[index // self._request.choices]
+            prompt = self._request.prompts[index // self._request.choices] if self._request.echo else ""
+            self._logprobs[index] = Logprobs(len(prompt))
+            if prompt:
                 out.append(self._chunk(index, prompt))
         for piece in pieces:
             if piece.content or piece.logprobs:
@@ -98,7 +98,7 @@ class Choice:
         return {
             "text": echo + "".join(self._text),
             "index": index,
-            "logprobs": Logprobs().columns(self._logprobs) if logprobs else None,
+            "logprobs": Logprobs(len(echo)).columns(self._logprobs) if logprobs else None,
             "finish_reason": self.end.reason if self.end else None,
         }
 

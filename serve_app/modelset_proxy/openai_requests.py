@@ -14,7 +14,8 @@ from . import errors
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+# Zero is no limit, as clients that always send the field mean it.
+TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -258,7 +259,7 @@ class CompletionRequest(Sampling, kw_only=True):
     prompt: str | list[str | int | list[int]]
     suffix: str | None = None
     echo: bool | None = None
-    best_of: Annotated[int, msgspec.Meta(ge=1, le=20)] | None = None
+    best_of: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
 
     @property
@@ -307,11 +308,9 @@ def completion(body: bytes) -> CompletionRequest:
     request = _decode(_completion, body)
     _check_sampling(request)
     _check_texts("prompt", request.prompt, request.prompts)
-    if request.best_of is not None and request.best_of != request.choices:
+    if request.best_of is not None and request.best_of > request.choices:
         raise errors.unsupported("best_of", "Candidates are not ranked here; use n and choose yourself.")
-    if request.suffix and request.echo:
-        raise errors.invalid("'echo' cannot be combined with 'suffix'.", param="echo")
-    if request.echo and request.logprobs is not None:
+    if request.echo and request.logprobs:
         raise errors.unsupported("logprobs", "There are no log probabilities of the prompt; leave out echo.")
     return request
 
@@ -342,10 +341,6 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
 
 
 def _check_sampling(request: Sampling) -> None:
-    if request.stream_options is not None and not request.stream:
-        raise errors.invalid(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
-        )
     if isinstance(request.stop, list) and len(request.stop) > _MAX_STOPS:
         raise errors.invalid(f"At most {_MAX_STOPS} stop sequences are allowed.", param="stop")
     if request.logit_bias and any(request.logit_bias.values()):
