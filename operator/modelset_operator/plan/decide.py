@@ -60,12 +60,14 @@ def plan(observed: seen.Observed) -> Plan:
     garbage = _garbage(observed)
     drained = observed.settled_seconds >= DRAIN_SECONDS and ray.read_entries(observed.ray_service) == entries
     wanted_status = status.build(observed, judged, served_names)
+    applies = _applies(observed, entries, served_names)
+    asked = "RayService" not in [manifest["kind"] for manifest in applies]
     return Plan(
-        applies=_applies(observed, entries, served_names),
+        applies=applies,
         pulls=_pulls(observed),
         removals=garbage if drained else (),
         gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
-        scalings=workers.scalings(observed),
+        scalings=workers.scalings(observed, asked=asked),
         status=wanted_status,
         events=events.transitions(observed.status, wanted_status),
         waits_for_drain=bool(garbage) and not drained,

@@ -24,11 +24,12 @@ class Scaling:
     remove: tuple[str, ...] = ()
 
 
-def scalings(observed: seen.Observed) -> tuple[Scaling, ...]:
+def scalings(observed: seen.Observed, *, asked: bool) -> tuple[Scaling, ...]:
     """Return which Ray clusters have too few or too many workers.
 
     More are added at once, because Serve waits for them. Fewer only when Serve runs with fewer replicas, and
-    those that host none go first.
+    those that host none go first. `asked` tells that the observed RayService asks for what the spec wants, so
+    that being settled means that.
     """
     wanted = observed.modelset.proxy.replicas - 1
     found = []
@@ -39,7 +40,7 @@ def scalings(observed: seen.Observed) -> tuple[Scaling, ...]:
             continue
         if current < wanted:
             found.append(Scaling(metadata["name"], metadata["uid"], wanted))
-        elif observed.settled_seconds >= SETTLED_SECONDS:
+        elif asked and observed.settled_seconds >= SETTLED_SECONDS:
             idle = _idle(metadata["name"], observed)
             found.append(Scaling(metadata["name"], metadata["uid"], wanted, idle[: current - wanted]))
     return tuple(found)

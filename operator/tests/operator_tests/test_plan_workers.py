@@ -42,16 +42,24 @@ def test_workers(
         ray_pods=(HEAD, worker("busy", True), worker("idle", False)),
         settled_seconds=settled,
     )
-    found = workers.scalings(observed)
+    found = workers.scalings(observed, asked=True)
     assert [(scaling.replicas, scaling.remove) for scaling in found] == scaled
 
 
 def test_a_cluster_that_is_still_starting_gets_its_workers_too() -> None:
     clusters = (cluster(0, "active"), cluster(0, "pending"))
     observed = builders.observed(builders.resource("a:1", proxy={"replicas": 2}), ray_clusters=clusters)
-    assert [scaling.cluster for scaling in workers.scalings(observed)] == ["active", "pending"]
+    assert [scaling.cluster for scaling in workers.scalings(observed, asked=True)] == ["active", "pending"]
 
 
 def test_a_cluster_that_is_not_ours_to_scale_is_left_alone() -> None:
     other = {"metadata": {"name": "x", "uid": "u"}, "spec": {}}
-    assert workers.scalings(builders.observed(builders.resource("a:1"), ray_clusters=(other,))) == ()
+    assert (
+        workers.scalings(builders.observed(builders.resource("a:1"), ray_clusters=(other,)), asked=True) == ()
+    )
+
+
+def test_no_worker_goes_before_serve_was_asked_to_have_fewer_replicas() -> None:
+    observed = builders.observed(builders.resource("a:1"), ray_clusters=(cluster(1),), settled_seconds=3600.0)
+    assert workers.scalings(observed, asked=False) == ()
+    assert len(workers.scalings(observed, asked=True)) == 1
