@@ -92,6 +92,7 @@ class Environment(msgspec.Struct, frozen=True):
     ollama_urls: tuple[str, ...] = ("http://127.0.0.1:11434",)
     chat_models: tuple[str, ...] = ()
     embedding_models: tuple[str, ...] = ()
+    pull_insecure: bool = False
     keep_alive: str | None = None
     cors_origins: tuple[str, ...] = _LOCAL_ORIGINS
     log_level: str = "INFO"
@@ -103,7 +104,8 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
     """Read the environment; raises ConfigError.
 
     ``OLLAMA_URL`` (comma separated), ``OLLAMA_CHAT_MODELS``, ``OLLAMA_EMBEDDING_MODELS`` (comma separated),
-    ``OLLAMA_KEEP_ALIVE`` (a Go duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma separated, default
+    ``OLLAMA_PULL_INSECURE`` (``true``: registries answer over plain HTTP), ``OLLAMA_KEEP_ALIVE`` (a Go
+    duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma separated, default
     pages of this machine), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody may call) and
     ``PROXY_LOG_LEVEL``.
     """
@@ -117,6 +119,9 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
             raise ConfigError(
                 f"OLLAMA_KEEP_ALIVE: {keep_alive!r} is neither whole seconds nor a duration such as 5m"
             ) from None
+    insecure = variables.get("OLLAMA_PULL_INSECURE", "").strip().lower() or "false"
+    if insecure not in {"true", "false"}:
+        raise ConfigError(f"OLLAMA_PULL_INSECURE: {insecure!r} is neither true nor false")
     urls = _list(variables, "OLLAMA_URL") or default.ollama_urls
     for url in urls:
         try:
@@ -131,6 +136,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         ollama_urls=urls,
         chat_models=_list(variables, "OLLAMA_CHAT_MODELS"),
         embedding_models=_list(variables, "OLLAMA_EMBEDDING_MODELS"),
+        pull_insecure=insecure == "true",
         keep_alive=keep_alive,
         cors_origins=origins if "PROXY_CORS_ORIGINS" in variables else default.cors_origins,
         log_level=level,

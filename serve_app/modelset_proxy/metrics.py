@@ -33,6 +33,9 @@ class Metrics(Protocol):
     def upstream_retry(self, model: str) -> None:
         """Count an attempt after the first."""
 
+    def flush(self) -> None:
+        """Hand over what was held back; called every few seconds."""
+
 
 class Nothing:
     """Measures nothing."""
@@ -59,4 +62,7 @@ class Nothing:
         """Do nothing."""
 
     def upstream_retry(self, model: str) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
         """Do nothing."""

@@ -168,13 +168,17 @@ class Ollama:
             return None
         return frozenset(shown.capabilities)
 
-    async def pull(self, url: str, name: str) -> AsyncGenerator[ollama_answers.Progress, None]:
-        """Pull a model to one server and yield its progress; raises PullFailedError."""
+    async def pull(
+        self, url: str, name: str, *, insecure: bool = False
+    ) -> AsyncGenerator[ollama_answers.Progress, None]:
+        """Pull a model to one server, ``insecure``ly over plain HTTP; yield its progress.
+
+        Raises PullFailedError.
+        """
         lines = ollama_answers.Lines()
         try:
-            async with self._session.post(
-                f"{url}/api/pull", data=msgspec.json.encode({"model": name})
-            ) as response:
+            body = msgspec.json.encode({"model": name, "insecure": insecure})
+            async with self._session.post(f"{url}/api/pull", data=body) as response:
                 if response.status != 200:
                     raise PullFailedError(
                         ollama_answers.error_text(await response.content.read(_ERROR_BYTES))

@@ -38,6 +38,7 @@ class Proxy:
         measures: metrics.Metrics | None = None,
     ) -> None:
         measures = measures or metrics.Nothing()
+        self._metrics = measures
         self._settings = settings
         self._behind_serve = behind_serve
         self.engine = ollama_client.Ollama(
@@ -92,15 +93,16 @@ class Proxy:
 
     async def _start(self) -> None:
         await self.engine.start()
-        self._background = [asyncio.create_task(self.keys.watch()), asyncio.create_task(self._admit())]
+        self._background = [asyncio.create_task(self.keys.watch()), asyncio.create_task(self._keep_up())]
         if not self._behind_serve:
             await self.configure({})
 
-    async def _admit(self) -> None:
-        """Let waiting requests in when servers have joined."""
+    async def _keep_up(self) -> None:
+        """After each look at the servers: let requests in that wait for one, and hand over numbers."""
         while True:
             await self.engine.fleet.next_round()
             self.turns.admit()
+            self._metrics.flush()
 
     async def _stop(self) -> None:
         for task in self._background:

@@ -207,6 +207,13 @@ class Service:
         sources: list[Pieces],
         make: Callable[[], Collecting],
     ) -> list[Collecting]:
+        if not sources[1:]:
+            choice = make()
+            async with self._deadline(), self._turn(web, call), contextlib.aclosing(sources[0]) as only:
+                async for pieces in only:
+                    choice.add(pieces)
+            return [choice]
+
         async def one(source: Pieces) -> Collecting:
             choice = make()
             async with contextlib.aclosing(self._admitted(web, call, source)) as admitted:

@@ -129,7 +129,7 @@ class Discovery:
         loop = asyncio.get_running_loop()
         reported = loop.time()
         last = ""
-        async for line in self._engine.pull(url, name):
+        async for line in self._engine.pull(url, name, insecure=self._settings.pull_insecure):
             if line.error is not None:
                 raise ollama_client.PullFailedError(line.error)
             last = line.status

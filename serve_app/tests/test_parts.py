@@ -142,6 +142,7 @@ def test_ollama_urls_are_completed(text: str, url: str) -> None:
         ({"OLLAMA_URL": "ftp://x"}, "OLLAMA_URL"),
         ({"OLLAMA_URL": "http://x:nope"}, "OLLAMA_URL"),
         ({"OLLAMA_KEEP_ALIVE": "for ever"}, "OLLAMA_KEEP_ALIVE"),
+        ({"OLLAMA_PULL_INSECURE": "perhaps"}, "OLLAMA_PULL_INSECURE"),
         ({"PROXY_LOG_LEVEL": "loud"}, "PROXY_LOG_LEVEL"),
     ],
 )

@@ -52,6 +52,7 @@ async def test_listed_models_are_pulled_and_one_that_cannot_be_is_left_out(
             refresh_seconds=0.05,
             chat_models=("chatty", "absent:1"),
             embedding_models=("all-minilm:22m",),
+            pull_insecure=True,
             keep_alive="60",
         )
         async with running.proxied(user_config=None, settings=settings) as (session, built):
@@ -59,6 +60,7 @@ async def test_listed_models_are_pulled_and_one_that_cannot_be_is_left_out(
             chat = {"model": "chatty", "messages": [{"role": "user", "content": "x"}]}
             assert await _status(session, "/v1/chat/completions", chat) == 200
     assert fake.sent("/api/chat")[0]["keep_alive"] == 60
+    assert all(body["insecure"] is True for body in fake.sent("/api/pull"))
     failures = [record for record in caplog.records if "cannot be pulled" in record.message]
     assert [vars(record)["facts"]["model"] for record in failures] == ["absent:1"]
     assert "file does not exist" in vars(failures[0])["facts"]["reason"]
