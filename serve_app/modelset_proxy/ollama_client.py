@@ -224,9 +224,9 @@ class Ollama:
         name = ollama_names.canonical(model.name)
         tried: set[str] = set()
         failure: _AttemptError | None = None
-        while True:
+        for attempt_number in range(_ATTEMPTS):
             server = await self._pick(name, call, tried, failure)
-            call.upstream, call.attempts = server.url, call.attempts + 1
+            call.upstream, call.attempts = server.url, max(call.attempts, attempt_number + 1)
             if failure is not None:
                 self._metrics.upstream_retry(call.served)
             started = False
@@ -244,6 +244,8 @@ class Ollama:
             if started:
                 raise failure.error from None
             tried.add(server.url)
+        if failure is not None:
+            raise failure.error
 
     async def _attempt(
         self,
@@ -283,16 +285,15 @@ class Ollama:
     async def _pick(
         self, name: str, call: upstream.Call, tried: set[str], failure: _AttemptError | None
     ) -> router.Server:
-        if call.attempts < _ATTEMPTS:
-            self._turn += 1
-            server = self._choose(name, call, tried)
-            if server is None:
-                # Pods may have moved, or hold more than they did.
-                await self.fleet.refresh()
-                # After a lost connection the same server counts again: it may have been restarted.
-                server = self._choose(name, call, () if failure is not None and failure.lost else tried)
-            if server is not None:
-                return server
+        self._turn += 1
+        server = self._choose(name, call, tried)
+        if server is None:
+            # Pods may have moved, or hold more than they did.
+            await self.fleet.refresh()
+            # After a lost connection the same server counts again: it may have been restarted.
+            server = self._choose(name, call, () if failure is not None and failure.lost else tried)
+        if server is not None:
+            return server
         if failure is not None:
             raise failure.error from None
         if not any(server.reachable for server in self.fleet.servers.values()):
