@@ -23,7 +23,10 @@ def test_a_manifest_is_taken(shared_kube: Kube, path: Path) -> None:
 def test_the_client_script_prints_both_models_answers(assistants: ms.ModelSet) -> None:
     with assistants.client() as client:
         printed = subprocess.run(
-            [sys.executable, EXAMPLES / "client.py", str(client.base_url)], capture_output=True, text=True, check=True
+            [sys.executable, EXAMPLES / "client.py", str(client.base_url)],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.splitlines()
     assert printed[0].split() == ["models:", "all-minilm,", "smollm2"]
     assert printed[1].startswith("smollm2: ")
