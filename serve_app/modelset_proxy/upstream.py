@@ -63,8 +63,8 @@ class Call(msgspec.Struct):
     """What travels with a request for routing and for the log; holds no contents.
 
     ``served`` is the model's first served name; ``affinity`` is equal for requests that probably share a
-    prompt prefix. The implementation fills in ``upstream`` (which server answered), ``attempts`` and
-    ``load_seconds`` (spent on loading the model).
+    prompt prefix. The implementation fills in ``upstream`` (which server answered), ``attempts`` (of the
+    choice that took the most) and ``load_seconds`` (spent on loading the model).
     """
 
     request_id: str

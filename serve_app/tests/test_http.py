@@ -115,6 +115,13 @@ async def test_several_choices_are_told_apart(
         assert "".join(words) == "Hello there"
 
 
+async def test_many_choices_are_no_failed_attempts(client: aiohttp.ClientSession) -> None:
+    status, body, _ = await _post(
+        client, "/v1/completions", {"model": "smollm2", "prompt": ["a", "b"], "n": 5}
+    )
+    assert (status, len(body["choices"])) == (200, 10)
+
+
 async def test_real_client_reads_all_of_it(sdk: openai.AsyncOpenAI) -> None:
     whole = await sdk.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}])
     assert whole.choices[0].message.content == "Hello there"
