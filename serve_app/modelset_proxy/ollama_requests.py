@@ -14,6 +14,15 @@ from . import catalog, errors, openai_requests
 
 # OpenAI's default for the older completions endpoint; clients of it rely on short answers.
 _COMPLETION_TOKENS = 16
+_LEVELS = {
+    "none": "low",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
 
 
 class Forced(msgspec.Struct, frozen=True):
@@ -157,9 +166,13 @@ def _require(model: catalog.Model, capability: str, param: str) -> None:
 
 
 def _think(effort: str, model: catalog.Model) -> bool | str | None:
+    """Ollama takes a level for gpt-oss only, which cannot stop thinking either; other models think or do not."""
+    if effort != "none":
+        _require(model, "thinking", "reasoning_effort")
+    if "gpt-oss" in model.name:
+        return _LEVELS[effort]
     if effort == "none":
         return False if model.can("thinking") else None
-    _require(model, "thinking", "reasoning_effort")
     return True
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies
 
@@ -212,6 +213,22 @@ def test_only_what_the_client_says_overrides_the_modelfile(
 @pytest.mark.parametrize(("text", "native"), [("-1", -1), ("300", 300), ("5m", "5m"), ("1h30m", "1h30m")])
 def test_keep_alive_of_whole_seconds_is_a_number(text: str, native: int | str) -> None:
     assert ollama_requests.keep_alive(text) == native
+
+
+@pytest.mark.parametrize(
+    ("name", "effort", "think"),
+    [
+        ("qwen3:4b", "none", False),
+        ("qwen3:4b", "minimal", True),
+        ("qwen3:4b", "max", True),
+        ("gpt-oss:20b", "none", "low"),
+        ("gpt-oss:20b", "medium", "medium"),
+        ("gpt-oss:20b", "xhigh", "high"),
+    ],
+)
+def test_effort_becomes_what_the_model_takes(name: str, effort: str, think: bool | str) -> None:
+    model = msgspec.structs.replace(_ABLE, name=name)
+    assert _chat({"reasoning_effort": effort}, model)["think"] == think
 
 
 def test_image_goes_as_its_base64() -> None:
