@@ -12,11 +12,6 @@ async def streams(
     sources: Sequence[AsyncGenerator[Item, None]],
 ) -> AsyncGenerator[tuple[int, Item], None]:
     """Yield what the sources yield, as it comes, with their numbers; the first failure ends all of them."""
-    if len(sources) == 1:
-        async with contextlib.aclosing(sources[0]) as source:
-            async for item in source:
-                yield 0, item
-        return
     # One slot a source: a slow client holds the sources back instead of filling memory.
     queue: asyncio.Queue[tuple[int, Item | None]] = asyncio.Queue(maxsize=len(sources))
 

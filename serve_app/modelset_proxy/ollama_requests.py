@@ -166,7 +166,7 @@ def _require(model: catalog.Model, capability: str, param: str) -> None:
 
 
 def _think(effort: str, model: catalog.Model) -> bool | str | None:
-    """Ollama takes a level for gpt-oss only, which cannot stop thinking either; other models think or do not."""
+    """Ollama takes a level for gpt-oss only, which cannot but think; other models think or do not."""
     if effort != "none":
         _require(model, "thinking", "reasoning_effort")
     if "gpt-oss" in model.name:

@@ -59,14 +59,17 @@ class Stream:
                 "model": request.model,
             }
         )[:-1]
-        self._head = b"data: " + fixed + b',"choices":[{"index":%d,"delta":'
+        self._heads = [
+            b"data: " + fixed + b',"choices":[{"index":%d,"delta":' % index
+            for index in range(request.choices)
+        ]
         self._fixed = fixed
         tail = b',"logprobs":null' + (b"}]" if not self._wants_usage else b'}],"usage":null')
         self._tail = b',"finish_reason":null' + tail + b"}\n\n"
 
     def events(self, index: int, pieces: Iterable[upstream.Piece]) -> bytes:
         """Return the events for what arrived together of one choice."""
-        head = self._head.replace(b"%d", b"%d" % index, 1)
+        head = self._heads[index]
         out: list[bytes] = []
         if index not in self._started:
             self._started.add(index)
