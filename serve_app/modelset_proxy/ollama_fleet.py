@@ -34,6 +34,7 @@ class Fleet:
         self._session = session
         self._interval = interval
         self._found: dict[str, list[str]] = {}
+        self._complained: set[str] = set()
         self._round: asyncio.Task[None] | None = None
         self._ended = 0.0
         self._loop: asyncio.Task[None] | None = None
@@ -105,16 +106,23 @@ class Fleet:
             # nothing about the pods, so those known stay.
             if problem.errno in _NO_SUCH_NAME:
                 self._found[url] = []
-            _logger.warning("cannot resolve", extra=log.facts(host=host, reason=problem.strerror))
+            self._unresolved(host, problem.strerror or "")
             return
         except TimeoutError:
-            _logger.warning("cannot resolve", extra=log.facts(host=host, reason="timed out"))
+            self._unresolved(host, "timed out")
             return
+        self._complained.discard(host)
         addresses = {str(entry[4][0]) for entry in found}
         self._found[url] = [
             f"http://{f'[{address}]' if ':' in address else address}:{parts.port}{parts.path}"
             for address in sorted(addresses)
         ]
+
+    def _unresolved(self, host: str, reason: str) -> None:
+        """Say so once, not every few seconds."""
+        if host not in self._complained:
+            self._complained.add(host)
+            _logger.warning("cannot resolve", extra=log.facts(host=host, reason=reason))
 
     async def _probe(self, server: router.Server) -> None:
         try:
