@@ -42,8 +42,8 @@ unit: machine ## unit tests: no cluster, under half a minute
 
 .PHONY: chart-test
 chart-test: machine ## the Helm chart: rendered, validated against schemas
-	@HELM=$$($(STACK) tool helm) HELM_UNITTEST=$$($(STACK) tool helm-unittest) \
-	  KUBECONFORM=$$($(STACK) tool kubeconform) && export HELM HELM_UNITTEST KUBECONFORM; \
+	@HELM=$$($(STACK) tool helm); HELM_UNITTEST=$$($(STACK) tool helm-unittest); \
+	  KUBECONFORM=$$($(STACK) tool kubeconform); export HELM HELM_UNITTEST KUBECONFORM; \
 	  $(PYTEST) charts
 
 .PHONY: e2e

@@ -135,6 +135,11 @@ def _ldflags(group: str) -> str:
     if group == "helm":
         version = module_version(group, "helm.sh/helm/v3")
         flags.append(f"-X helm.sh/helm/v3/internal/version.version={version}")
+        # What `helm template` takes the cluster's version for; without it, for 1.20.
+        minor = module_version(group, "k8s.io/client-go").split(".")[1]
+        for package in ("pkg/chartutil", "pkg/lint/rules"):
+            flags += [f"-X helm.sh/helm/v3/{package}.k8sVersionMajor=1"]
+            flags += [f"-X helm.sh/helm/v3/{package}.k8sVersionMinor={minor}"]
     return " ".join(flags)
 
 

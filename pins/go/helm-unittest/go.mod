@@ -87,3 +87,6 @@ require (
 )
 
 tool github.com/helm-unittest/helm-unittest/cmd/helm-unittest
+
+// As in its own go.mod, which is not read for a dependency.
+replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/yaml-jsonpath v0.4.0
