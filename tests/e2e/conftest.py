@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from stack import cluster
-from tests.e2e.support import diagnostics
+from tests.e2e.support import diagnostics, writes
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
+from tests.e2e.support.waiting import until
 
 TEST_SECONDS = 900
+SETTLE_SECONDS = 60
 NAMESPACES: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
@@ -78,4 +81,16 @@ def assistants(shared_kube: Kube) -> ms.ModelSet:
     shared_kube.apply(ms.manifest("assistants", [ms.CHAT, ms.EMBEDDING]))
     result = ms.ModelSet(shared_kube, "assistants")
     result.await_ready()
+    until(
+        lambda: result.condition("Progressing"),
+        lambda condition: condition.get("status") == "False",
+        seconds=SETTLE_SECONDS,
+        what="nothing is under way",
+    )
     return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def steady(assistants: ms.ModelSet) -> ms.Steady:
+    """The beginning of the watch over the shared set: what was written until it had settled."""
+    return ms.Steady(writes.of_operator(assistants.kube), time.monotonic())

@@ -1,4 +1,7 @@
-"""A set that is as it should be costs the API server no write."""
+"""A set that is as it should be costs the API server no write.
+
+The tests before this one look at the same set; the watch over it began when it had become Ready.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,21 @@ import time
 
 import pytest
 
-from tests.e2e.support import modelset as ms
-from tests.e2e.support.kube import Manifest
+from tests.e2e.support import writes
+from tests.e2e.support.modelset import ModelSet, Steady
 from tests.e2e.support.waiting import until
 
 STEADY_SECONDS = 300
-MANAGER = "modelset-operator"
-KINDS = ("ollamamodelsets", "statefulsets", "services", "rayservices", "pods", "events")
 WRITTEN = {"ollamamodelsets/assistants", "statefulsets/assistants-ollama", "rayservices/assistants"}
 
 
 @pytest.mark.timeout(STEADY_SECONDS + 300)
-def test_the_operator_writes_nothing_for_five_minutes(assistants: ms.ModelSet) -> None:
-    before = _writes(assistants)
-    assert before.keys() >= WRITTEN
-    deadline = time.monotonic() + STEADY_SECONDS
+def test_the_operator_writes_nothing_for_five_minutes(assistants: ModelSet, steady: Steady) -> None:
+    assert steady.writes.keys() >= WRITTEN
     until(
-        lambda: _writes(assistants),
-        lambda now: now != before or time.monotonic() > deadline,
+        lambda: (writes.of_operator(assistants.kube), time.monotonic() - steady.since),
+        lambda seen: seen[0] != steady.writes or seen[1] >= STEADY_SECONDS,
         seconds=STEADY_SECONDS + 60,
         what="five minutes pass",
     )
-    assert _writes(assistants) == before
-
-
-def _writes(modelset: ms.ModelSet) -> dict[str, tuple[str, ...]]:
-    """When the operator last wrote, object by object; where only it writes, the resourceVersion."""
-    return {
-        f"{kind}/{item['metadata']['name']}": _trace(kind, item)
-        for kind in KINDS
-        for item in modelset.kube.find(kind)
-        if any(field["manager"] == MANAGER for field in item["metadata"].get("managedFields", []))
-    }
-
-
-def _trace(kind: str, item: Manifest) -> tuple[str, ...]:
-    if kind == "ollamamodelsets":
-        return (item["metadata"]["resourceVersion"],)
-    return tuple(f["time"] for f in item["metadata"]["managedFields"] if f["manager"] == MANAGER)
+    assert writes.of_operator(assistants.kube) == steady.writes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -36,6 +37,14 @@ def manifest(name: str, models: list[dict[str, Any]], registry: str = REGISTRY) 
     result["spec"].setdefault("ollama", {})["resources"] = {"requests": {"cpu": "50m", "memory": "512Mi"}}
     result["spec"].setdefault("proxy", {})["resources"] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
     return result
+
+
+@dataclass(frozen=True)
+class Steady:
+    """What the operator had written when a set had settled, and when that was (monotonic seconds)."""
+
+    writes: dict[str, tuple[str, ...]]
+    since: float
 
 
 class ModelSet:
