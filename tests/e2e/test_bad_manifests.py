@@ -40,6 +40,9 @@ def _with(path: str, value: Any) -> Manifest:
         ),
         pytest.param(_with("spec.proxy.replicas", -1), "spec.proxy.replicas", id="negative-proxy-replicas"),
         pytest.param(_with("spec.ollama.replica", 1), "spec.ollama.replica", id="unknown-field"),
+        pytest.param(
+            _with("spec.proxy.cors", {"allowOrigins": ["chat.example"]}), "allowOrigins", id="no-origin"
+        ),
         pytest.param(_with("spec.models.0.type", "Vision"), "spec.models[0].type", id="unknown-type"),
         pytest.param(_with("spec.models.0.keepAlive", "soon"), "spec.models[0].keepAlive", id="bad-duration"),
         pytest.param(

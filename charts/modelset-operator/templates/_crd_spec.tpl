@@ -151,6 +151,64 @@ properties:
       resources:
         default: {requests: {cpu: 100m, memory: 1Gi}}
         {{- include "modelset-operator.crd.resources" . | nindent 8 }}
+      auth:
+        description: Who may call. Without it everybody who reaches the endpoint.
+        type: object
+        required: [apiKeysSecret]
+        properties:
+          apiKeysSecret:
+            description: >-
+              A Secret in the set's namespace: each entry is a client's name and its keys, one a line. Changes are
+              taken up without a restart; while the Secret does not exist, nobody may call.
+            type: object
+            required: [name]
+            properties:
+              name:
+                type: string
+                minLength: 1
+                maxLength: 253
+      cors:
+        description: Which web pages may call from a browser.
+        type: object
+        properties:
+          allowOrigins:
+            description: Origins such as https://chat.example, or '*' for all.
+            type: array
+            maxItems: 64
+            x-kubernetes-list-type: set
+            items:
+              type: string
+              minLength: 1
+              maxLength: 253
+              x-kubernetes-validations:
+                - rule: self == '*' || self.matches('^[a-z][a-z0-9+.-]*://[^/ ]+$')
+                  message: allowOrigins must be '*' or scheme://host[:port], without a path
+      limits:
+        description: Bounds on what each proxy pod accepts.
+        type: object
+        properties:
+          maxQueuedRequests:
+            description: >-
+              How many requests of a model may wait, beyond those that Ollama runs (spec.ollama.parallel a pod); one
+              more gets a 429. By default 1024.
+            type: integer
+            format: int32
+            minimum: 0
+          queueTimeoutSeconds:
+            description: How long a request may wait before it gets a 503. By default 60.
+            type: integer
+            format: int32
+            minimum: 1
+          requestTimeoutSeconds:
+            description: How long an answer may take in all. By default as long as it takes.
+            type: integer
+            format: int32
+            minimum: 1
+          maxBodyBytes:
+            description: Size of a request body; a larger one gets a 413. By default 64 MiB.
+            type: integer
+            format: int64
+            minimum: 1
 {{- end -}}
 
 {{- define "modelset-operator.crd.keepAlive" -}}

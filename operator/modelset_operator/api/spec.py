@@ -63,11 +63,14 @@ class Ollama:
 
 @dataclasses.dataclass(frozen=True)
 class Proxy:
-    """spec.proxy."""
+    """spec.proxy. `limits` has the field names of the CRD, which are those of user_config too."""
 
     image: str
     replicas: int
     resources: Mapping[str, Any]
+    api_keys_secret: str | None
+    allow_origins: tuple[str, ...]
+    limits: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,4 +149,7 @@ def _proxy(entry: Mapping[str, Any], image: str) -> Proxy:
         image=entry.get("image") or image,
         replicas=entry.get("replicas", 1),
         resources=entry.get("resources", DEFAULT_PROXY_RESOURCES),
+        api_keys_secret=((entry.get("auth") or {}).get("apiKeysSecret") or {}).get("name"),
+        allow_origins=tuple((entry.get("cors") or {}).get("allowOrigins") or ()),
+        limits=dict(entry.get("limits") or {}),
     )

@@ -1,5 +1,6 @@
 """The proxy side of a set: a RayService, and the Serve config whose user_config carries the models."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ WORKER_GROUP = "proxy"
 DELETION_DELAY_SECONDS = 300
 # KubeRay never goes beyond it; the CRD's maximum for proxy.replicas.
 MOST_WORKERS = 100
+# Where the proxy reads who may call: a file a client.
+API_KEYS_FOLDER = "/etc/modelset/api-keys"
 # The object store is not used, and Ray's default would be 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100_000_000
 
@@ -46,7 +49,7 @@ def ray_service(
         "metadata": metadata,
         "spec": {
             "rayClusterDeletionDelaySeconds": DELETION_DELAY_SECONDS,
-            "serveConfigV2": serve_config(modelset.proxy.replicas, entries),
+            "serveConfigV2": serve_config(modelset, entries),
             "rayClusterConfig": {
                 "headGroupSpec": {
                     "rayStartParams": {"dashboard-host": "0.0.0.0", **_start_params()},  # noqa: S104
@@ -68,7 +71,7 @@ def ray_service(
     }
 
 
-def serve_config(replicas: int, entries: Sequence[Mapping[str, Any]]) -> str:
+def serve_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the Serve config as text. The same input gives the same text: KubeRay compares strings."""
     config = {
         "applications": [
@@ -79,11 +82,11 @@ def serve_config(replicas: int, entries: Sequence[Mapping[str, Any]]) -> str:
                 "deployments": [
                     {
                         "name": DEPLOYMENT,
-                        "num_replicas": replicas,
+                        "num_replicas": modelset.proxy.replicas,
                         # One a Ray node: every pod behind the Service has a replica of its own.
                         "max_replicas_per_node": 1,
                         "ray_actor_options": {"num_cpus": 1},
-                        "user_config": {"models": list(entries)},
+                        "user_config": _user_config(modelset, entries),
                     }
                 ],
             }
@@ -92,8 +95,18 @@ def serve_config(replicas: int, entries: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(config, indent=2, sort_keys=True)
 
 
+def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the proxy takes over in place; serve_app/user_config.schema.json is the contract."""
+    # What Ollama cannot run yet waits in the proxy, where clients take turns and nobody waits for ever.
+    limits = {**modelset.proxy.limits, "maxInFlightPerServer": modelset.ollama.parallel}
+    config: dict[str, Any] = {"models": list(entries), "limits": limits}
+    if modelset.proxy.allow_origins:
+        config["cors"] = {"allowOrigins": list(modelset.proxy.allow_origins)}
+    return config
+
+
 def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], created: int) -> dict[str, Any]:
-    """Return one model of user_config; serve_app/user_config.schema.json is the contract."""
+    """Return one model of user_config."""
     return {
         "model": str(model.reference),
         "servedNames": list(model.served_names),
@@ -120,6 +133,8 @@ def _start_params() -> dict[str, str]:
 
 
 def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int]) -> dict[str, Any]:
+    keys = _api_keys(modelset.proxy.api_keys_secret)
+    url = names.ollama_url(modelset.name, modelset.namespace)
     return {
         "metadata": {"labels": names.common_labels(modelset.name, names.PROXY_COMPONENT)},
         "spec": {
@@ -132,9 +147,7 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
                     "name": container,
                     "image": modelset.proxy.image,
                     "imagePullPolicy": "IfNotPresent",
-                    "env": [
-                        {"name": "OLLAMA_URL", "value": names.ollama_url(modelset.name, modelset.namespace)}
-                    ],
+                    "env": [{"name": "OLLAMA_URL", "value": url}, *keys.env],
                     "ports": [
                         {"name": name, "containerPort": port, "protocol": "TCP"}
                         for name, port in ports.items()
@@ -142,7 +155,30 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
                     "resources": modelset.proxy.resources,
                     # Ray writes its session under /tmp and the image's home.
                     "securityContext": common.container_security_context(read_only=False),
+                    **({"volumeMounts": keys.mounts} if keys.mounts else {}),
                 }
             ],
+            **({"volumes": keys.volumes} if keys.volumes else {}),
         },
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class _ApiKeys:
+    """How the API keys reach the proxy: parts of a pod's spec, empty when everybody may call."""
+
+    env: Sequence[Mapping[str, Any]] = ()
+    mounts: Sequence[Mapping[str, Any]] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
+
+
+def _api_keys(secret: str | None) -> _ApiKeys:
+    if secret is None:
+        return _ApiKeys()
+    # Optional: a Secret may come after the set. Until then the proxy finds no key and lets nobody in.
+    source = {"secretName": secret, "optional": True, "defaultMode": 0o440}
+    return _ApiKeys(
+        env=[{"name": "PROXY_API_KEYS_DIR", "value": API_KEYS_FOLDER}],
+        mounts=[{"name": "api-keys", "mountPath": API_KEYS_FOLDER, "readOnly": True}],
+        volumes=[{"name": "api-keys", "secret": source}],
+    )

@@ -1,5 +1,6 @@
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jsonschema
@@ -14,8 +15,14 @@ SCHEMA = pathlib.Path(__file__).parents[3] / "serve_app" / "user_config.schema.j
 NOTHING: dict[str, Any] = {"labels": {}, "annotations": {}}
 
 
+def ray_cluster(modelset: spec.ModelSet, entries: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    service = ray.ray_service(modelset, entries, common.discovery(["a"]))
+    config: dict[str, Any] = service["spec"]["rayClusterConfig"]
+    return config
+
+
 def pod_templates(modelset: spec.ModelSet, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    cluster = ray.ray_service(modelset, entries, common.discovery(["a"]))["spec"]["rayClusterConfig"]
+    cluster = ray_cluster(modelset, entries)
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     return [ollama.stateful_set(modelset)["spec"]["template"], *(group["template"] for group in groups)]
 
@@ -123,7 +130,7 @@ def test_the_proxy_scales_without_a_new_ray_cluster() -> None:
 def test_the_serve_config_is_the_same_text_for_the_same_input() -> None:
     modelset = builders.modelset("a", "b")
     entries = builders.listed(modelset, "a", "b")
-    assert ray.serve_config(1, entries) == ray.serve_config(1, json.loads(json.dumps(entries)))
+    assert ray.serve_config(modelset, entries) == ray.serve_config(modelset, json.loads(json.dumps(entries)))
 
 
 def test_user_config_keeps_the_contract_with_the_proxy() -> None:
@@ -147,6 +154,46 @@ def test_user_config_keeps_the_contract_with_the_proxy() -> None:
         "created": builders.CREATED_SECONDS,
     }
     assert user_config["models"][1]["keepAlive"] == "-1"
+
+
+def test_limits_and_origins_reach_the_proxy_in_place() -> None:
+    limits = {
+        "maxQueuedRequests": 0,
+        "queueTimeoutSeconds": 5,
+        "requestTimeoutSeconds": 600,
+        "maxBodyBytes": 1024,
+    }
+    cors = {"allowOrigins": ["https://chat.example", "*"]}
+    plain = builders.modelset("a", ollama={"parallel": 2})
+    bounded = builders.modelset("a", ollama={"parallel": 2}, proxy={"limits": limits, "cors": cors})
+    user_config = serve_config(bounded, [])["deployments"][0]["user_config"]
+    jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
+    assert user_config == {"models": [], "limits": {**limits, "maxInFlightPerServer": 2}, "cors": cors}
+    assert serve_config(plain, [])["deployments"][0]["user_config"] == {
+        "models": [],
+        "limits": {"maxInFlightPerServer": 2},
+    }
+    assert ray_cluster(bounded) == ray_cluster(plain), "a new Ray cluster would cut streams"
+
+
+def test_api_keys_are_mounted_into_every_proxy_pod() -> None:
+    modelset = builders.modelset("a", proxy={"auth": {"apiKeysSecret": {"name": "keys"}}})
+    cluster = ray_cluster(modelset)
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        (mount,) = container["volumeMounts"]
+        assert {"name": "PROXY_API_KEYS_DIR", "value": mount["mountPath"]} in container["env"]
+        assert mount["readOnly"] is True
+        (volume,) = pod["volumes"]
+        assert (volume["name"], volume["secret"]["secretName"]) == (mount["name"], "keys")
+
+
+def test_without_a_secret_everybody_may_call() -> None:
+    cluster = ray_cluster(builders.modelset("a"))
+    pod = cluster["headGroupSpec"]["template"]["spec"]
+    assert "volumes" not in pod
+    assert [variable["name"] for variable in pod["containers"][0]["env"]] == ["OLLAMA_URL"]
 
 
 def test_entries_are_read_back_as_they_were_written() -> None:
