@@ -30,11 +30,9 @@ def kubeconfig() -> Path:
     return cache.root() / "clusters" / f"{NAME}.kubeconfig"
 
 
-def kubectl(*arguments: str | Path, data: str | None = None, timeout: float | None = None) -> str:
+def kubectl(*arguments: str | Path, data: str = "", timeout: float | None = None) -> str:
     """Run kubectl against the cluster, and against no other."""
-    return output(
-        kubectl_command(*arguments), data=data.encode() if data is not None else None, timeout=timeout
-    )
+    return output(kubectl_command(*arguments), data=data.encode(), timeout=timeout)
 
 
 def kubectl_command(*arguments: str | Path) -> list[str | Path]:

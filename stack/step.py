@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Command = Sequence[str | Path]
 
@@ -42,30 +43,17 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: int | None = subprocess.DEVNULL,
-    timeout: float | None = None,
 ) -> None:
     """Run a command with its output appended to `log`; raise StepFailed with the log's tail."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as out:
         out.write(f"$ {' '.join(map(str, command))}\n")
         out.flush()
-        try:
-            done = subprocess.run(
-                command,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                stdin=stdin,
-                env=None if env is None else {**os.environ, **env},
-                cwd=cwd,
-                timeout=timeout,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise StepFailed(f"{command[0]} is not installed ({error})") from error
-        except subprocess.TimeoutExpired as error:
-            raise StepFailed(f"{command[0]} took longer than {timeout:.0f} s; log: {log}") from error
-    if done.returncode != 0:
-        raise StepFailed(f"{command[0]} ended with status {done.returncode}; log: {log}\n{tail(log)}")
+        status = _execute(
+            command, env, cwd, None, stdin=stdin, stdout=out, stderr=subprocess.STDOUT
+        ).returncode
+    if status != 0:
+        raise StepFailed(f"{command[0]} ended with status {status}; log: {log}\n{tail(log)}")
 
 
 def output(
@@ -73,27 +61,31 @@ def output(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    data: bytes | None = None,
+    data: bytes = b"",
     timeout: float | None = None,
 ) -> str:
     """Run a command and return what it printed; raise StepFailed with its error output."""
+    done = _execute(command, env, cwd, timeout, input=data, capture_output=True)
+    if done.returncode != 0:
+        raise StepFailed(f"{' '.join(map(str, command))}: {done.stderr.decode().strip()[-2000:]}")
+    return done.stdout.decode()
+
+
+def _execute(
+    command: Command,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    timeout: float | None,
+    **streams: Any,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with `env` added to ours; raise StepFailed when it cannot run or takes too long."""
+    environment = {**os.environ, **(env or {})}
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            input=data if data is not None else b"",
-            env=None if env is None else {**os.environ, **env},
-            cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
+        return subprocess.run(command, env=environment, cwd=cwd, timeout=timeout, check=False, **streams)
     except FileNotFoundError as error:
         raise StepFailed(f"{command[0]} is not installed ({error})") from error
     except subprocess.TimeoutExpired as error:
         raise StepFailed(f"{' '.join(map(str, command[:4]))} took longer than {timeout} s") from error
-    if done.returncode != 0:
-        raise StepFailed(f"{' '.join(map(str, command))}: {done.stderr.decode().strip()[-2000:]}")
-    return done.stdout.decode()
 
 
 def succeeds(command: Command, *, timeout: float = 60) -> bool:

@@ -111,6 +111,7 @@ class App:
         except errors.ApiError as error:
             await web.refuse(error)
         except Exception:
+            # The edge of our code: whatever the defect, the client gets an envelope, the log the rest.
             _logger.exception("defect", extra=log.facts(request_id=web.request_id, path=web.path))
             if web.started:
                 raise
