@@ -33,7 +33,8 @@ class Passed(msgspec.Struct):
 def json_request(body: bytes) -> Passed:
     """Read the model and whether a stream is wanted; raises a 400. All else is the upstream's to judge."""
     try:
-        fields = _fields.decode(body)
+        # As text: what is passed on raw is not looked into, and must be UTF-8 all the same.
+        fields = _fields.decode(body.decode())
         model = msgspec.json.decode(fields.get("model", b"null"), type=str)
         stream = msgspec.json.decode(fields.get("stream", b"null"), type=bool | None)
     except msgspec.ValidationError:

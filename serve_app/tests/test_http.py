@@ -209,6 +209,13 @@ _REFUSALS: dict[str, tuple[str, str, Any, int, str | None]] = {
         "model_not_supported",
     ),
     "bad JSON": ("POST", "/v1/chat/completions", b"{", 400, "invalid_json"),
+    "bad UTF-8 passed on": (
+        "POST",
+        "/v1/messages",
+        b'{"model": "smollm2", "x": "\xff"}',
+        400,
+        "invalid_json",
+    ),
     "missing field": (
         "POST",
         "/v1/chat/completions",
