@@ -52,7 +52,7 @@ chart-test: machine ## the Helm chart: rendered, validated against schemas
 
 .PHONY: e2e
 e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k name' selects)
-	@$(PYTEST) tests/e2e $(E2E)
+	@$(PYTEST) tests/e2e --durations=8 $(E2E)
 
 # ---- the stack ----
 
