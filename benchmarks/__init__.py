@@ -1,0 +1,1 @@
+"""What the proxy costs, measured beside other ways to the same Ollama; see README.md here."""

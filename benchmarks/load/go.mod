@@ -1,0 +1,3 @@
+module modelset/benchmarks/load
+
+go 1.26

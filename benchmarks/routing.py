@@ -1,0 +1,78 @@
+"""`python3 -m benchmarks.routing`: two real Ollamas, ours in front of both against taking turns between them.
+
+Needs OLLAMA_BINARY and OLLAMA_MODELS. Results go to routing.json beside this file, tables to docs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import asking, contenders, folders, machine, ollama, report, scenarios, second_model
+from stack import step
+
+Scenario = Callable[[asking.Front], scenarios.Figures]
+
+_TWO_MODELS = "Two models, two Ollamas that each keep one loaded"
+_CONVERSATIONS = "Conversations of eight turns"
+
+
+def main() -> None:
+    """Parse the command line, measure, report."""
+    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.routing", description=__doc__)
+    parser.add_argument("--out", type=Path, help="results here, and no report")
+    arguments = parser.parse_args()
+    facts = machine.facts()
+    results = {"facts": facts, "scenarios": {_TWO_MODELS: _two_models(), _CONVERSATIONS: _conversations()}}
+    (arguments.out or report.ROUTING).write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.out is None:
+        report.write()
+    print(report.routing_text(results))
+
+
+def _two_models() -> dict[str, scenarios.Figures]:
+    models = (ollama.CHAT_MODEL, second_model.NAME)
+    return _both(
+        functools.partial(scenarios.two_models, models=models),
+        models,
+        OLLAMA_MAX_LOADED_MODELS="1",
+        OLLAMA_NUM_PARALLEL="1",
+    )
+
+
+def _conversations() -> dict[str, scenarios.Figures]:
+    return _both(
+        functools.partial(scenarios.conversations, model=ollama.CHAT_MODEL),
+        (ollama.CHAT_MODEL,),
+        OLLAMA_NUM_PARALLEL="4",
+    )
+
+
+def _both(scenario: Scenario, models: tuple[str, ...], **settings: str) -> dict[str, scenarios.Figures]:
+    """Run a scenario both ways, each on servers that were just started, with its models loaded in turn."""
+    found = {}
+    for name, ours in (("round robin", False), ("ours", True)):
+        with (
+            step.step(f"measure {name}"),
+            folders.short() as folder,
+            ollama.started(folder, copies=2, **settings) as servers,
+        ):
+            if second_model.NAME in models:
+                second_model.make(servers[0].url, folder / "models", ollama.CHAT_MODEL)
+            for number, server in enumerate(servers):
+                asking.Front([server.url]).chat(
+                    models[number % len(models)], [{"role": "user", "content": "hi"}], 1
+                )
+            if ours:
+                with contenders.in_front_of(servers, folder) as running:
+                    found[name] = scenario(asking.Front([running.url]))
+            else:
+                found[name] = scenario(asking.Front([server.url for server in servers]))
+    return found
+
+
+if __name__ == "__main__":
+    step.main(main)
