@@ -70,7 +70,7 @@ def _each_stream(result: Measured) -> float:
 
 def _freed(name: str) -> Callable[[Measured], float | None]:
     def value(measured: Measured) -> float | None:
-        freed = measured["cancel"]["freed_ms"]
+        freed = measured.get("cancel", {}).get("freed_ms", {"count": 0})
         return float(freed[name]) if freed["count"] else None
 
     return value

@@ -7,16 +7,20 @@ contender took meanwhile (``cpu_seconds``) and everybody who has no part in this
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import json
 import resource
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import contenders, load_tool, processes
+from benchmarks import contenders, load_tool, loopback, processes
 
 Result = dict[str, Any]
 
 IDLE_STREAMS = 1000
+_SETTLE_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,49 +38,74 @@ def _streams(name: str, model: str, clients: int, tokens: int, spread: str, limi
     return Measure(name, "streams", model, flags)
 
 
-# Limits leave a contender that is too slow some seconds more than one that keeps up needs.
+# Limits leave a contender that is too slow some seconds more than one that keeps up needs. The measures that
+# leave such a one with unread streams come last.
 ON_THE_STUB = (
     Measure("unary_1", "unary", "fast", {"clients": "1", "warmup": "20", "limit": "4s"}),
     Measure("unary_32", "unary", "fast", {"clients": "32", "warmup": "64", "limit": "5s"}),
     Measure("embed_32", "embed", "embed", {"clients": "32", "warmup": "64", "limit": "4s"}),
     _streams("streams_32", "paced", 32, 400, "1s", "14s"),
     _streams("streams_32_at_once", "paced", 32, 150, "0s", "8s"),
+    Measure("cancel", "cancel", "paced", {"tokens": "500", "count": "100", "limit": "15s"}),
+    Measure("idle", "hold", "idle", {"clients": str(IDLE_STREAMS), "limit": "40s"}),
+    _streams("unpaced_32", "fast", 32, 1000, "0s", "8s"),
     _streams("streams_256", "paced", 256, 400, "2s", "15s"),
-    _streams("unpaced_32", "fast", 32, 2000, "0s", "8s"),
+)
+ON_OLLAMA = (
+    Measure("unary_1", "unary", "chat", {"warmup": "3", "count": "40", "tokens": "1", "limit": "15s"}),
+    Measure("embed_1", "embed", "embed", {"warmup": "3", "count": "100", "limit": "10s"}),
+    Measure("embed_4", "embed", "embed", {"clients": "4", "warmup": "8", "limit": "6s"}),
 )
 
 
 def on_the_stub(running: contenders.Running, upstream: contenders.Upstream) -> dict[str, Result]:
     """Check that answers arrive unchanged, then take every measure."""
     load_tool.drive("verify", url=running.url, model="fast", limit="30s")
-    results = {
-        measure.name: _measured(running, upstream, measure.kind, model=measure.model, **measure.flags)
-        for measure in ON_THE_STUB
-    }
-    flags = {"model": "paced", "control": upstream.url}
-    results["cancel"] = _measured(
-        running, upstream, "cancel", **flags, tokens="500", count="100", limit="15s"
-    )
-    results["idle"] = _idle(running, upstream)
-    return results
+    return _all(running, upstream, ON_THE_STUB, settle=True)
 
 
 def on_ollama(running: contenders.Running, upstream: contenders.Upstream) -> dict[str, Result]:
     """Take the measures that a real model, which is slow itself, leaves anything to be seen of."""
-    chat = {"model": upstream.chat_models[0], "api": running.api}
-    embed = {"model": upstream.embedding_model, "api": running.api}
-    return {
-        "unary_1": _measured(
-            running, upstream, "unary", **chat, warmup="3", count="40", tokens="1", limit="15s"
-        ),
-        "embed_1": _measured(running, upstream, "embed", **embed, warmup="3", count="100", limit="10s"),
-        "embed_4": _measured(running, upstream, "embed", **embed, clients="4", warmup="8", limit="6s"),
-    }
+    names = {"chat": upstream.chat_models[0], "embed": upstream.embedding_model}
+    real = [dataclasses.replace(measure, model=names[measure.model]) for measure in ON_OLLAMA]
+    return _all(running, upstream, real, settle=False)
 
 
-def _measured(running: contenders.Running, upstream: contenders.Upstream, kind: str, **flags: str) -> Result:
+def _all(
+    running: contenders.Running, upstream: contenders.Upstream, wanted: Sequence[Measure], *, settle: bool
+) -> dict[str, Result]:
+    results: dict[str, Result] = {}
+    failures: Result = {}
+    for measure in wanted:
+        flags = {"url": running.url, "api": running.api, "model": measure.model, **measure.flags}
+        if measure.kind in ("cancel", "hold"):
+            flags["control"] = upstream.url
+        take = _idle if measure.kind == "hold" else _measured
+        try:
+            results[measure.name] = take(running, upstream, measure.kind, flags)
+        except load_tool.LoadFailedError as problem:
+            failures[measure.name] = str(problem)
+        if settle:
+            _settle(upstream)
+    return {**results, "failures": failures} if failures else results
+
+
+def _settle(upstream: contenders.Upstream) -> None:
+    """Wait until the stub sends no stream any more; a contender may go on reading what nobody wants."""
+
+    def quiet() -> bool:
+        counts = loopback.get(f"{upstream.url}/stub/counts")
+        return counts is not None and json.loads(counts)["running"] == 0
+
+    with contextlib.suppress(processes.NotStartedError):
+        upstream.group.until(quiet, seconds=_SETTLE_SECONDS, what="the stub is idle")
+
+
+def _measured(
+    running: contenders.Running, upstream: contenders.Upstream, kind: str, flags: dict[str, str]
+) -> Result:
     before = _Usage(running, upstream)
-    result = load_tool.drive(kind, url=running.url, **flags)
+    result = load_tool.drive(kind, **flags)
     after = _Usage(running, upstream)
     result["cpu_seconds"] = after.parts_since(before)
     result["elsewhere_cpu_seconds"] = round(after.elsewhere_since(before), 2)
@@ -84,10 +113,11 @@ def _measured(running: contenders.Running, upstream: contenders.Upstream, kind: 
     return result
 
 
-def _idle(running: contenders.Running, upstream: contenders.Upstream) -> Result:
+def _idle(
+    running: contenders.Running, _upstream: contenders.Upstream, _kind: str, flags: dict[str, str]
+) -> Result:
     before = _memory(running)
-    flags = {"model": "idle", "control": upstream.url, "clients": str(IDLE_STREAMS), "limit": "40s"}
-    with load_tool.holding(url=running.url, **flags) as result:
+    with load_tool.holding(**flags) as result:
         held = _memory(running)
     result["memory_bytes"] = dict(held)
     result["memory_before_bytes"] = dict(before)

@@ -63,6 +63,8 @@ class Group:
         while not condition():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._main.wait(timeout=0.05)
+                if condition():
+                    return
                 raise NotStartedError(f"{what}: the program ended\n{self._tail()}")
             if time.monotonic() > deadline:
                 raise NotStartedError(f"{what}: not within {seconds:.0f} s\n{self._tail()}")

@@ -51,6 +51,12 @@ def text(results: Results) -> str:
         if "failed" in measured
     }
     parts += [f"{name} could not be measured: {why}" for name, why in failures.items()]
+    parts += [
+        f"{name}: {measure} failed: {why}"
+        for kind in ("stub", "ollama")
+        for name, measured in results.get(kind, {}).items()
+        for measure, why in measured.get("failures", {}).items()
+    ]
     return "\n\n".join(parts)
 
 

@@ -41,11 +41,11 @@ def two_models(front: asking.Front, models: Sequence[str]) -> Figures:
     with futures.ThreadPoolExecutor(TWO_MODELS_CLIENTS) as pool:
         answers = [one for found in pool.map(client, range(TWO_MODELS_CLIENTS)) for one in found]
     seconds = max(answer.ended for answer in answers) - began
-    waits = sorted(answer.wait for answer in answers)
+    waits = [answer.wait for answer in answers]
     return {
         "answers a second": len(answers) / seconds,
         "first token, median, s": statistics.median(waits),
-        "first token, p95, s": waits[int(0.95 * (len(waits) - 1))],
+        "first token, p95, s": _p95(waits),
         "answers": float(len(answers)),
     }
 
@@ -68,13 +68,16 @@ def conversations(front: asking.Front, model: str) -> Figures:
             ):
                 talk.append({"role": "assistant", "content": answer.text})
                 (later if turn else firsts).append(answer.wait)
-    later.sort()
     return {
         "first token, first turn, mean, s": statistics.mean(firsts),
         "first token, from the second turn on, median, s": statistics.median(later),
         "first token, from the second turn on, mean, s": statistics.mean(later),
-        "first token, from the second turn on, p95, s": later[int(0.95 * (len(later) - 1))],
+        "first token, from the second turn on, p95, s": _p95(later),
     }
+
+
+def _p95(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=20, method="inclusive")[-1]
 
 
 def _text(chance: random.Random, words: int) -> str:

@@ -42,20 +42,41 @@ var kinds = map[string]func(context.Context, settings) (any, error){
 
 // Main runs one kind of load.
 func Main(arguments []string) error {
-	if len(arguments) == 0 || kinds[arguments[0]] == nil {
+	if len(arguments) == 0 {
 		return errors.New("name a kind of load: unary, embed, streams, hold, cancel or verify")
-	}
-	set, err := parse(arguments[0], arguments[1:])
-	if err != nil {
-		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	result, err := kinds[arguments[0]](ctx, set)
+	result, err := Run(ctx, arguments[0], arguments[1:])
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// Run runs one kind of load, with the flags of the command line, and returns what it saw.
+func Run(ctx context.Context, kind string, flags []string) (any, error) {
+	if kinds[kind] == nil {
+		return nil, fmt.Errorf("no such kind of load: %q", kind)
+	}
+	set, err := parse(kind, flags)
+	if err != nil {
+		return nil, err
+	}
+	return kinds[kind](ctx, set)
+}
+
+// Failures counts what went wrong in a result.
+func Failures(result any) int {
+	switch result := result.(type) {
+	case closedResult:
+		return result.Errors
+	case streamsResult:
+		return result.Errors + result.Unfinished
+	case cancelResult:
+		return result.Unnoticed
+	}
+	return 0
 }
 
 func parse(kind string, arguments []string) (settings, error) {

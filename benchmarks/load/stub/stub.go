@@ -36,10 +36,12 @@ func Main(arguments []string) error {
 	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"address": listener.Addr().String()}); err != nil {
 		return err
 	}
-	return http.Serve(listener, handler(newState()))
+	return http.Serve(listener, Handler())
 }
 
-func handler(state *state) http.Handler {
+// Handler is a new stub.
+func Handler() http.Handler {
+	state := newState()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/chat", state.ollamaChat)
 	mux.HandleFunc("POST /api/embed", ollamaEmbed)
