@@ -42,7 +42,12 @@ def test_only_clients_with_a_key_are_let_in(kube: Kube) -> None:
             what="the new key is let in",
         )
         assert _status(port, "first-key") == 200
-        log = kube.run("logs", _head(guarded), "--container=ray-head", "--tail=-1")
+        log = until(
+            lambda: kube.run("logs", _head(guarded), "--container=ray-head", "--tail=-1"),
+            lambda text: '"alice"' in text,
+            seconds=30,
+            what="the access log names the client",
+        )
     assert "first-key" not in log
     assert guarded.pod_identities() == before
 
