@@ -72,6 +72,8 @@ def proxy(ollama: str, tmp_path: Path) -> Iterator[str]:
             stdout=out,
             stderr=out,
             start_new_session=True,
+            # A run in the background may have been told to ignore what Ctrl-C sends.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         until(
