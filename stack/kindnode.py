@@ -54,7 +54,8 @@ def ensure() -> str:
         "version": version,
     }
     bare = images.build("kind-node", version, context, {"PAUSE_IMAGE": names["pause"]})
-    loaded = f"modelset/kind-node:loaded-{cache.key(bare, repr(sorted(components)), Path(__file__))}"
+    parts = [part for component in components for part in component if part is not None]
+    loaded = f"modelset/kind-node:loaded-{cache.key(bare, *parts)}"
     if not engine.has_image(loaded):
         with step(f"load component images into {loaded}"):
             _load(bare, loaded, components)
