@@ -33,12 +33,12 @@ test: lint unit chart-test e2e ## all tests: lint, unit, chart, end to end
 .PHONY: lint
 lint: machine ## ruff, mypy, import-linter
 	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
-	  && "$$dev/bin/mypy" operator/modelset_operator serve_app/modelset_proxy stack tests \
+	  && "$$dev/bin/mypy" operator/modelset_operator serve_app/modelset_proxy stack tests benchmarks \
 	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports"
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
-	@$(PYTEST) operator/tests serve_app/tests tests/unit
+	@$(PYTEST) operator/tests serve_app/tests tests/unit benchmarks
 
 .PHONY: fuzz
 fuzz: machine ## 20,000 generated requests: no 5xx, no hang (FUZZ='COUNT SEED')
@@ -53,6 +53,16 @@ chart-test: machine ## the Helm chart: rendered, validated against schemas
 .PHONY: e2e
 e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k name' selects)
 	@$(PYTEST) tests/e2e --durations=8 $(E2E)
+
+# ---- measurements ----
+
+.PHONY: bench
+bench: machine ## what the proxy costs, beside LiteLLM, plain uvicorn and no proxy
+	@$(DEV) "$$dev/bin/python" -m benchmarks.run
+
+.PHONY: bench-routing
+bench-routing: machine ## our routing beside taking turns (needs OLLAMA_BINARY and OLLAMA_MODELS)
+	@$(DEV) "$$dev/bin/python" -m benchmarks.routing
 
 # ---- the stack ----
 
