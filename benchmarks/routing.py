@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python3 -m benchmarks.routing", description=__doc__)
     parser.add_argument("--out", type=Path, help="results here, and no report")
     arguments = parser.parse_args()
-    facts = machine.facts()
-    results = {"facts": facts, "scenarios": {_TWO_MODELS: _two_models(), _CONVERSATIONS: _conversations()}}
-    (arguments.out or report.ROUTING).write_text(json.dumps(results, indent=1) + "\n")
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    found: dict[str, dict[str, scenarios.Figures]] = {}
+    results = {"facts": machine.facts(), "scenarios": found}
+    for title, measure in ((_TWO_MODELS, _two_models), (_CONVERSATIONS, _conversations)):
+        found[title] = measure()
+        (arguments.out or report.ROUTING).write_text(json.dumps(results, indent=1) + "\n")
     if arguments.out is None:
         report.write()
     print(report.routing_text(results))

@@ -10,8 +10,9 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,48 +38,58 @@ def main() -> None:
     # A thousand streams are two thousand connections to most contenders, which inherit this.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
-    results = {"facts": machine.facts(), **_run(set(arguments.only or ()))}
-    (arguments.out or report.RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    results: Measured = {"facts": machine.facts()}
+
+    def save() -> None:
+        (arguments.out or report.RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+
+    _run(set(arguments.only or ()), results, save)
     if arguments.out is None:
         report.write()
     print(report.text(results))
 
 
-def _run(only: set[str]) -> dict[str, Measured]:
+def _run(only: set[str], results: Measured, save: Callable[[], None]) -> None:
+    """Fill in the results, and save them after each contender."""
     load_tool.binary()
     with folders.short() as folder:
         with load_tool.stub(folder) as (url, group):
             stub = contenders.Upstream(url, group, _STUB_MODELS, "embed")
-            measured = {"stub": _all(contenders.CONTENDERS, stub, folder, measures.on_the_stub, only)}
+            measured = results["stub"] = {}
+            for name, found in _each(contenders.CONTENDERS, stub, folder, measures.on_the_stub, only):
+                measured[name] = found
+                save()
         if "OLLAMA_BINARY" in os.environ:
             with ollama.started(folder, copies=1) as (real,):
-                taken = _all(contenders.REAL_CONTENDERS, real, folder, measures.on_ollama, only)
-                measured["ollama"] = taken
-    return measured
+                measured = results["ollama"] = {}
+                for name, found in _each(contenders.REAL_CONTENDERS, real, folder, measures.on_ollama, only):
+                    measured[name] = found
+                    save()
 
 
-def _all(
+def _each(
     table: dict[str, contenders.Start],
     upstream: contenders.Upstream,
     folder: Path,
     take: Take,
     only: set[str],
-) -> Measured:
-    measured: Measured = {}
-    for name, start in table.items():
+) -> Iterator[tuple[str, Measured]]:
+    for number, (name, start) in enumerate(table.items()):
         if only and name not in only:
             continue
-        own = folder / f"{upstream.url.rsplit(':', 1)[1]}-{len(measured)}"
+        own = folder / f"{upstream.url.rsplit(':', 1)[1]}-{number}"
         own.mkdir()
         with step.step(f"measure {name}"):
             try:
                 with start(upstream, own) as running:
-                    measured[name] = take(running, upstream)
+                    found = take(running, upstream)
             except (processes.NotStartedError, load_tool.LoadFailedError) as problem:
                 # The others are still worth knowing; the report says what is missing and why.
-                measured[name] = {"failed": str(problem)}
+                found = {"failed": str(problem)}
                 print(problem, file=sys.stderr)
-    return measured
+        yield name, found
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from benchmarks import asking
 _WORDS = ("river", "stone", "lantern", "copper", "meadow", "winter", "harbour", "signal", "cotton", "bridge")
 
 TWO_MODELS_CLIENTS = 8
-TWO_MODELS_SECONDS = 40.0
+TWO_MODELS_SECONDS = 20.0
 TWO_MODELS_TOKENS = 8
 
 CONVERSATIONS = 6
 TURNS = 8
 TALKERS = 2
-PREFIX_WORDS = 600
+PREFIX_WORDS = 300
 TURN_WORDS = 12
 TURN_TOKENS = 8
 
