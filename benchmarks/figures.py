@@ -33,11 +33,12 @@ class Figure:
 def _at(measure: str, *path: str) -> Callable[[Measured], float | None]:
     def value(measured: Measured) -> float | None:
         found: Any = measured.get(measure)
-        if found is None or found.get("latency_ms", {}).get("count", 1) == 0:
-            return None
         for name in path:
+            # Of nothing that came there is no median.
+            if found is None or (isinstance(found.get(name), dict) and found[name]["count"] == 0):
+                return None
             found = found[name]
-        return float(found)
+        return None if found is None else float(found)
 
     return value
 

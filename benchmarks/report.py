@@ -90,8 +90,7 @@ def _ratios(stub: Mapping[str, Any]) -> str:
         return f"{one / other:.3g}" if one is not None and other else "-"
 
     rows = [
-        (figure.label.rsplit(",", 1)[0], *(ratio(figure, measured) for measured in stub.values()))
-        for figure in figures.RATIOS
+        (figure.label, *(ratio(figure, measured) for measured in stub.values())) for figure in figures.RATIOS
     ]
     return _table(("", *stub), rows)
 
