@@ -95,7 +95,8 @@ pins: machine ## compile the hashed requirement files anew
 	  compile -o pins/go.txt pins/go.in; \
 	  compile -o pins/operator.txt operator/pyproject.toml; \
 	  compile -o pins/serve-app.txt serve_app/pyproject.toml; \
-	  compile -o pins/dev.txt operator/pyproject.toml serve_app/pyproject.toml pins/dev.in
+	  compile -o pins/dev.txt operator/pyproject.toml serve_app/pyproject.toml pins/dev.in; \
+	  compile -o pins/bench.txt pins/bench.in
 
 # Python runs everything else; Debian's is installed where there is none.
 .PHONY: machine
