@@ -55,7 +55,7 @@ def ensure() -> str:
     }
     bare = images.build("kind-node", version, context, {"PAUSE_IMAGE": names["pause"]})
     parts = [part for component in components for part in component if part is not None]
-    loaded = f"modelset/kind-node:loaded-{cache.key(bare, *parts)}"
+    loaded = f"modelset/kind-node:loaded-{cache.key(bare, *parts, Path(__file__))}"
     if not engine.has_image(loaded):
         with step(f"load component images into {loaded}"):
             _load(bare, loaded, components)
