@@ -46,7 +46,7 @@ ON_THE_STUB = (
     Measure("embed_32", "embed", "embed", {"clients": "32", "warmup": "64", "limit": "4s"}),
     _streams("streams_32", "paced", 32, 250, "1s", "9s"),
     _streams("streams_32_at_once", "paced", 32, 100, "0s", "4s"),
-    Measure("cancel", "cancel", "paced", {"tokens": "500", "count": "100", "limit": "15s"}),
+    Measure("cancel", "cancel", "paced", {"tokens": "200", "count": "100", "limit": "15s"}),
     Measure("idle", "hold", "idle", {"clients": str(IDLE_STREAMS), "limit": "12s"}),
     _streams("unpaced_32", "fast", 32, 1000, "0s", "5s"),
     _streams("streams_256", "paced", 256, 250, "2s", "10s"),

@@ -3,8 +3,10 @@ package drive
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -13,72 +15,118 @@ const givenUp = 3
 
 type cancelResult struct {
 	Cut       int    `json:"cut"`
-	Unnoticed int    `json:"unnoticed"` // within two seconds
+	Unnoticed int    `json:"unnoticed"` // for as long as the stub waits
 	Freed     spread `json:"freed_ms"`  // from the client's leaving to the stub's seeing it
 }
 
-// cancelled opens one stream after another, leaves it at its first token and waits until the stub notices.
+// cancelled has each client ask, leave, and wait until the stub has noticed that this very request was left. A
+// stream is left at its first token, any other answer while the stub works on it. What is under way when the time
+// is over is left out.
 func cancelled(ctx context.Context, set settings) (any, error) {
 	timed, stop := context.WithTimeout(ctx, set.limit)
 	defer stop()
 	var result cancelResult
 	var freed []time.Duration
-	row := 0
-	for result.Cut < set.count && row < givenUp && timed.Err() == nil {
-		before, err := disconnects(timed, set.control)
-		if err != nil {
-			return nil, err
-		}
-		own, leave := context.WithCancel(timed)
-		_, closeBody, err := set.target.firstToken(own, timed)
-		if err != nil {
-			leave()
-			return nil, err
-		}
-		left := time.Now()
-		leave()
-		closeBody()
-		seen, err := awaitDisconnect(timed, set.control, before)
-		if err != nil {
-			return nil, err
-		}
-		result.Cut++
-		row++
-		if seen {
-			freed = append(freed, time.Since(left))
+	var failure error
+	var mutex sync.Mutex
+	run, asked, row := time.Now().UnixNano(), 0, 0
+	more := func() bool {
+		mutex.Lock()
+		defer mutex.Unlock()
+		asked++
+		return asked <= set.count && row < givenUp && failure == nil && timed.Err() == nil
+	}
+	leaveOne := func(name string) {
+		after, noticed, err := set.leaveOne(timed, name)
+		mutex.Lock()
+		defer mutex.Unlock()
+		switch {
+		case timed.Err() != nil:
+		case err != nil:
+			failure = err
+		case noticed:
+			result.Cut++
 			row = 0
-		} else {
+			freed = append(freed, after)
+		default:
+			result.Cut++
+			row++
 			result.Unnoticed++
 		}
 	}
+	var group sync.WaitGroup
+	for client := range set.clients {
+		group.Go(func() {
+			for i := 0; more(); i++ {
+				leaveOne(fmt.Sprintf("%d-%d-%d", run, client, i))
+			}
+		})
+	}
+	group.Wait()
+	if failure == nil && result.Cut == 0 {
+		failure = errors.New("no request could be left in time")
+	}
 	result.Freed = spreadOf(freed)
-	return result, nil
+	return result, failure
 }
 
-func disconnects(ctx context.Context, control string) (int, error) {
-	var counts struct{ Disconnects int }
-	response, err := get(ctx, control+"/stub/counts")
+// leaveOne asks and leaves; it tells how long after that the stub noticed, or that it did not.
+func (set settings) leaveOne(ctx context.Context, name string) (time.Duration, bool, error) {
+	leave, err := set.ask(ctx, name)
 	if err != nil {
-		return 0, err
+		return 0, false, err
+	}
+	left := time.Now()
+	leave()
+	chat, err := set.await(ctx, "end", name)
+	after := time.Since(left)
+	if err == nil && chat.Chats > 0 && chat.Disconnects == 0 {
+		// To be counted neither way: a contender that is slow to notice would seem never to do so.
+		err = errors.New("an answer ended by itself before its client was missed: ask for more tokens")
+	}
+	return after, chat.Disconnects > 0, err
+}
+
+// ask sends a request of that name and returns when it is time to leave, with what leaves.
+func (set settings) ask(ctx context.Context, name string) (leave func(), err error) {
+	named := prompt + " #" + name
+	if set.stream {
+		_, leave, err = set.target.firstToken(ctx, ctx, named, set.tokens)
+		return leave, err
+	}
+	own, cancel := context.WithCancel(ctx)
+	answered := make(chan error, 1)
+	go func() { answered <- drain(set.target.chat(own, named, set.tokens, false)) }()
+	leave = func() {
+		cancel()
+		<-answered
+	}
+	chat, err := set.await(ctx, "begin", name)
+	if err == nil && chat.Chats == 0 {
+		err = errors.New("a request did not come to the stub")
+	}
+	if err != nil {
+		leave()
+	}
+	return leave, err
+}
+
+// chatCounts is what the stub knows of the chats of one name; all zero when it waited in vain.
+type chatCounts struct{ Chats, Running, Disconnects int }
+
+// await asks the stub for the "begin" or the "end" of a chat.
+func (set settings) await(ctx context.Context, what, name string) (chat chatCounts, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, set.control+"/stub/"+what+"?name="+name, nil)
+	if err != nil {
+		return chat, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return chat, err
 	}
 	defer response.Body.Close()
-	err = json.NewDecoder(response.Body).Decode(&counts)
-	return counts.Disconnects, err
-}
-
-func awaitDisconnect(ctx context.Context, control string, above int) (bool, error) {
-	response, err := get(ctx, fmt.Sprintf("%s/stub/disconnects?above=%d", control, above))
-	if err != nil {
-		return false, err
+	if response.StatusCode == http.StatusOK {
+		err = json.NewDecoder(response.Body).Decode(&chat)
 	}
-	defer response.Body.Close()
-	return response.StatusCode == http.StatusOK, nil
-}
-
-func get(ctx context.Context, url string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	return http.DefaultClient.Do(request)
+	return chat, err
 }

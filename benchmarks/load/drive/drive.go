@@ -27,6 +27,7 @@ type settings struct {
 	count   int           // requests or streams in all, 0 for as many as fit the time
 	tokens  int           // in each answer
 	warmup  int           // requests before those that count
+	stream  bool          // whether answers are asked for as streams
 	limit   time.Duration // of the whole measurement
 	spread  time.Duration // over which streams begin
 }
@@ -89,6 +90,7 @@ func parse(kind string, arguments []string) (settings, error) {
 	flags.IntVar(&set.clients, "clients", 1, "requests or streams at once")
 	flags.IntVar(&set.count, "count", 0, "requests in all, 0 for as many as fit the time")
 	flags.IntVar(&set.tokens, "tokens", 16, "tokens of each answer")
+	flags.BoolVar(&set.stream, "stream", true, "leave streams at their first token, or answers awaited (cancel)")
 	flags.IntVar(&set.warmup, "warmup", 0, "requests before those that count")
 	flags.DurationVar(&set.limit, "limit", 5*time.Second, "longest time that requests are sent or read")
 	flags.DurationVar(&set.spread, "spread", 0, "streams begin evenly over this time (streams)")

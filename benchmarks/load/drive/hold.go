@@ -46,7 +46,7 @@ func hold(ctx context.Context, set settings) (any, error) {
 		}
 		opened.Add(1)
 		ended.Go(func() {
-			lines, closeBody, err := set.target.firstToken(reading, opening)
+			lines, closeBody, err := set.target.firstToken(reading, opening, prompt, 2)
 			mutex.Lock()
 			if err == nil {
 				result.Held++
@@ -93,10 +93,12 @@ func hold(ctx context.Context, set settings) (any, error) {
 }
 
 // firstToken opens a stream and reads to its first token, for as long as opening allows.
-func (t target) firstToken(ctx, opening context.Context) (*bufio.Reader, func(), error) {
+func (t target) firstToken(
+	ctx, opening context.Context, prompt string, tokens int,
+) (*bufio.Reader, func(), error) {
 	own, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(opening, cancel)
-	response, err := t.chat(own, 2, true)
+	response, err := t.chat(own, prompt, tokens, true)
 	if err != nil {
 		cancel()
 		return nil, nil, err

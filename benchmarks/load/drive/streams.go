@@ -60,7 +60,7 @@ func (t target) read(ctx context.Context, tokens int) stream {
 		}
 		return result
 	}
-	response, err := t.chat(ctx, tokens, true)
+	response, err := t.chat(ctx, prompt, tokens, true)
 	if err != nil {
 		return fail(err)
 	}

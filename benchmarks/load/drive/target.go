@@ -43,7 +43,7 @@ func loopback(address string) error {
 	return nil
 }
 
-func (t target) chat(ctx context.Context, tokens int, stream bool) (*http.Response, error) {
+func (t target) chat(ctx context.Context, prompt string, tokens int, stream bool) (*http.Response, error) {
 	messages := []map[string]string{{"role": "user", "content": prompt}}
 	if t.ollama {
 		return t.post(ctx, "/api/chat", map[string]any{
@@ -65,7 +65,7 @@ func (t target) embed(ctx context.Context) (*http.Response, error) {
 
 // chatOnce asks for a whole answer and reads it.
 func (t target) chatOnce(ctx context.Context, tokens int) error {
-	return drain(t.chat(ctx, tokens, false))
+	return drain(t.chat(ctx, prompt, tokens, false))
 }
 
 // embedOnce asks for one embedding and reads it.

@@ -60,7 +60,7 @@ func (m message) text() string {
 }
 
 func (t target) wholeText(ctx context.Context, tokens int) (string, error) {
-	response, err := t.chat(ctx, tokens, false)
+	response, err := t.chat(ctx, prompt, tokens, false)
 	if err != nil {
 		return "", err
 	}
@@ -71,7 +71,7 @@ func (t target) wholeText(ctx context.Context, tokens int) (string, error) {
 }
 
 func (t target) streamedText(ctx context.Context, tokens int) (string, error) {
-	response, err := t.chat(ctx, tokens, true)
+	response, err := t.chat(ctx, prompt, tokens, true)
 	if err != nil {
 		return "", err
 	}

@@ -14,9 +14,10 @@ const when = "2026-01-01T00:00:00.000000000Z"
 var models = []string{"fast", "paced", "idle", "embed"}
 
 type ollamaChatRequest struct {
-	Model   string
-	Stream  *bool
-	Options struct {
+	Model    string
+	Messages []message
+	Stream   *bool
+	Options  struct {
 		NumPredict int `json:"num_predict"`
 	}
 }
@@ -31,26 +32,29 @@ func (s *state) ollamaChat(w http.ResponseWriter, r *http.Request) {
 	if tokens <= 0 {
 		tokens = answer.DefaultTokens
 	}
-	s.begin()
-	stayed := true
-	defer func() { s.end(!stayed) }()
+	name := nameOf(request.Messages)
+	stayed := false
+	s.begin(name)
+	defer func() { s.end(name, stayed) }()
 
 	head := fmt.Sprintf(`{"model":%q,"created_at":%q,"message":{"role":"assistant","content":"`, request.Model, when)
 	end := fmt.Sprintf(`"},"done":true,"done_reason":"stop","total_duration":1000000,"load_duration":1000,`+
 		`"prompt_eval_count":8,"prompt_eval_duration":1000,"eval_count":%d,"eval_duration":1000}`+"\n", tokens)
 	if request.Stream != nil && !*request.Stream {
+		if stayed = s.whole(r, base(request.Model), tokens); !stayed {
+			return
+		}
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		_, _ = fmt.Fprint(w, head, answer.Text(tokens), end)
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	var line []byte
-	stayed = s.stream(w, r, base(request.Model), tokens, func(i int) error {
+	stayed = s.stream(w, r, base(request.Model), tokens, func(i int) []byte {
 		line = append(line[:0], head...)
 		line = answer.AppendToken(line, i)
 		line = append(line, "\"},\"done\":false}\n"...)
-		_, err := w.Write(line)
-		return err
+		return line
 	})
 	if stayed {
 		_, _ = fmt.Fprint(w, head, end)

@@ -10,6 +10,7 @@ import (
 
 type openaiChatRequest struct {
 	Model               string
+	Messages            []message
 	Stream              bool
 	MaxTokens           int `json:"max_tokens"`
 	MaxCompletionTokens int `json:"max_completion_tokens"`
@@ -28,12 +29,16 @@ func (s *state) openaiChat(w http.ResponseWriter, r *http.Request) {
 	if tokens <= 0 {
 		tokens = answer.DefaultTokens
 	}
-	s.begin()
-	stayed := true
-	defer func() { s.end(!stayed) }()
+	name := nameOf(request.Messages)
+	stayed := false
+	s.begin(name)
+	defer func() { s.end(name, stayed) }()
 
 	usage := fmt.Sprintf(`{"prompt_tokens":8,"completion_tokens":%d,"total_tokens":%d}`, tokens, tokens+8)
 	if !request.Stream {
+		if stayed = s.whole(r, base(request.Model), tokens); !stayed {
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"id":"chatcmpl-1","object":"chat.completion","created":1767225600,"model":%q,`+
 			`"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"finish_reason":"stop"}],"usage":%s}`,
@@ -44,13 +49,12 @@ func (s *state) openaiChat(w http.ResponseWriter, r *http.Request) {
 		request.Model)
 	w.Header().Set("Content-Type", "text/event-stream")
 	var event []byte
-	stayed = s.stream(w, r, base(request.Model), tokens, func(i int) error {
+	stayed = s.stream(w, r, base(request.Model), tokens, func(i int) []byte {
 		event = append(event[:0], frame...)
 		event = append(event, `{"index":0,"delta":{"role":"assistant","content":"`...)
 		event = answer.AppendToken(event, i)
 		event = append(event, "\"},\"finish_reason\":null}]}\n\n"...)
-		_, err := w.Write(event)
-		return err
+		return event
 	})
 	if !stayed {
 		return

@@ -2,48 +2,69 @@ package stub
 
 import (
 	"net/http"
-	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
 
-// disconnectWait bounds how long a client may wait to hear of a disconnect.
-const disconnectWait = 2 * time.Second
+// chatWait bounds how long a client may wait to hear what became of a chat.
+const chatWait = 2 * time.Second
 
 type counts struct {
 	Chats       int `json:"chats"`
 	Running     int `json:"running"`
-	Disconnects int `json:"disconnects"`
+	Disconnects int `json:"disconnects"` // chats that ended because their client left
 }
 
-// state counts what happens and holds the idle streams.
+// state counts what happens and holds the idle answers.
 type state struct {
 	mutex    sync.Mutex
 	counts   counts
-	changed  chan struct{} // closed and replaced at each disconnect
+	named    map[string]counts
+	changed  chan struct{} // closed and replaced when a named chat begins or ends
 	released chan struct{} // closed and replaced at each release
 }
 
 func newState() *state {
-	return &state{changed: make(chan struct{}), released: make(chan struct{})}
+	return &state{named: map[string]counts{}, changed: make(chan struct{}), released: make(chan struct{})}
 }
 
-func (s *state) begin() {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.counts.Chats++
-	s.counts.Running++
+// message is one of a chat; what follows "#" in its content names the chat.
+type message struct{ Content string }
+
+func nameOf(messages []message) string {
+	if len(messages) == 0 {
+		return ""
+	}
+	_, name, _ := strings.Cut(messages[len(messages)-1].Content, "#")
+	return name
 }
 
-func (s *state) end(disconnected bool) {
+func (s *state) begin(name string) {
+	s.count(name, counts{Chats: 1, Running: 1})
+}
+
+func (s *state) end(name string, stayed bool) {
+	if stayed {
+		s.count(name, counts{Running: -1})
+	} else {
+		s.count(name, counts{Running: -1, Disconnects: 1})
+	}
+}
+
+func (s *state) count(name string, more counts) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.counts.Running--
-	if disconnected {
-		s.counts.Disconnects++
+	s.counts = s.counts.plus(more)
+	if name != "" {
+		s.named[name] = s.named[name].plus(more)
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
+}
+
+func (c counts) plus(more counts) counts {
+	return counts{c.Chats + more.Chats, c.Running + more.Running, c.Disconnects + more.Disconnects}
 }
 
 func (s *state) idle() <-chan struct{} {
@@ -67,20 +88,25 @@ func (s *state) showCounts(w http.ResponseWriter, _ *http.Request) {
 	reply(w, now)
 }
 
-// awaitDisconnect answers when more than ?above= streams were cut by their clients: 200, or 504 if none was.
-func (s *state) awaitDisconnect(w http.ResponseWriter, r *http.Request) {
-	above, err := strconv.Atoi(r.URL.Query().Get("above"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	late := time.After(disconnectWait)
+// awaitBegin answers with the counts of the chats called ?name= once there is one, or 504 when none comes.
+func (s *state) awaitBegin(w http.ResponseWriter, r *http.Request) {
+	s.await(w, r, func(chat counts) bool { return chat.Chats > 0 })
+}
+
+// awaitEnd answers with the counts of the chats called ?name= once none runs any more, or 504 when one goes on.
+func (s *state) awaitEnd(w http.ResponseWriter, r *http.Request) {
+	s.await(w, r, func(chat counts) bool { return chat.Chats > 0 && chat.Running == 0 })
+}
+
+func (s *state) await(w http.ResponseWriter, r *http.Request, holds func(counts) bool) {
+	name := r.URL.Query().Get("name")
+	late := time.After(chatWait)
 	for {
 		s.mutex.Lock()
-		seen, changed := s.counts.Disconnects, s.changed
+		chat, changed := s.named[name], s.changed
 		s.mutex.Unlock()
-		if seen > above {
-			w.WriteHeader(http.StatusOK)
+		if holds(chat) {
+			reply(w, chat)
 			return
 		}
 		select {

@@ -1,7 +1,7 @@
 // Package stub is a fast stand-in for Ollama: its native API and its /v1, with canned answers.
 //
 // What a model is called decides how it answers: "fast" without pauses, "paced" 50 tokens a second, "idle" one
-// token and then nothing until released, "embed" with a vector.
+// token and then nothing until released, "embed" with a vector. A chat whose prompt names it can be watched.
 package stub
 
 import (
@@ -55,7 +55,8 @@ func Handler() http.Handler {
 	mux.HandleFunc("POST /v1/embeddings", openaiEmbeddings)
 	mux.HandleFunc("GET /v1/models", openaiModels)
 	mux.HandleFunc("GET /stub/counts", state.showCounts)
-	mux.HandleFunc("GET /stub/disconnects", state.awaitDisconnect)
+	mux.HandleFunc("GET /stub/begin", state.awaitBegin)
+	mux.HandleFunc("GET /stub/end", state.awaitEnd)
 	mux.HandleFunc("POST /stub/release", state.release)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "Ollama is running")
