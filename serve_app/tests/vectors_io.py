@@ -1,8 +1,8 @@
 """Golden vectors: what a client sent, what Ollama got, what real Ollama answered, what the client got.
 
 Recorded from a running Ollama by ``python -m serve_app.tests.vectors_io URL [NAME ...]`` and then read by a
-human; the tests only ever compare. ``smollm2-tools`` there is ``smollm2:135m`` with a template for tools.
-Each file under ``vectors/`` is one case.
+human; the tests only ever compare. The models are those that ``stack/models.py`` makes. Each file under
+``vectors/`` is one case; its ``native_request`` names the model that answered.
 """
 
 import json
@@ -36,9 +36,21 @@ CHAT = catalog.Model(
 )
 TOOLS = msgspec.structs.replace(
     CHAT,
-    name="smollm2-tools:latest",
+    name="smollm2:135m-tools",
     served_names=("tools",),
     capabilities=frozenset({"completion", "tools"}),
+)
+THINKING = msgspec.structs.replace(
+    CHAT,
+    name="smollm2:135m-thinking",
+    served_names=("thinking",),
+    capabilities=frozenset({"completion", "thinking"}),
+)
+COLOURS = msgspec.structs.replace(
+    CHAT,
+    name="smollm2:135m-colours",
+    served_names=("colours",),
+    capabilities=frozenset({"completion", "vision"}),
 )
 EMBEDDING = catalog.Model(
     name="all-minilm:latest",
@@ -49,7 +61,7 @@ EMBEDDING = catalog.Model(
     created=1700000000,
 )
 TINY = msgspec.structs.replace(CHAT, served_names=("tiny",), context_length=64)
-MODELS = catalog.Catalog([CHAT, TOOLS, TINY, EMBEDDING])
+MODELS = catalog.Catalog([CHAT, TOOLS, THINKING, COLOURS, TINY, EMBEDDING])
 
 _WEATHER: dict[str, Any] = {
     "type": "function",
@@ -70,19 +82,34 @@ _TIME = {
         "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]},
     },
 }
-_AS_CALL = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "call",
-        "schema": {
-            "type": "object",
-            "properties": {"name": {"const": "get_weather"}, "arguments": _WEATHER["function"]["parameters"]},
-            "required": ["name", "arguments"],
-        },
-    },
-}
+# Eight by eight pixels of one colour.
+_RED = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC"
+_BLUE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEElEQVR4nGNgYPiPAw0pCQCpcD/BFMrqcwAAAABJRU5ErkJggg=="
 _HI = [{"role": "user", "content": "Say hi"}]
 _BASE = {"model": "smollm2", "messages": _HI, "temperature": 0, "seed": 1, "max_tokens": 8}
+_CALLING = {
+    **_BASE,
+    "model": "tools",
+    "messages": [{"role": "user", "content": "The weather in Rome?"}],
+    "tools": [_WEATHER],
+    "max_tokens": 60,
+}
+_REASONING = {
+    **_BASE,
+    "model": "thinking",
+    "messages": [{"role": "user", "content": "Which is bigger, a cat or an elephant?"}],
+    "max_tokens": 60,
+}
+
+
+def _looking(*images: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    text = {"type": "text", "text": "\nWhich colour do you see?"}
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in images
+    ]
+    messages = [{"role": "user", "content": [*parts, text]}]
+    return "/chat/completions", {**_BASE, "model": "colours", "messages": messages, **more}
+
 
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/chat/completions", _BASE),
@@ -177,30 +204,51 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "chat_tool_none": ("/chat/completions", {**_BASE, "tools": [_WEATHER], "tool_choice": "none"}),
-    # So small a model calls a tool only when held to it; Ollama finds the call in the text all the same.
-    "chat_tools_auto_stream": (
+    "chat_tools_auto": ("/chat/completions", _CALLING),
+    "chat_tools_auto_stream": ("/chat/completions", {**_CALLING, "stream": True}),
+    "chat_tool_result": (
         "/chat/completions",
         {
-            **_BASE,
-            "model": "tools",
-            "stream": True,
-            "messages": [{"role": "user", "content": "Weather in Rome?"}],
-            "tools": [_WEATHER],
-            "response_format": _AS_CALL,
-            "max_tokens": 60,
+            **_CALLING,
+            "messages": [
+                {"role": "user", "content": "The weather in Rome?"},
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {
+                            "id": "call_1",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": '{"city":"Rome","unit":"C"}'},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "content": "21 degrees and sunny"},
+            ],
         },
     ),
-    "chat_tools_auto": (
+    "chat_reasoning": ("/chat/completions", {**_REASONING, "reasoning_effort": "low"}),
+    "chat_reasoning_stream": ("/chat/completions", {**_REASONING, "stream": True}),
+    "chat_reasoning_none": ("/chat/completions", {**_REASONING, "reasoning_effort": "none", "max_tokens": 8}),
+    "chat_reasoning_cut": ("/chat/completions", {**_REASONING, "max_tokens": 3}),
+    # Ollama lets the model think freely, then holds it to the schema.
+    "chat_reasoning_json_object_stream": (
+        "/chat/completions",
+        {**_REASONING, "stream": True, "response_format": {"type": "json_object"}},
+    ),
+    "chat_reasoning_replayed": (
         "/chat/completions",
         {
-            **_BASE,
-            "model": "tools",
-            "messages": [{"role": "user", "content": "Weather in Rome?"}],
-            "tools": [_WEATHER],
-            "response_format": _AS_CALL,
-            "max_tokens": 60,
+            **_REASONING,
+            "messages": [
+                {"role": "user", "content": "How many legs do three dogs have?"},
+                {"role": "assistant", "content": "Twelve.", "reasoning_content": "Three times four."},
+                {"role": "user", "content": "Which is bigger, a cat or an elephant?"},
+            ],
         },
     ),
+    "chat_image": _looking(_RED),
+    "chat_image_stream": _looking(_BLUE, stream=True, stream_options={"include_usage": True}),
+    "chat_images": _looking(_RED, _BLUE),
     "chat_too_long": (
         "/chat/completions",
         {**_BASE, "model": "tiny", "messages": [{"role": "user", "content": "word " * 200}]},
