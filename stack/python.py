@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
+import tempfile
 from pathlib import Path
 
 from stack import cache, engine, pins
@@ -45,6 +47,43 @@ def download(name: str, folder: Path) -> None:
         folder,
     ]
     run(command, log=cache.log(f"download-{name}"))
+
+
+def source(name: str, package: str) -> Path:
+    """The unpacked source distribution of one of the packages in pins/<name>.txt.
+
+    What builds it has to be in that file too: pip asks it for the package's metadata.
+    """
+    requirements = pins.FOLDER / f"{name}.txt"
+    log = cache.log(f"download-{package}")
+
+    def fetch(folder: Path) -> None:
+        with step(f"download the source of {package}"), tempfile.TemporaryDirectory() as work:
+            only = Path(work) / "requirements.txt"
+            only.write_text(_requirement(requirements, package))
+            command = [
+                *_pip(environment(name), "download"),
+                "--no-deps",
+                "--no-binary=:all:",
+                "--no-build-isolation",
+                "--require-hashes",
+                "-r",
+                only,
+                "-d",
+                work,
+            ]
+            run(command, log=log)
+            archive = next(Path(work).glob("*.tar.gz"))
+            run(["tar", "-xf", archive, "-C", folder, "--strip-components=1", "--no-same-owner"], log=log)
+
+    return cache.entry("source", package, cache.key(requirements), fetch)
+
+
+def _requirement(requirements: Path, package: str) -> str:
+    """The line of one package, with its hashes on continued lines."""
+    found = re.search(rf"^{re.escape(package)}==(.*\\\n)*.*\n", requirements.read_text(), re.MULTILINE)
+    assert found, f"{package} is not in {requirements.name}"
+    return found[0]
 
 
 def _pip(environment: Path, verb: str) -> list[str | Path]:

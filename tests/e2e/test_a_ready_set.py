@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.support import modelset as ms
 
 MODEL_LABEL = "model.modelset.dev/smollm2"
+SERVED = ["all-minilm", "gpt-3.5-turbo-instruct", "gpt-6-astra", "smollm2", "text-embedding-3-small"]
 
 
 def test_answers_a_chat(assistants: ms.ModelSet) -> None:
@@ -59,10 +60,10 @@ def _dot(one: list[float], other: list[float]) -> float:
 
 def test_lists_its_models_with_and_without_v1(assistants: ms.ModelSet) -> None:
     with assistants.client() as client:
-        assert sorted(model.id for model in client.models.list()) == ["all-minilm", "smollm2"]
+        assert sorted(model.id for model in client.models.list()) == SERVED
         assert client.models.retrieve("smollm2").object == "model"
         without_v1 = httpx.get(str(client.base_url).removesuffix("v1/") + "models")
-    assert sorted(model["id"] for model in without_v1.json()["data"]) == ["all-minilm", "smollm2"]
+    assert sorted(model["id"] for model in without_v1.json()["data"]) == SERVED
 
 
 def test_tells_clients_what_is_wrong_as_openai_does(assistants: ms.ModelSet) -> None:
@@ -88,8 +89,8 @@ def test_is_found_by_label_and_annotation(assistants: ms.ModelSet) -> None:
         for kind, name in expected.items():
             assert [found["metadata"]["name"] for found in assistants.kube.find(kind, selector)] == [name]
     annotations = assistants.get()["metadata"]["annotations"]
-    assert annotations["modelset.dev/openai-model-names"] == "all-minilm;smollm2"
-    assert assistants.status()["modelNames"] == "all-minilm;smollm2"
+    assert annotations["modelset.dev/openai-model-names"] == ";".join(SERVED)
+    assert assistants.status()["modelNames"] == ";".join(SERVED)
 
 
 def test_prints_its_state_in_columns(assistants: ms.ModelSet) -> None:
@@ -98,7 +99,7 @@ def test_prints_its_state_in_columns(assistants: ms.ModelSet) -> None:
     assert row.split()[:5] == [
         "assistants",
         "True",
-        "2/2",
+        "3/3",
         "1/1",
         f"http://assistants-serve-svc.{assistants.kube.namespace}.svc:8000/v1",
     ]

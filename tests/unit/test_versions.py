@@ -58,6 +58,14 @@ def test_python_packages_are_pinned_with_hashes_and_without_an_index(path: Path)
         assert "://" not in line, line
 
 
+def test_the_client_is_the_one_whose_own_tests_are_run() -> None:
+    versions = {
+        re.findall(r"^openai==(\S+)", (pins.FOLDER / name).read_text(), re.MULTILINE)[0]
+        for name in ("dev.txt", "openai-suite.txt")
+    }
+    assert len(versions) == 1
+
+
 @pytest.mark.parametrize("group", GO_MODULES)
 def test_go_modules_are_pinned_with_sums(group: str) -> None:
     go_mod = (golang.MODULES / group / "go.mod").read_text()

@@ -23,6 +23,9 @@ READY_SECONDS = 300
 CHAT = {"name": "smollm2:135m", "servedNames": ["smollm2"]}
 EMBEDDING = {"name": "all-minilm", "servedNames": ["all-minilm"]}
 SMALL_EMBEDDING = {"name": "all-minilm:22m-q8_0", "servedNames": ["all-minilm-small"]}
+# OpenAI's names, which its client's own tests ask for. They also send a suffix; not every model takes one.
+OPENAI_CHAT = {"name": "smollm2:135m-insert", "servedNames": ["gpt-6-astra", "gpt-3.5-turbo-instruct"]}
+OPENAI_EMBEDDING = {"name": "all-minilm", "servedNames": ["all-minilm", "text-embedding-3-small"]}
 # In no registry.
 MISSING = {"name": "no-such-model:1b", "servedNames": ["missing"]}
 
