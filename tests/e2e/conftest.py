@@ -78,7 +78,7 @@ def shared_kube(pytestconfig: pytest.Config) -> Iterator[Kube]:
 @pytest.fixture(scope="session")
 def assistants(shared_kube: Kube) -> ms.ModelSet:
     """A Ready set with a chat and an embedding model, and OpenAI's names; tests only look at it."""
-    shared_kube.apply(ms.manifest("assistants", [ms.CHAT, ms.OPENAI_CHAT, ms.OPENAI_EMBEDDING]))
+    shared_kube.apply(ms.manifest("assistants", ms.SHARED))
     result = ms.ModelSet(shared_kube, "assistants")
     result.await_ready()
     until(

@@ -9,7 +9,6 @@ import pytest
 from tests.e2e.support import modelset as ms
 
 MODEL_LABEL = "model.modelset.dev/smollm2"
-SERVED = ["all-minilm", "gpt-3.5-turbo-instruct", "gpt-6-astra", "smollm2", "text-embedding-3-small"]
 
 
 def test_answers_a_chat(assistants: ms.ModelSet) -> None:
@@ -60,10 +59,10 @@ def _dot(one: list[float], other: list[float]) -> float:
 
 def test_lists_its_models_with_and_without_v1(assistants: ms.ModelSet) -> None:
     with assistants.client() as client:
-        assert sorted(model.id for model in client.models.list()) == SERVED
+        assert sorted(model.id for model in client.models.list()) == ms.SHARED_NAMES
         assert client.models.retrieve("smollm2").object == "model"
         without_v1 = httpx.get(str(client.base_url).removesuffix("v1/") + "models")
-    assert sorted(model["id"] for model in without_v1.json()["data"]) == SERVED
+    assert sorted(model["id"] for model in without_v1.json()["data"]) == ms.SHARED_NAMES
 
 
 def test_tells_clients_what_is_wrong_as_openai_does(assistants: ms.ModelSet) -> None:
@@ -89,8 +88,8 @@ def test_is_found_by_label_and_annotation(assistants: ms.ModelSet) -> None:
         for kind, name in expected.items():
             assert [found["metadata"]["name"] for found in assistants.kube.find(kind, selector)] == [name]
     annotations = assistants.get()["metadata"]["annotations"]
-    assert annotations["modelset.dev/openai-model-names"] == ";".join(SERVED)
-    assert assistants.status()["modelNames"] == ";".join(SERVED)
+    assert annotations["modelset.dev/openai-model-names"] == ";".join(ms.SHARED_NAMES)
+    assert assistants.status()["modelNames"] == ";".join(ms.SHARED_NAMES)
 
 
 def test_prints_its_state_in_columns(assistants: ms.ModelSet) -> None:

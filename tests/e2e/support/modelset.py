@@ -26,6 +26,9 @@ SMALL_EMBEDDING = {"name": "all-minilm:22m-q8_0", "servedNames": ["all-minilm-sm
 # OpenAI's names, which its client's own tests ask for. They also send a suffix; not every model takes one.
 OPENAI_CHAT = {"name": "smollm2:135m-insert", "servedNames": ["gpt-6-astra", "gpt-3.5-turbo-instruct"]}
 OPENAI_EMBEDDING = {"name": "all-minilm", "servedNames": ["all-minilm", "text-embedding-3-small"]}
+# The set that no test changes, and what it lists.
+SHARED = [CHAT, OPENAI_CHAT, OPENAI_EMBEDDING]
+SHARED_NAMES = ["all-minilm", "gpt-3.5-turbo-instruct", "gpt-6-astra", "smollm2", "text-embedding-3-small"]
 # In no registry.
 MISSING = {"name": "no-such-model:1b", "servedNames": ["missing"]}
 
