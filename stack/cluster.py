@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
@@ -38,6 +41,29 @@ def kubectl(*arguments: str | Path, data: str = "", timeout: float | None = None
 def kubectl_command(*arguments: str | Path) -> list[str | Path]:
     """The command line of kubectl, bound to the cluster."""
     return [golang.tool("kubectl"), "--kubeconfig", kubeconfig(), "--context", CONTEXT, *arguments]
+
+
+@contextlib.contextmanager
+def forwarded(namespace: str, target: str, port: int) -> Iterator[int]:
+    """A local port that reaches a port of a service or pod while the body runs."""
+    forward = subprocess.Popen(
+        kubectl_command("port-forward", "--namespace", namespace, target, f":{port}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = ""
+        for line in forward.stdout or ():
+            if match := re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", line):
+                break
+            said += line
+        else:
+            raise StepFailed(f"kubectl port-forward {target} in {namespace}: {said.strip()}")
+        yield int(match[1])
+    finally:
+        forward.terminate()
+        forward.communicate()
 
 
 def _kind(*arguments: str | Path) -> None:

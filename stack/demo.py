@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-import subprocess
 import time
-from collections.abc import Iterator
 
 from stack import cache, cluster, engine, golang, python
 from stack.step import StepFailed, output, say, step
@@ -30,7 +26,7 @@ def run() -> None:
         _await_ready()
     print("\n$ kubectl get ollamamodelsets")
     print(cluster.kubectl("get", "ollamamodelsets", "--namespace", NAMESPACE))
-    with _forwarded(f"service/{NAME}-serve-svc", 8000) as port:
+    with cluster.forwarded(NAMESPACE, f"service/{NAME}-serve-svc", 8000) as port:
         print(f"$ python {CLIENT.relative_to(cache.REPOSITORY)} http://localhost:{port}/v1")
         print(output([client / "bin" / "python", CLIENT, f"http://127.0.0.1:{port}/v1"], timeout=300))
     print(_next_steps())
@@ -63,23 +59,6 @@ def _summary(status: dict[str, object], ready: dict[str, str]) -> str:
     assert isinstance(models, list)
     parts = [f"{m['name']} {m.get('phase', '')} {m.get('progress', '')}".strip() for m in models]
     return "; ".join([*parts, ready.get("message", "")])
-
-
-@contextlib.contextmanager
-def _forwarded(target: str, port: int) -> Iterator[int]:
-    """A local port that reaches a port of the cluster while the body runs."""
-    command = cluster.kubectl_command("port-forward", "--namespace", NAMESPACE, target, f":{port}")
-    forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        first = forward.stdout.readline() if forward.stdout else ""
-        match = re.search(r"127\.0\.0\.1:(\d+)", first)
-        if match is None:
-            error = forward.communicate(timeout=10)[1]
-            raise StepFailed(f"kubectl port-forward {target}: {error.strip()}")
-        yield int(match[1])
-    finally:
-        forward.terminate()
-        forward.communicate()
 
 
 def _next_steps() -> str:

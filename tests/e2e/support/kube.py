@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from stack import cluster, golang
+from stack import cluster
 
 Manifest = dict[str, Any]
 
@@ -25,19 +23,9 @@ class Kube:
 
     namespace: str
 
-    def command(self, *arguments: str) -> list[str]:
-        return [
-            str(golang.tool("kubectl")),
-            f"--kubeconfig={cluster.kubeconfig()}",
-            f"--context={cluster.CONTEXT}",
-            f"--namespace={self.namespace}",
-            *arguments,
-        ]
-
     def run(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            self.command(*arguments), input=stdin, capture_output=True, text=True, check=False
-        )
+        command = cluster.kubectl_command("--namespace", self.namespace, *arguments)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Refused(done.stderr.strip())
         return done.stdout
@@ -71,21 +59,6 @@ class Kube:
         )
         return list(json.loads(listed)["items"])
 
-    @contextlib.contextmanager
-    def forward(self, target: str, port: int) -> Iterator[int]:
+    def forward(self, target: str, port: int) -> AbstractContextManager[int]:
         """A local port that reaches `port` of a service or pod while the body runs."""
-        process = subprocess.Popen(
-            self.command("port-forward", target, f":{port}"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            first = process.stdout.readline()
-            match = re.search(r"127\.0\.0\.1:(\d+)", first)
-            assert match, f"kubectl port-forward {target}: {first}{process.communicate(timeout=10)[0]}"
-            yield int(match[1])
-        finally:
-            process.terminate()
-            process.communicate()
+        return cluster.forwarded(self.namespace, target, port)
