@@ -22,7 +22,7 @@ demo: machine ## from nothing to an answer of a model on Kubernetes
 
 .PHONY: run
 run: machine ## the proxy without Kubernetes, in front of the Ollama at OLLAMA_URL
-	@$(DEV) cd serve_app && RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_USAGE_STATS_ENABLED=0 \
+	@$(DEV) cd serve_app && set -a && . ./serve.env && \
 	  PYTHONPATH=. PATH="$$dev/bin:$$PATH" serve run modelset_proxy.app:app
 
 # ---- tests ----

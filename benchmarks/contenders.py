@@ -80,8 +80,9 @@ def _serve(upstream: Upstream, folder: Path) -> Iterator[Running]:
     )
     environment = {
         **_ours(upstream),
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        **_serve_settings(),
+        # As in the image: otherwise another process reads each line of the log and passes it on.
+        "RAY_LOG_TO_STDERR": "1",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(loopback.free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(loopback.free_port()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
@@ -89,13 +90,25 @@ def _serve(upstream: Upstream, folder: Path) -> Iterator[Running]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_TMPDIR": str(folder),
-        "RAY_USAGE_STATS_ENABLED": "0",
     }
     binaries = python.environment("dev") / "bin"
     environment["PATH"] = f"{binaries}:{environment['PATH']}"
     command: list[str | Path] = [binaries / "serve", "run", "--address", "local", config]
     with _started(command, environment, folder / "serve.log", port, upstream) as group:
-        yield Running(f"http://127.0.0.1:{port}", group, part=_part_of_serve)
+        url = f"http://127.0.0.1:{port}"
+        # Until HAProxy has seen the replica healthy, requests go through a slow stand-in.
+        group.until(lambda: _by_the_shortcut(url), seconds=_START_SECONDS, what="HAProxy knows the replica")
+        yield Running(url, group, part=_part_of_serve)
+
+
+def _serve_settings() -> dict[str, str]:
+    lines = (_SERVE_APP / "serve.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+def _by_the_shortcut(url: str) -> bool:
+    """Whether the application got a request from the replica's HTTP server, so that the id is its own."""
+    return (loopback.header(f"{url}/v1/models", "x-request-id") or "").startswith("req_")
 
 
 def _part_of_serve(command_line: str) -> str:

@@ -16,6 +16,17 @@ def free_port() -> int:
 
 def get(url: str, *, seconds: float = 5.0) -> bytes | None:
     """Return the body of a successful answer, else None."""
+    answer = _answer(url, seconds)
+    return answer[1] if answer is not None else None
+
+
+def header(url: str, name: str, *, seconds: float = 5.0) -> str | None:
+    """Return a header of a successful answer, else None."""
+    answer = _answer(url, seconds)
+    return answer[0].getheader(name) if answer is not None else None
+
+
+def _answer(url: str, seconds: float) -> tuple[http.client.HTTPResponse, bytes] | None:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
@@ -26,4 +37,4 @@ def get(url: str, *, seconds: float = 5.0) -> bytes | None:
         return None
     finally:
         connection.close()
-    return body if answer.status == http.HTTPStatus.OK else None
+    return (answer, body) if answer.status == http.HTTPStatus.OK else None

@@ -6,13 +6,15 @@ long is told so. Ollama's own queue is first come, first served and knows no cli
 
 import asyncio
 import collections
-import contextlib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Annotated
 
 import msgspec
 
 from . import errors
+
+_LONG_WAIT_SECONDS = 0.01
 
 
 class Limits(msgspec.Struct, frozen=True, rename="camel"):
@@ -76,21 +78,28 @@ class Admission:
         lane = self._lanes.get(model)
         return (lane.running, lane.queued()) if lane else (0, 0)
 
-    @contextlib.asynccontextmanager
-    async def slot(self, model: str, client: str) -> AsyncIterator[None]:
-        """Wait for a turn and keep it; a 429 when too many wait, a 503 when the turn does not come."""
+    def slot(self, model: str, client: str, facts: MutableMapping[str, object] | None = None) -> "Slot":
+        """Return a turn, to be waited for and kept by ``async with``; a long wait goes into ``facts``."""
+        return Slot(self, model, client, {} if facts is None else facts)
+
+    async def enter(self, model: str, client: str) -> None:
+        """Wait for a turn, which lasts until ``leave``.
+
+        A 429 when too many wait, a 503 when the turn does not come.
+        """
         lane = self._lanes.setdefault(model, _Lane())
         if lane.waiting or lane.running >= self._capacity(model):
             await self._wait(lane, model, client)
         else:
             lane.running += 1
-        try:
-            yield
-        finally:
-            lane.running -= 1
-            self._admit(lane, model)
-            if not lane.running and not lane.waiting:
-                self._lanes.pop(model, None)
+
+    def leave(self, model: str) -> None:
+        """End a turn."""
+        lane = self._lanes[model]
+        lane.running -= 1
+        self._admit(lane, model)
+        if not lane.running and not lane.waiting:
+            del self._lanes[model]
 
     def admit(self) -> None:
         """Let in whom there is room for now; to be called when servers or limits have changed."""
@@ -134,3 +143,23 @@ class Admission:
                     "The model was busy for too long. Try again later.", code="queue_timeout"
                 ) from None
             raise
+
+
+class Slot:
+    """A turn of one request, see ``Admission.slot``; a class, because that is the quickest of its kind."""
+
+    def __init__(self, turns: Admission, model: str, client: str, facts: MutableMapping[str, object]) -> None:
+        self._turns = turns
+        self._model = model
+        self._client = client
+        self._facts = facts
+
+    async def __aenter__(self) -> None:
+        asked = time.monotonic()
+        await self._turns.enter(self._model, self._client)
+        waited = time.monotonic() - asked
+        if waited > _LONG_WAIT_SECONDS:
+            self._facts["queued_seconds"] = round(waited, 4)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.leave(self._model)

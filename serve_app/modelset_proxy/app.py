@@ -9,12 +9,7 @@ from typing import Any
 
 from ray import serve
 
-from . import proxy, ray_metrics
-
-
-def build() -> proxy.Proxy:
-    """Build the ASGI application inside the replica that serves it."""
-    return proxy.build(behind_serve=True, measures=ray_metrics.RayMetrics())
+from . import ingress, proxy
 
 
 @serve.deployment(
@@ -30,7 +25,7 @@ def build() -> proxy.Proxy:
     # The application writes an access log of its own, with what matters for models.
     logging_config={"enable_access_log": False},
 )
-@serve.ingress(build)
+@serve.ingress(ingress.build)
 class Proxy:
     """The deployment. Serve adds ``app``, what ``build`` returned, to its instances."""
 

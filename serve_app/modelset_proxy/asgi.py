@@ -35,6 +35,7 @@ class App:
         self._on_start = on_start
         self._on_stop = on_stop
         self._behind_serve = behind_serve
+        self._log = log.RequestLog()
         self.cors = cors.Cors()
         self._routes: dict[str, dict[str, service.Handler]] = {
             "/": {"GET": routes.health},
@@ -51,7 +52,7 @@ class App:
     async def __call__(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
         """Serve one connection of any kind that ASGI knows."""
         if scope["type"] == "http":
-            await self._http(exchange.Exchange(scope, receive, send, watches=not self._behind_serve))
+            await self.http(scope, receive, send, alone=not self._behind_serve)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -65,11 +66,16 @@ class App:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self._on_stop()
+                self._log.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _http(self, web: exchange.Exchange) -> None:
-        if not self._behind_serve:
+    async def http(
+        self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send, *, alone: bool
+    ) -> None:
+        """Serve one request; ``alone`` with the HTTP server, or behind Serve, see above."""
+        web = exchange.Exchange(scope, receive, send, watches=alone)
+        if alone:
             web.reply_headers.append((b"x-request-id", web.request_id.encode()))
         web.reply_headers += self.cors.headers(web.headers.get(b"origin"))
         status: int | None = None
@@ -90,18 +96,15 @@ class App:
                 self._metrics.request(web.route, model, web.client, status, seconds)
             # Health checks come every few seconds and say nothing.
             level = logging.DEBUG if web.path in _HEALTH_PATHS else logging.INFO
-            _logger.log(
+            self._log.write(
                 level,
-                "request",
-                extra=log.facts(
-                    request_id=web.request_id,
-                    method=web.method,
-                    path=web.path,
-                    status=status,
-                    client=web.client,
-                    seconds=round(seconds, 4),
-                    **web.facts,
-                ),
+                request_id=web.request_id,
+                method=web.method,
+                path=web.path,
+                status=status,
+                client=web.client,
+                seconds=round(seconds, 4),
+                **web.facts,
             )
 
     async def _answer(self, web: exchange.Exchange) -> None:

@@ -1,5 +1,7 @@
 """Structured logging: one JSON object a line, with facts and never with what users wrote or their keys."""
 
+import asyncio
+import functools
 import logging
 import sys
 import time
@@ -7,6 +9,9 @@ import time
 import msgspec
 
 ROOT = "modelset_proxy"
+_HOLD_SECONDS = 0.2
+_LEVELS = {level: logging.getLevelName(level).lower() for level in (logging.DEBUG, logging.INFO)}
+_NOTHING = (None, "")
 
 
 class JsonFormatter(logging.Formatter):
@@ -14,9 +19,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        whole, fraction = divmod(record.created, 1)
         line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int(fraction * 1000):03d}Z",
+            "time": _utc(record.created),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             **getattr(record, "facts", {}),
@@ -24,6 +28,49 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
+
+
+class RequestLog:
+    """The access log: lines like those of ``JsonFormatter``, written together a few times a second.
+
+    The standard library's way through records and handlers, with a write for each line, took a tenth of the
+    CPU of a request.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._logger = logging.getLogger(ROOT)
+
+    def write(self, level: int, **values: object) -> None:
+        """Log one request; to be called in an event loop."""
+        if not self._logger.isEnabledFor(level):
+            return
+        line = {
+            "time": _utc(time.time()),
+            "level": _LEVELS[level],
+            "message": "request",
+            **{name: value for name, value in values.items() if value not in _NOTHING},
+        }
+        if not self._lines:
+            asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.flush)
+        self._lines.append(msgspec.json.encode(line))
+
+    def flush(self) -> None:
+        """Write what was held back."""
+        lines, self._lines = self._lines, []
+        if lines and sys.__stderr__ is not None:
+            sys.__stderr__.write(b"\n".join([*lines, b""]).decode())
+            sys.__stderr__.flush()
+
+
+def _utc(seconds: float) -> str:
+    whole, fraction = divmod(seconds, 1)
+    return f"{_utc_second(int(whole))}.{int(fraction * 1000):03d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _utc_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def setup(level: str) -> None:
@@ -40,4 +87,4 @@ def setup(level: str) -> None:
 
 def facts(**values: object) -> dict[str, dict[str, object]]:
     """Return the ``extra`` of a log call; facts that are None or empty are left out."""
-    return {"facts": {name: value for name, value in values.items() if value not in (None, "")}}
+    return {"facts": {name: value for name, value in values.items() if value not in _NOTHING}}

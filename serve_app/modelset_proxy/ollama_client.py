@@ -4,7 +4,7 @@ Until something has been handed on, a request may start again on another server:
 effects. Afterwards a failure is an error, never a second answer.
 """
 
-import contextlib
+import itertools
 import logging
 import socket
 import time
@@ -51,6 +51,20 @@ class _AttemptError(Exception):
         self.lost = lost
 
 
+class _Whole:
+    """Closes the connection of an answer that was not read to its end: Ollama stops working when it goes."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._response.content.at_eof():
+            self._response.close()
+
+
 class Ollama:
     """Implements ``upstream.Upstream``. Nothing else may be called before ``start``."""
 
@@ -70,6 +84,8 @@ class Ollama:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket),
             timeout=_TIMEOUT,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("accept", "accept-encoding", "user-agent"),
             auto_decompress=False,
             read_bufsize=256 * 1024,
         )
@@ -224,63 +240,40 @@ class Ollama:
         name = ollama_names.canonical(model.name)
         tried: set[str] = set()
         failure: _AttemptError | None = None
-        for attempt_number in range(_ATTEMPTS):
+        for attempts in itertools.count(1):
             server = await self._pick(name, call, tried, failure)
-            call.upstream, call.attempts = server.url, max(call.attempts, attempt_number + 1)
+            call.upstream, call.attempts = server.url, max(call.attempts, attempts)
             if failure is not None:
                 self._metrics.upstream_retry(call.served)
             started = False
+            server.in_flight += 1
             try:
-                attempt = self._attempt(server, name, path, body, headers, call, param=param, whole=whole)
-                async with contextlib.aclosing(attempt):
-                    async for data in attempt:
+                post = self._session.post(f"{server.url}{path}", data=body, headers=headers)
+                async with post as response, _Whole(response):
+                    if response.status != 200:
+                        await self._refused(server, name, response, param)
+                    if whole:
+                        data = await response.read()
                         started = True
                         yield data
-            except _AttemptError as problem:
-                failure = problem
-            else:
-                return
-            self._metrics.upstream_failure(call.served, failure.error.code or "")
-            if started:
-                raise failure.error from None
-            tried.add(server.url)
-        if failure is not None:
-            raise failure.error
-
-    async def _attempt(
-        self,
-        server: router.Server,
-        name: str,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        call: upstream.Call,
-        *,
-        param: str,
-        whole: bool,
-    ) -> AsyncGenerator[bytes, None]:
-        server.in_flight += 1
-        try:
-            async with self._session.post(f"{server.url}{path}", data=body, headers=headers) as response:
-                try:
-                    if response.status != 200:
-                        text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
-                        self._refused(server, name, response.status, text, param)
-                    if whole:
-                        yield await response.read()
                     else:
                         while data := await response.content.readany():
+                            started = True
                             yield data
-                finally:
-                    # Whatever ended this, Ollama stops working when its connection goes.
-                    if not response.content.at_eof():
-                        response.close()
-            server.succeeded()
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as problem:
-            server.failed(time.monotonic())
-            raise _lost(problem, server, call) from None
-        finally:
-            server.in_flight -= 1
+                server.succeeded()
+            except _AttemptError as problem:
+                failure = problem
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as problem:
+                server.failed(time.monotonic())
+                failure = _lost(problem, server, call)
+            else:
+                return
+            finally:
+                server.in_flight -= 1
+            self._metrics.upstream_failure(call.served, failure.error.code or "")
+            if started or attempts == _ATTEMPTS:
+                raise failure.error from None
+            tried.add(server.url)
 
     async def _pick(
         self, name: str, call: upstream.Call, tried: set[str], failure: _AttemptError | None
@@ -312,8 +305,12 @@ class Ollama:
             turn=self._turn,
         )
 
-    def _refused(self, server: router.Server, name: str, status: int, text: str, param: str) -> None:
+    async def _refused(
+        self, server: router.Server, name: str, response: aiohttp.ClientResponse, param: str
+    ) -> None:
         """Raise what a status but 200 means: the client's mistake, or a reason to ask another server."""
+        status = response.status
+        text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
         error = ollama_answers.error(status, text, param=param)
         facts = log.facts(server=server.url, status=status, reason=text[:300])
         if status == 404 and text.startswith(_NO_ROUTE):

@@ -162,7 +162,7 @@ def _options(
 
 def _require(model: catalog.Model, capability: str, param: str) -> None:
     if not model.can(capability):
-        raise errors.unsupported(param, f"The model '{model.served_names[0]}' does not support {capability}.")
+        raise errors.unsupported(param, f"This model does not support {capability}.")
 
 
 def _think(effort: str, model: catalog.Model) -> bool | str | None:

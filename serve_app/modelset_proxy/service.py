@@ -238,29 +238,12 @@ class Service:
             async for item in source:
                 yield item
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, web: exchange.Exchange, call: upstream.Call) -> AsyncGenerator[None, None]:
-        asked = time.monotonic()
-        async with self._turns.slot(call.served, web.client):
-            waited = time.monotonic() - asked
-            if waited > 0.01:
-                web.facts["queued_seconds"] = round(waited, 4)
-            self._metrics.in_flight(call.served, *self._turns.counts(call.served))
-            try:
-                yield
-            finally:
-                running, queued = self._turns.counts(call.served)
-                self._metrics.in_flight(call.served, running - 1, queued)
+    def _turn(self, web: exchange.Exchange, call: upstream.Call) -> admission.Slot:
+        return self._turns.slot(call.served, web.client, web.facts)
 
-    @contextlib.asynccontextmanager
-    async def _deadline(self) -> AsyncGenerator[None, None]:
-        try:
-            async with asyncio.timeout(self._turns.limits.request_timeout_seconds):
-                yield
-        except TimeoutError:
-            raise errors.ApiError(
-                504, "The answer took longer than is allowed here.", kind="server_error", code="timeout"
-            ) from None
+    def _deadline(self) -> contextlib.AbstractAsyncContextManager[None]:
+        seconds = self._turns.limits.request_timeout_seconds
+        return contextlib.nullcontext() if seconds is None else _deadline(seconds)
 
     def _find(self, web: exchange.Exchange, name: str, kind: str, *, stream: bool) -> catalog.Model:
         model = self.catalog.find(name, kind, web.path)
@@ -299,6 +282,17 @@ class Service:
         if web.content_type.startswith(b"multipart/") or encoding.lower() != b"identity":
             raise _unsupported_media("Send the request as application/json, not compressed.")
         return await web.body(self._turns.limits.max_body_bytes)
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncGenerator[None, None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise errors.ApiError(
+            504, "The answer took longer than is allowed here.", kind="server_error", code="timeout"
+        ) from None
 
 
 def _unsupported_media(message: str) -> errors.ApiError:

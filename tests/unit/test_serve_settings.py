@@ -1,0 +1,18 @@
+"""How Serve runs the proxy is said once for `make run` and once in the image: in the same words."""
+
+from __future__ import annotations
+
+import pytest
+
+from stack import cache
+
+DOCKERFILE = (cache.REPOSITORY / "images" / "proxy" / "Dockerfile").read_text().split()
+API = (cache.REPOSITORY / "docs" / "api.md").read_text()
+LINES = (cache.REPOSITORY / "serve_app" / "serve.env").read_text().splitlines()
+SETTINGS = [line for line in LINES if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_image_has_it_and_the_documentation_explains_it(setting: str) -> None:
+    assert setting in DOCKERFILE
+    assert f"`{setting.partition('=')[0]}" in API
