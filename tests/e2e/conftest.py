@@ -10,14 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from stack import cluster
-from tests.e2e.support import diagnostics, writes
+from tests.e2e.support import diagnostics, namespaces, writes
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
 
 TEST_SECONDS = 900
 SETTLE_SECONDS = 60
-NAMESPACES: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,8 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and (namespaces := item.config.stash.get(NAMESPACES, [])):
-        folder = diagnostics.dump(item.name, namespaces)
+    if report.failed and (live := item.config.stash.get(namespaces.LIVE, [])):
+        folder = diagnostics.dump(item.name, live)
         report.sections.append(("diagnostics", f"statuses, events and logs are in {folder}"))
     return report
 
@@ -46,33 +45,17 @@ def own_cluster() -> None:
     assert server.hostname == "127.0.0.1", f"{server.hostname} is not this machine"
 
 
-def _namespace(name: str, config: pytest.Config) -> Iterator[Kube]:
-    kube = Kube(name)
-    kube.run("delete", "namespace", name, "--ignore-not-found", "--wait")
-    kube.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-        }
-    )
-    config.stash.setdefault(NAMESPACES, []).append(name)
-    yield kube
-    config.stash[NAMESPACES].remove(name)
-    kube.run("delete", "namespace", name, "--wait")
-
-
 @pytest.fixture
 def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace of the test's own, which enforces Pod Security "restricted"."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")
-    yield from _namespace(f"e2e-{name}"[:63].rstrip("-"), request.config)
+    yield from namespaces.fresh(f"e2e-{name}"[:63].rstrip("-"), request.config)
 
 
 @pytest.fixture(scope="session")
 def shared_kube(pytestconfig: pytest.Config) -> Iterator[Kube]:
     """The namespace of the set that no test changes."""
-    yield from _namespace("e2e-shared", pytestconfig)
+    yield from namespaces.fresh("e2e-shared", pytestconfig)
 
 
 @pytest.fixture(scope="session")

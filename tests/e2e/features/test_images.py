@@ -1,0 +1,50 @@
+"""Images in a message, for a model that sees plain colours and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e.features.asking import COLOURS, STEADY
+from tests.e2e.features.pictures import BLUE, GREEN, RED, Colour, looking, picture
+
+IMAGE_TOKENS = 4  # as many as stack/colours.py has patches
+
+
+@pytest.mark.parametrize(("colour", "name"), [(RED, "red"), (GREEN, "green"), (BLUE, "blue")])
+def test_an_image_is_seen(client: openai.OpenAI, colour: Colour, name: str) -> None:
+    """Real Ollama, smollm2:135m-colours, streamed and not."""
+    request: dict[str, Any] = {"model": COLOURS, "messages": looking(picture(colour)), **STEADY}
+    request["max_completion_tokens"] = 16
+    chat = client.chat.completions.create(**request)
+    chunks = list(client.chat.completions.create(stream=True, **request))
+    assert name in (chat.choices[0].message.content or "")
+    assert name in "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+def test_each_image_counts_into_the_prompt(client: openai.OpenAI) -> None:
+    """Real Ollama, smollm2:135m-colours."""
+    none, one, two = (
+        _prompt_tokens(client, urls) for urls in ([], [picture(RED)], [picture(RED), picture(BLUE)])
+    )
+    assert (one - none, two - none) == (IMAGE_TOKENS, 2 * IMAGE_TOKENS)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/cat.png", "data:image/png;base64,not base64", "data:text/plain;base64,aGk="],
+    ids=["remote", "not-base64", "text"],
+)
+def test_what_is_no_image_is_refused(client: openai.OpenAI, url: str) -> None:
+    """Real Ollama, smollm2:135m-colours, which never gets to see these."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=COLOURS, messages=looking(url))
+    assert refused.value.param == "messages[0].content[0].image_url.url"
+
+
+def _prompt_tokens(client: openai.OpenAI, urls: list[str]) -> int:
+    chat = client.chat.completions.create(model=COLOURS, messages=looking(*urls), max_completion_tokens=1)
+    assert chat.usage
+    return chat.usage.prompt_tokens
