@@ -64,7 +64,7 @@ MODELS = (
     replace(SMOLLM2, name="smollm2:135m-thinking", template="thinking.gotmpl"),
     # Short, because OpenAI's own tests set no limit.
     replace(SMOLLM2, name="smollm2:135m-insert", template="insert.gotmpl", answer_tokens=32),
-    replace(SMOLLM2, name="smollm2:135m-colours", sees_colours=True),
+    replace(SMOLLM2, name="smollm2:135m-colours", template="colours.gotmpl", sees_colours=True),
 )
 # What decides the contents of the registry, apart from Ollama.
 INPUTS = (pins.FOLDER / "models.txt", TEMPLATES, *(FOLDER / f"{n}.py" for n in ("models", "colours", "gguf")))

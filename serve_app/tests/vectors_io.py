@@ -103,7 +103,7 @@ _REASONING = {
 
 
 def _looking(*images: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    text = {"type": "text", "text": "\nWhich colour do you see?"}
+    text = {"type": "text", "text": "Which colour do you see?"}
     parts = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in images
     ]

@@ -14,12 +14,10 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 def looking(*urls: str) -> list[ChatCompletionMessageParam]:
     """A conversation about images."""
-    # Ollama puts images right before the text; the line break keeps the two apart.
-    text = "\nWhich colour do you see?"
     images: list[ChatCompletionContentPartParam] = [
         {"type": "image_url", "image_url": {"url": url}} for url in urls
     ]
-    return [{"role": "user", "content": [*images, {"type": "text", "text": text}]}]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": "Which colour do you see?"}]}]
 
 
 def picture(colour: Colour, side: int = 32) -> str:
