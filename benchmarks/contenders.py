@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks import loopback, processes
+from benchmarks import load_tool, loopback, processes
 from stack import cache, python
 
 _START_SECONDS = 120.0
@@ -46,6 +46,13 @@ def _direct(api: str) -> Start:
         yield Running(upstream.url, upstream.group, api)
 
     return start
+
+
+@contextlib.contextmanager
+def _forward(upstream: Upstream, folder: Path) -> Iterator[Running]:
+    """A proxy in Go that hands bytes on and knows nothing of what they mean."""
+    with load_tool.forward(upstream.url, folder) as (url, group):
+        yield Running(url, group)
 
 
 @contextlib.contextmanager
@@ -190,6 +197,7 @@ def _ours(upstream: Upstream) -> dict[str, str]:
 # In front of the stub.
 CONTENDERS: dict[str, Start] = {
     "direct": _direct("openai"),
+    "Go, forwards only": _forward,
     "Serve + HAProxy": _serve,
     "uvicorn": _uvicorn,
     "LiteLLM ollama_chat/": _litellm("ollama_chat"),
@@ -199,5 +207,5 @@ CONTENDERS: dict[str, Start] = {
 REAL_CONTENDERS: dict[str, Start] = {
     "Ollama native": _direct("ollama"),
     "Ollama /v1": _direct("openai"),
-    **{name: start for name, start in CONTENDERS.items() if name != "direct"},
+    **{name: start for name, start in CONTENDERS.items() if start not in (CONTENDERS["direct"], _forward)},
 }

@@ -40,13 +40,22 @@ def binary() -> Path:
     return cache.entry("go-bin", "load", cache.key(_SOURCES), build) / "load"
 
 
-@contextlib.contextmanager
-def stub(folder: Path) -> Iterator[tuple[str, processes.Group]]:
+def stub(folder: Path) -> contextlib.AbstractContextManager[tuple[str, processes.Group]]:
     """Run the stub; yields its URL and its process."""
-    log = folder / "stub.log"
-    group = processes.Group([binary(), "stub"], env=dict(os.environ), log=log)
+    return _listening("stub", folder)
+
+
+def forward(upstream: str, folder: Path) -> contextlib.AbstractContextManager[tuple[str, processes.Group]]:
+    """Run the proxy that only forwards; yields its URL and its process."""
+    return _listening("forward", folder, "-upstream", upstream)
+
+
+@contextlib.contextmanager
+def _listening(kind: str, folder: Path, *options: str) -> Iterator[tuple[str, processes.Group]]:
+    log = folder / f"{kind}.log"
+    group = processes.Group([binary(), kind, *options], env=dict(os.environ), log=log)
     try:
-        group.until(lambda: "\n" in log.read_text(), seconds=10, what="the stub listens")
+        group.until(lambda: "\n" in log.read_text(), seconds=10, what=f"load {kind} listens")
         yield f"http://{json.loads(log.read_text())['address']}", group
     finally:
         group.stop()

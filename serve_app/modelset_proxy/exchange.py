@@ -103,7 +103,7 @@ class Exchange:
         """Send a whole reply."""
         length = (b"content-length", b"%d" % len(body))
         await self._start(status, [(b"content-type", content_type), length, *headers])
-        await self.write(b"" if self.method == "HEAD" else body, more=False)
+        await self.end(b"" if self.method == "HEAD" else body)
 
     async def refuse(self, error: errors.ApiError) -> None:
         """Send an error reply."""
@@ -127,11 +127,14 @@ class Exchange:
         """Start a reply whose body follows by ``write``."""
         await self._start(status, headers)
 
-    async def write(self, data: bytes, *, more: bool = True) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         """Send a part of the body."""
-        if not more:
-            self.stop_watching()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        return self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes) -> None:
+        """Send the last part of the body."""
+        self.stop_watching()
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _start(self, status: int, headers: list[Header]) -> None:
         self.status = status

@@ -150,8 +150,8 @@ class Lines:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that are complete now."""
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        return [line for line in lines if line]
+        *lines, self._partial = (self._partial + data if self._partial else data).split(b"\n")
+        return lines if all(lines) else [line for line in lines if line]
 
     def rest(self) -> bytes:
         """Return what came after the last line break; an answer that is not streamed has none."""
@@ -178,8 +178,9 @@ class Reader:
         if native.error is not None:
             raise error(500, native.error)
         message = native.message
-        piece = upstream.Piece(native.response, native.thinking)
-        if message is not None:
+        if message is None:
+            piece = upstream.Piece(native.response, native.thinking)
+        else:
             piece = upstream.Piece(message.content, message.thinking)
             if message.tool_calls:
                 piece.tool_calls = self._tool_calls(message.tool_calls)
@@ -191,11 +192,6 @@ class Reader:
         if native.done:
             self._finish(native, piece)
         return piece
-
-    def finish(self) -> None:
-        """Check that the last line was there; its absence means that what was read is not the whole."""
-        if not self.done:
-            raise BrokenAnswerError("the answer ended before it was done")
 
     def _finish(self, native: Line, piece: upstream.Piece) -> None:
         self.done = True

@@ -8,7 +8,8 @@ import itertools
 import logging
 import socket
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import aiohttp
 import msgspec
@@ -26,6 +27,8 @@ from . import (
     router,
     upstream,
 )
+
+Decoded = TypeVar("Decoded", covariant=True)
 
 _logger = logging.getLogger(__name__)
 _ATTEMPTS = 4
@@ -49,6 +52,60 @@ class _AttemptError(Exception):
         super().__init__(why)
         self.error = error
         self.lost = lost
+
+
+class _Decoder(Protocol[Decoded]):
+    """Makes something of the bytes of one answer. What it raises, ApiErrors, ends the answer."""
+
+    def feed(self, data: bytes) -> Iterator[Decoded]:
+        """Yield what the next bytes hold; a failure in them comes after what came before it."""
+
+    def end(self) -> Iterator[Decoded]:
+        """Yield what is left now that the answer has ended."""
+
+
+class _Raw:
+    """Hands on the bytes."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+    def end(self) -> Iterator[bytes]:
+        return iter(())
+
+
+class _Pieces:
+    """Decodes the lines of ``/api/chat`` and ``/api/generate``; a list is what came together."""
+
+    def __init__(self, reader: ollama_answers.Reader, call: upstream.Call) -> None:
+        self._lines = ollama_answers.Lines()
+        self._reader = reader
+        self._call = call
+
+    def feed(self, data: bytes) -> Iterator[list[upstream.Piece]]:
+        return self._read(self._lines.feed(data))
+
+    def end(self) -> Iterator[list[upstream.Piece]]:
+        rest = self._lines.rest()
+        yield from self._read([rest] if rest else [])
+        self._call.load_seconds = self._reader.load_seconds
+        if not self._reader.done:
+            raise _broken("the answer ended before it was done", self._call)
+
+    def _read(self, lines: list[bytes]) -> Iterator[list[upstream.Piece]]:
+        pieces: list[upstream.Piece] = []
+        failure: errors.ApiError | None = None
+        try:
+            for line in lines:
+                pieces.append(self._reader.read(line))  # noqa: PERF401 - a comprehension would lose them all
+        except errors.ApiError as problem:
+            failure = problem
+        except ollama_answers.BrokenAnswerError as problem:
+            failure = _broken(str(problem), self._call)
+        if pieces:
+            yield pieces
+        if failure is not None:
+            raise failure
 
 
 class _Whole:
@@ -118,8 +175,10 @@ class Ollama:
         """Answer a chat, see ``upstream.Upstream``."""
         job = ollama_requests.chat(request, model, choice=choice)
         reader = ollama_answers.Reader(job.forced, single_call=job.single_call)
-        source = self._ask("/api/chat", job.body, model, call, param="messages", whole=not request.stream)
-        return self._pieces(source, reader, call)
+        decoder = _Pieces(reader, call)
+        return self._ask(
+            "/api/chat", job.body, model, call, param="messages", whole=not request.stream, decoder=decoder
+        )
 
     def complete(
         self,
@@ -132,8 +191,10 @@ class Ollama:
     ) -> AsyncGenerator[list[upstream.Piece], None]:
         """Continue a text, see ``upstream.Upstream``."""
         body = ollama_requests.completion(request, prompt, model, choice=choice)
-        source = self._ask("/api/generate", body, model, call, param="prompt", whole=not request.stream)
-        return self._pieces(source, ollama_answers.Reader(), call)
+        decoder = _Pieces(ollama_answers.Reader(), call)
+        return self._ask(
+            "/api/generate", body, model, call, param="prompt", whole=not request.stream, decoder=decoder
+        )
 
     async def embed(
         self,
@@ -145,12 +206,13 @@ class Ollama:
         """Embed texts, see ``upstream.Upstream``."""
         body = ollama_requests.embedding(request, texts, model)
         answer = b""
-        async for data in self._ask("/api/embed", body, model, call, param="input", whole=True):
+        source = self._ask("/api/embed", body, model, call, param="input", whole=True, decoder=_Raw())
+        async for data in source:
             answer += data
         try:
             return ollama_answers.embeddings(answer)
         except ollama_answers.BrokenAnswerError as problem:
-            raise _broken(problem, call) from None
+            raise _broken(str(problem), call) from None
 
     def relay(
         self,
@@ -164,7 +226,9 @@ class Ollama:
     ) -> AsyncGenerator[bytes, None]:
         """Pass a request on, see ``upstream.Upstream``."""
         headers = {"content-type": content_type.decode("latin-1")}
-        return self._ask(path, body, model, call, param="input", whole=not stream, headers=headers)
+        return self._ask(
+            path, body, model, call, param="input", whole=not stream, decoder=_Raw(), headers=headers
+        )
 
     async def capabilities(self, name: str) -> frozenset[str] | None:
         """Ask any server that holds a model what it can do; None when none tells."""
@@ -205,26 +269,6 @@ class Ollama:
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as problem:
             raise PullFailedError(str(problem) or type(problem).__name__) from None
 
-    async def _pieces(
-        self, source: AsyncGenerator[bytes, None], reader: ollama_answers.Reader, call: upstream.Call
-    ) -> AsyncGenerator[list[upstream.Piece], None]:
-        lines = ollama_answers.Lines()
-        try:
-            async for data in source:
-                pieces, failure = _read(reader, lines.feed(data))
-                if pieces:
-                    yield pieces
-                if failure is not None:
-                    raise failure
-            if rest := lines.rest():
-                yield [reader.read(rest)]
-            reader.finish()
-        except ollama_answers.BrokenAnswerError as problem:
-            raise _broken(problem, call) from None
-        finally:
-            call.load_seconds = reader.load_seconds
-            await source.aclose()
-
     async def _ask(
         self,
         path: str,
@@ -234,9 +278,13 @@ class Ollama:
         *,
         param: str,
         whole: bool,
+        decoder: _Decoder[Decoded],
         headers: Mapping[str, str] = _HEADERS,
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the body of the answer as it arrives, or all at once when ``whole``."""
+    ) -> AsyncGenerator[Decoded, None]:
+        """Yield what the decoder makes of the answer as it arrives, or all at once when ``whole``.
+
+        One generator from the connection to the OpenAI side: each more costs every token.
+        """
         name = ollama_names.canonical(model.name)
         tried: set[str] = set()
         failure: _AttemptError | None = None
@@ -248,19 +296,17 @@ class Ollama:
             started = False
             server.in_flight += 1
             try:
-                post = self._session.post(f"{server.url}{path}", data=body, headers=headers)
-                async with post as response, _Whole(response):
-                    if response.status != 200:
-                        await self._refused(server, name, response, param)
-                    if whole:
-                        data = await response.read()
+                response = await self._post(server, name, path, body, headers, param)
+                async with _Whole(response):
+                    # Both return nothing at the end.
+                    read = response.content.read if whole else response.content.readany
+                    while data := await read():
                         started = True
-                        yield data
-                    else:
-                        while data := await response.content.readany():
-                            started = True
-                            yield data
+                        for decoded in decoder.feed(data):
+                            yield decoded
                 server.succeeded()
+                for decoded in decoder.end():
+                    yield decoded
             except _AttemptError as problem:
                 failure = problem
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as problem:
@@ -305,12 +351,24 @@ class Ollama:
             turn=self._turn,
         )
 
-    async def _refused(
-        self, server: router.Server, name: str, response: aiohttp.ClientResponse, param: str
-    ) -> None:
+    async def _post(
+        self,
+        server: router.Server,
+        name: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        param: str,
+    ) -> aiohttp.ClientResponse:
+        response = await self._session.post(f"{server.url}{path}", data=body, headers=headers)
+        if response.status != 200:
+            async with _Whole(response):
+                text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
+                self._refused(server, name, response.status, text, param)
+        return response
+
+    def _refused(self, server: router.Server, name: str, status: int, text: str, param: str) -> None:
         """Raise what a status but 200 means: the client's mistake, or a reason to ask another server."""
-        status = response.status
-        text = ollama_answers.error_text(await response.content.read(_ERROR_BYTES))
         error = ollama_answers.error(status, text, param=param)
         facts = log.facts(server=server.url, status=status, reason=text[:300])
         if status == 404 and text.startswith(_NO_ROUTE):
@@ -326,19 +384,6 @@ class Ollama:
         raise _AttemptError(error, text, lost=False)
 
 
-def _read(
-    reader: ollama_answers.Reader, lines: list[bytes]
-) -> tuple[list[upstream.Piece], errors.ApiError | ollama_answers.BrokenAnswerError | None]:
-    """Read lines that came together; what came before a failure counts."""
-    pieces: list[upstream.Piece] = []
-    try:
-        for line in lines:
-            pieces.append(reader.read(line))  # noqa: PERF401 - a comprehension would lose them all
-    except (errors.ApiError, ollama_answers.BrokenAnswerError) as failure:
-        return pieces, failure
-    return pieces, None
-
-
 def _lost(problem: Exception, server: router.Server, call: upstream.Call) -> _AttemptError:
     why = str(problem) or type(problem).__name__
     _logger.warning(
@@ -352,10 +397,10 @@ def _lost(problem: Exception, server: router.Server, call: upstream.Call) -> _At
     return _AttemptError(error, why, lost=True)
 
 
-def _broken(problem: ollama_answers.BrokenAnswerError, call: upstream.Call) -> errors.ApiError:
+def _broken(problem: str, call: upstream.Call) -> errors.ApiError:
     _logger.warning(
         "answer of ollama is broken",
-        extra=log.facts(request_id=call.request_id, server=call.upstream, reason=str(problem)),
+        extra=log.facts(request_id=call.request_id, server=call.upstream, reason=problem),
     )
     return errors.upstream_failed(
         "The model server ended its answer before it was complete. Ollama does so when a model repeats "

@@ -155,10 +155,10 @@ class Service:
             if not web.started:
                 raise
             self._fail(web, error)
-            await web.write(sse.named_failure(error), more=False)
+            await web.end(sse.named_failure(error))
         else:
             if request.stream:
-                await web.write(renamer.rest(), more=False)
+                await web.end(renamer.rest())
         finally:
             self._note(web, call, openai_chat.Tokens())
 
@@ -177,30 +177,36 @@ class Service:
                         async for index, pieces in merged:
                             await self._write(web, call, frames.events(index, pieces))
                 else:
-                    # Nearly all requests; every generator in between costs each chunk a microsecond.
+                    # Nearly all requests; every generator in between costs each token microseconds.
                     async with self._turn(web, call), contextlib.aclosing(sources[0]) as only:
                         async for pieces in only:
-                            await self._write(web, call, frames.events(0, pieces))
+                            if not web.started:
+                                await self._begin(web, call)
+                            if events := frames.events(0, pieces):
+                                await web.write(events)
         except errors.ApiError as error:
             if not web.started:
                 raise
             self._fail(web, error)
-            await web.write(sse.failure(error), more=False)
+            await web.end(sse.failure(error))
         else:
             self._time_tokens(web, call, frames.tokens)
-            await web.write(frames.end(), more=False)
+            await web.end(frames.end())
         finally:
             self._note(web, call, frames.tokens)
 
-    async def _write(self, web: exchange.Exchange, call: upstream.Call, events: bytes) -> None:
+    async def _write(self, web: exchange.Exchange, call: upstream.Call, data: bytes) -> None:
         if not web.started:
-            web.first_byte = time.monotonic()
-            seconds = web.first_byte - web.began
-            web.facts["first_byte_seconds"] = round(seconds, 4)
-            self._metrics.first_token(call.served, seconds)
-            await web.start_events()
-        if events:
-            await web.write(events)
+            await self._begin(web, call)
+        if data:
+            await web.write(data)
+
+    async def _begin(self, web: exchange.Exchange, call: upstream.Call) -> None:
+        web.first_byte = time.monotonic()
+        seconds = web.first_byte - web.began
+        web.facts["first_byte_seconds"] = round(seconds, 4)
+        self._metrics.first_token(call.served, seconds)
+        await web.start_events()
 
     def _time_tokens(self, web: exchange.Exchange, call: upstream.Call, tokens: openai_chat.Tokens) -> None:
         if tokens.completion > 1:
