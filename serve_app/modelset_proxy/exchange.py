@@ -17,6 +17,8 @@ Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream"
+# An answer that is out by then needs no watcher, and to make one is a twentieth of its work.
+_WATCH_AFTER_SECONDS = 0.02
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 
 
@@ -46,6 +48,7 @@ class Exchange:
         self.first_byte = self.began
         self.client_gone = False
         self._watches = watches
+        self._watch_soon: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._receive = receive
         self._send = send
@@ -83,8 +86,12 @@ class Exchange:
                 break
         task = asyncio.current_task()
         if self._watches and task is not None:
-            self._watcher = asyncio.create_task(self._watch(task))
+            loop = asyncio.get_running_loop()
+            self._watch_soon = loop.call_later(_WATCH_AFTER_SECONDS, self._start_watching, task)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _start_watching(self, task: asyncio.Task[Any]) -> None:
+        self._watcher = asyncio.create_task(self._watch(task))
 
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -94,6 +101,8 @@ class Exchange:
 
     def stop_watching(self) -> None:
         """Leave the task alone from now on; the reply is out."""
+        if self._watch_soon is not None:
+            self._watch_soon.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
 

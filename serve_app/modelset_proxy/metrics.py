@@ -25,7 +25,7 @@ class Metrics(Protocol):
         """Time the loading of a model that a request had to wait for."""
 
     def in_flight(self, model: str, running: int, queued: int) -> None:
-        """Tell how many requests of a model run and wait now."""
+        """Tell how many requests of a model run and wait now; called every few seconds."""
 
     def upstream_failure(self, model: str, reason: str) -> None:
         """Count an attempt that failed at a server."""

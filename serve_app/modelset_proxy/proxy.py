@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from . import (
@@ -65,9 +65,9 @@ class Proxy:
         """Serve one connection."""
         await self._app(scope, receive, send)
 
-    async def alone(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
+    def alone(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> Awaitable[None]:
         """Serve one HTTP request that comes from an HTTP server with nobody in between."""
-        await self._app.http(scope, receive, send, alone=True)
+        return self._app.http(scope, receive, send, alone=True)
 
     async def configure(self, given: Mapping[str, Any]) -> None:
         """Take a ``user_config`` into use; an empty one means that models come from the environment.

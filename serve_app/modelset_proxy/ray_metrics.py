@@ -1,6 +1,6 @@
 """Metrics through Ray, which exports them for Prometheus with the prefix ``ray_``.
 
-Recording one number costs Ray some 10 us, so counters and gauges are added up here until ``flush``.
+Recording one number costs Ray some 10 us, so counters are added up here until ``flush``.
 """
 
 import collections
@@ -29,11 +29,28 @@ _TOKEN_SECONDS = [
 _MODEL = "gen_ai_request_model"
 
 
+class _Tally:
+    """A counter whose counts are kept here until ``flush``; values of tags come in the order of ``tags``."""
+
+    def __init__(self, name: str, description: str, tags: tuple[str, ...]) -> None:
+        self._counter = metrics.Counter(name, description, tags)
+        self._tags = tags
+        self._counts: collections.Counter[tuple[str, ...]] = collections.Counter()
+
+    def add(self, *values: str, count: int = 1) -> None:
+        self._counts[values] += count
+
+    def flush(self) -> None:
+        counts, self._counts = self._counts, collections.Counter()
+        for values, count in counts.items():
+            self._counter.inc(count, dict(zip(self._tags, values, strict=True)))
+
+
 class RayMetrics:
     """Implements ``metrics.Metrics``; to be made in a Ray worker."""
 
     def __init__(self) -> None:
-        self._requests = metrics.Counter(
+        self._requests = _Tally(
             "modelset_requests",
             "Requests that have ended, by HTTP status; 499 is a client that left.",
             ("route", _MODEL, "client", "status"),
@@ -44,7 +61,7 @@ class RayMetrics:
             _SECONDS,
             ("route", _MODEL),
         )
-        self._tokens = metrics.Counter(
+        self._tokens = _Tally(
             "gen_ai_token_usage",
             "Tokens of prompts (input) and answers (output).",
             (_MODEL, "client", "gen_ai_token_type"),
@@ -69,42 +86,28 @@ class RayMetrics:
         )
         self._running = metrics.Gauge("modelset_requests_in_flight", "Requests at Ollama now.", (_MODEL,))
         self._queued = metrics.Gauge("modelset_requests_queued", "Requests that wait for a turn.", (_MODEL,))
-        self._failures = metrics.Counter(
+        self._failures = _Tally(
             "modelset_upstream_failures", "Attempts that failed at an Ollama server.", (_MODEL, "reason")
         )
-        self._retries = metrics.Counter(
+        self._retries = _Tally(
             "modelset_upstream_retries", "Attempts at another Ollama server after a failure.", (_MODEL,)
         )
 
-        self._counts: collections.Counter[tuple[metrics.Counter, tuple[tuple[str, str], ...]]] = (
-            collections.Counter()
-        )
-        self._levels: dict[tuple[metrics.Gauge, str], int] = {}
-
     def flush(self) -> None:
         """Hand over what was counted since the last time."""
-        counts, self._counts = self._counts, collections.Counter()
-        for (counter, tags), count in counts.items():
-            counter.inc(count, dict(tags))
-        levels, self._levels = self._levels, {}
-        for (gauge, model), level in levels.items():
-            gauge.set(level, {_MODEL: model})
-
-    def _count(self, counter: metrics.Counter, tags: dict[str, str], count: int = 1) -> None:
-        self._counts[counter, tuple(tags.items())] += count
+        for tally in (self._requests, self._tokens, self._failures, self._retries):
+            tally.flush()
 
     def request(self, route: str, model: str, client: str, status: int, seconds: float) -> None:
         """See ``metrics.Metrics``."""
-        tags = {"route": route, _MODEL: model, "client": client, "status": str(status)}
-        self._count(self._requests, tags)
+        self._requests.add(route, model, client, str(status))
         self._duration.observe(seconds, {"route": route, _MODEL: model})
 
     def tokens(self, model: str, client: str, prompt: int, completion: int) -> None:
         """See ``metrics.Metrics``."""
         for kind, count in (("input", prompt), ("output", completion)):
             if count > 0:
-                tags = {_MODEL: model, "client": client, "gen_ai_token_type": kind}
-                self._count(self._tokens, tags, count)
+                self._tokens.add(model, client, kind, count=count)
 
     def first_token(self, model: str, seconds: float) -> None:
         """See ``metrics.Metrics``."""
@@ -120,13 +123,13 @@ class RayMetrics:
 
     def in_flight(self, model: str, running: int, queued: int) -> None:
         """See ``metrics.Metrics``."""
-        self._levels[self._running, model] = running
-        self._levels[self._queued, model] = queued
+        self._running.set(running, {_MODEL: model})
+        self._queued.set(queued, {_MODEL: model})
 
     def upstream_failure(self, model: str, reason: str) -> None:
         """See ``metrics.Metrics``."""
-        self._count(self._failures, {_MODEL: model, "reason": reason})
+        self._failures.add(model, reason)
 
     def upstream_retry(self, model: str) -> None:
         """See ``metrics.Metrics``."""
-        self._count(self._retries, {_MODEL: model})
+        self._retries.add(model)
