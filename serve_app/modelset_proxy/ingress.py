@@ -40,11 +40,9 @@ class Shortcut:
         self._serve = serve
         self._application = application
 
-    def __call__(
-        self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send
-    ) -> Awaitable[None]:
+    async def __call__(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
         """Serve one connection."""
-        # No coroutine of its own: each token wakes all that await each other from here to Ollama's connection.
         if scope["type"] == "http" and not scope["path"].startswith(_SERVES_OWN):
-            return self._application.alone(scope, receive, send)
-        return self._serve(scope, receive, send)
+            await self._application.alone(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
