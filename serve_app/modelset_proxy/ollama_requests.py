@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import catalog, errors, openai_requests
+from . import catalog, errors, images, openai_requests
 
 # OpenAI's default for the older completions endpoint; clients of it rely on short answers.
 _COMPLETION_TOKENS = 16
@@ -219,7 +219,7 @@ def _user(message: openai_requests.UserMessage, model: catalog.Model, where: str
     if isinstance(message.content, str):
         return {"role": "user", "content": message.content}
     texts: list[Any] = []
-    images: list[str] = []
+    encoded: list[str] = []
     for number, part in enumerate(message.content):
         at = f"{where}.content[{number}]"
         if isinstance(part, openai_requests.ImagePart):
@@ -229,15 +229,15 @@ def _user(message: openai_requests.UserMessage, model: catalog.Model, where: str
                     param=at,
                     code="unsupported_value",
                 )
-            images.append(_image(part.image_url.url, f"{at}.image_url.url"))
+            encoded.append(_image(part.image_url.url, f"{at}.image_url.url"))
         elif isinstance(part, openai_requests.AudioPart | openai_requests.FilePart):
             kind = "input_audio" if isinstance(part, openai_requests.AudioPart) else "file"
             raise errors.unsupported(at, f"Content of type '{kind}' cannot be read by models here.")
         else:
             texts.append(part)
     native: dict[str, Any] = {"role": "user", "content": _text(texts)}
-    if images:
-        native["images"] = images
+    if encoded:
+        native["images"] = encoded
     return native
 
 
@@ -260,9 +260,11 @@ def _image(url: str, param: str) -> str:
             code="invalid_value",
         )
     try:
-        base64.b64decode(payload, validate=True)
+        image = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
         raise errors.invalid("The image is not valid base64.", param=param, code="invalid_value") from None
+    if flaw := images.flaw(image):
+        raise errors.invalid(f"The image cannot be used: {flaw}.", param=param, code="invalid_value")
     return payload
 
 

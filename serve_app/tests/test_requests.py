@@ -1,5 +1,6 @@
 """What is refused, and how the refusal names the field."""
 
+import base64
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import strategies
 
 from modelset_proxy import catalog, errors, ollama_requests, openai_requests
+from serve_app.tests import pictures
 
 _PLAIN = catalog.Model(
     name="m:1", served_names=("m",), kind=catalog.CHAT, capabilities=frozenset({"completion"})
@@ -23,7 +25,13 @@ _UNKNOWN = catalog.Model(name="m:1", served_names=("m",), kind=catalog.CHAT)
 _USER = {"role": "user", "content": "hi"}
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 _CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-_PNG = "data:image/png;base64,aGVsbG8="
+
+
+def _data_url(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+_PNG = _data_url(pictures.png())
 
 
 def _image(url: str) -> dict[str, Any]:
@@ -131,6 +139,25 @@ def test_image_that_is_no_data_url_is_refused(url: str, code: str) -> None:
     assert (refusal.value.status, refusal.value.code) == (400, code)
 
 
+@pytest.mark.parametrize("case", pictures.BROKEN)
+def test_what_is_no_whole_image_never_reaches_ollama(case: str) -> None:
+    """A runner with a projector dies of it, and the answers of other clients with it."""
+    message = _image(_data_url(pictures.BROKEN[case]))
+    with pytest.raises(errors.ApiError) as refusal:
+        _chat({"messages": [_USER, message]}, _ABLE)
+    assert (refusal.value.status, refusal.value.param, refusal.value.code) == (
+        400,
+        "messages[1].content[0].image_url.url",
+        "invalid_value",
+    )
+
+
+@pytest.mark.parametrize("case", ["junk", "webp", "gif"])
+def test_another_format_is_told_the_ones_there_are(case: str) -> None:
+    with pytest.raises(errors.ApiError, match="PNG nor JPEG"):
+        _chat({"messages": [_image(_data_url(pictures.BROKEN[case]))]}, _ABLE)
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"nul", b'"x"', b"\xff", b"[" * 100_000, b'{"model": "\\ud800"}']
 )
@@ -231,9 +258,11 @@ def test_effort_becomes_what_the_model_takes(name: str, effort: str, think: bool
     assert _chat({"reasoning_effort": effort}, model)["think"] == think
 
 
-def test_image_goes_as_its_base64() -> None:
-    assert _chat({"messages": [_image(_PNG)]}, _ABLE)["messages"] == [
-        {"role": "user", "content": "", "images": ["aGVsbG8="]}
+@pytest.mark.parametrize("case", pictures.WHOLE)
+def test_image_goes_as_its_base64(case: str) -> None:
+    image = pictures.WHOLE[case]
+    assert _chat({"messages": [_image(_data_url(image))]}, _ABLE)["messages"] == [
+        {"role": "user", "content": "", "images": [base64.b64encode(image).decode()]}
     ]
 
 

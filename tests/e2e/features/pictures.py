@@ -22,6 +22,16 @@ def looking(*urls: str) -> list[ChatCompletionMessageParam]:
 
 def picture(colour: Colour, side: int = 32) -> str:
     """A PNG of one colour, as a data: URL."""
+    return as_url(png(colour, side))
+
+
+def as_url(image: bytes) -> str:
+    """Bytes as the data: URL of an image."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def png(colour: Colour, side: int = 32) -> bytes:
+    """A PNG of one colour."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (
@@ -30,5 +40,4 @@ def picture(colour: Colour, side: int = 32) -> str:
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     rows = zlib.compress((b"\0" + bytes(colour) * side) * side)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import openai
 import pytest
 
 from tests.e2e.features.asking import COLOURS, STEADY
-from tests.e2e.features.pictures import BLUE, GREEN, RED, Colour, looking, picture
+from tests.e2e.features.pictures import BLUE, GREEN, RED, Colour, as_url, looking, picture, png
 
 IMAGE_TOKENS = 4  # as many as stack/colours.py has patches
+WEBP = base64.b64decode("UklGRhwAAABXRUJQVlA4TA8AAAAvB8ABAAcQ/Y/+ByKi/wEA")
+# All but the empty one kill the runner of a model with a projector, and with it the streams of its clients.
+DEADLY = {
+    "empty": b"",
+    "junk": b"not an image at all",
+    "webp": WEBP,
+    "cut-off": png(RED)[:60],
+    "damaged": png(RED).replace(b"IDATx", b"IDATy"),
+    "enormous": png(RED).replace(png(RED)[16:24], b"\0\1\0\0" * 2),
+}
 
 
 @pytest.mark.parametrize(("colour", "name"), [(RED, "red"), (GREEN, "green"), (BLUE, "blue")])
@@ -42,6 +53,22 @@ def test_what_is_no_image_is_refused(client: openai.OpenAI, url: str) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=COLOURS, messages=looking(url))
     assert refused.value.param == "messages[0].content[0].image_url.url"
+
+
+@pytest.mark.parametrize("case", DEADLY)
+def test_a_broken_image_leaves_the_streams_of_others_alone(client: openai.OpenAI, case: str) -> None:
+    """Real Ollama, smollm2:135m-colours, which is in the middle of an answer."""
+    stream = client.chat.completions.create(
+        model=COLOURS, messages=looking(picture(RED)), stream=True, **STEADY
+    )
+    next(stream)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=COLOURS, messages=looking(picture(RED), as_url(DEADLY[case])))
+    assert (refused.value.param, refused.value.code) == (
+        "messages[0].content[1].image_url.url",
+        "invalid_value",
+    )
+    assert [chunk.choices[0].finish_reason for chunk in stream][-1] == "stop"
 
 
 def _prompt_tokens(client: openai.OpenAI, urls: list[str]) -> int:

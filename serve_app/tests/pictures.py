@@ -1,0 +1,79 @@
+"""Images: whole ones of eight by eight pixels, as encoders made them, and what is none."""
+
+import base64
+import struct
+import zlib
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def png(side: int = 8) -> bytes:
+    """A red PNG."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    rows = (b"\0" + b"\xff\0\0" * 8) * 8
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+# Of four scans; its quantisation and Huffman tables lie between them.
+PROGRESSIVE = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6j"
+    "q62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSk"
+    "pKSkpKSkpKT/wgARCAAIAAgDASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAAT/xAAVAQEBAAAAAAAAAAAAAAAAAAADBf/a"
+    "AAwDAQACEAMQAAABnA0v/8QAFBABAAAAAAAAAAAAAAAAAAAAAP/aAAgBAQABBQJ//8QAFBEBAAAAAAAAAAAAAAAAAAAAAP/aAAgB"
+    "AwEBPwF//8QAFBEBAAAAAAAAAAAAAAAAAAAAAP/aAAgBAgEBPwF//8QAFBABAAAAAAAAAAAAAAAAAAAAAP/aAAgBAQAGPwJ//8QA"
+    "FBABAAAAAAAAAAAAAAAAAAAAAP/aAAgBAQABPyF//9oADAMBAAIAAwAAABDz/8QAFBEBAAAAAAAAAAAAAAAAAAAAAP/aAAgBAwEB"
+    "PxB//8QAFBEBAAAAAAAAAAAAAAAAAAAAAP/aAAgBAgEBPxB//8QAFBABAAAAAAAAAAAAAAAAAAAAAP/aAAgBAQABPxB//9k="
+)
+BASELINE = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6j"
+    "q62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSk"
+    "pKSkpKSkpKT/wAARCAAIAAgDASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAAT/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QA"
+    "FQEBAQAAAAAAAAAAAAAAAAAABAb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCAANSP/9k="
+)
+WEBP = base64.b64decode("UklGRhwAAABXRUJQVlA4TA8AAAAvB8ABAAcQ/Y/+ByKi/wEA")
+GIF = base64.b64decode("R0lGODdhCAAIAIEAAP8AAAAAAAAAAAAAACwAAAAACAAIAAAIDwABCBxIsKDBgwgTKkwYEAA7")
+
+WHOLE = {
+    "png": png(),
+    "progressive": PROGRESSIVE,
+    "baseline": BASELINE,
+    # Telephones append a film, cameras a preview.
+    "jpeg-and-more": PROGRESSIVE + b"\0\0\0\x18ftypmp42" * 9,
+    "png-and-more": png() + b"\n",
+}
+_SCAN = PROGRESSIVE.index(b"\xff\xda")
+_FRAME = PROGRESSIVE.index(b"\xff\xc2")
+BROKEN = {
+    "empty": b"",
+    "junk": b"not an image at all",
+    "webp": WEBP,
+    "gif": GIF,
+    "only-a-signature": _SIGNATURE,
+    "png-cut-off-in-a-chunk": png()[:50],
+    "png-without-its-end": png()[:-12],
+    "png-with-a-wrong-bit": _flipped(png(), 45),
+    "png-without-pixels": _SIGNATURE + png()[8:33] + _chunk(b"IEND", b""),
+    "png-without-a-header": _SIGNATURE + png()[33:],
+    "png-with-a-short-header": _SIGNATURE + _chunk(b"IHDR", b"\0" * 8) + png()[33:],
+    "png-of-no-size": png(0),
+    "png-that-decodes-to-gigabytes": png(40_000),
+    "only-a-start": b"\xff\xd8\xff",
+    "jpeg-cut-off-before-its-frame": PROGRESSIVE[:_FRAME],
+    "jpeg-cut-off-in-a-segment": PROGRESSIVE[: _FRAME + 9],
+    "jpeg-cut-off-in-a-scan": PROGRESSIVE[: _SCAN + 15],
+    "jpeg-without-its-end": PROGRESSIVE[:-2],
+    "jpeg-without-scans": PROGRESSIVE[:_SCAN] + b"\xff\xd9",
+    "jpeg-with-a-segment-of-no-length": PROGRESSIVE[:22] + b"\0\0" + PROGRESSIVE[24:],
+    "jpeg-of-twelve-bits": PROGRESSIVE[: _FRAME + 4] + b"\x0c" + PROGRESSIVE[_FRAME + 5 :],
+    "jpeg-of-no-size": PROGRESSIVE[: _FRAME + 5] + b"\0\0" + PROGRESSIVE[_FRAME + 7 :],
+    "jpeg-that-decodes-to-gigabytes": PROGRESSIVE[: _FRAME + 5] + b"\xff" * 4 + PROGRESSIVE[_FRAME + 9 :],
+    "jpeg-with-arithmetic-coding": PROGRESSIVE.replace(b"\xff\xc2", b"\xff\xc9"),
+}
