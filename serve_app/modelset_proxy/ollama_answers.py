@@ -199,9 +199,9 @@ class Reader:
         reason = "length" if native.done_reason == "length" else "stop"
         if self._forced is not None:
             if self._calls == 0:
-                piece.tool_calls = [_forced_call(self._forced, "".join(self._held_back).strip())]
+                piece.tool_calls = _forced_calls(self._forced, "".join(self._held_back).strip(), reason)
             # OpenAI ends a call that was asked for by name with "stop".
-            if reason == "stop" and len(self._forced.names) > 1:
+            if reason == "stop" and not self._forced.named:
                 reason = "tool_calls"
         elif self._calls and reason == "stop":
             reason = "tool_calls"
@@ -221,6 +221,18 @@ class Reader:
 
 def _call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
+
+
+def _forced_calls(forced: ollama_requests.Forced, content: str, reason: str) -> list[upstream.ToolCall]:
+    """Make the call; an answer that was cut off before its call has none, as at OpenAI."""
+    if content:
+        return [_forced_call(forced, content)]
+    if reason == "length":
+        return []
+    raise errors.upstream_failed(
+        "The model ended its answer without calling a function. It may do better without reasoning_effort.",
+        code="incomplete_answer",
+    )
 
 
 def _forced_call(forced: ollama_requests.Forced, content: str) -> upstream.ToolCall:

@@ -27,10 +27,11 @@ _LEVELS = {
 
 class Forced(msgspec.Struct, frozen=True):
     """The functions of which one must be called; with one, the answer is its arguments, else name and
-    arguments.
+    arguments. ``named`` is whether the client chose the one, and not only that there be one.
     """
 
     names: tuple[str, ...]
+    named: bool = False
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -67,8 +68,12 @@ def chat(request: openai_requests.ChatRequest, model: catalog.Model, *, choice: 
             body["format"] = "json"
         elif isinstance(response_format, openai_requests.JsonSchemaFormat):
             body["format"] = response_format.json_schema.schema
-    if request.reasoning_effort is not None:
-        think = _think(request.reasoning_effort, model)
+    effort = request.reasoning_effort
+    if effort is None and forced is not None:
+        # Only what comes after the thoughts is held to a format, and a model may end with its thoughts.
+        effort = "none"
+    if effort is not None:
+        think = _think(effort, model)
         if think is not None:
             body["think"] = think
     if request.logprobs:
@@ -319,7 +324,8 @@ def _tools(request: openai_requests.ChatRequest) -> tuple[list[dict[str, Any]], 
     )
     if not must:
         return tools, None
-    return tools, Forced(tuple(tool["function"]["name"] for tool in tools))
+    names = tuple(tool["function"]["name"] for tool in tools)
+    return tools, Forced(names, named=isinstance(choice, openai_requests.FunctionChoice))
 
 
 def _function(function: openai_requests.Function) -> dict[str, Any]:

@@ -334,6 +334,38 @@ def test_a_forced_call_that_was_cut_off_is_handed_over_as_it_is(
     assert piece.end.reason == "length"
 
 
+@pytest.mark.parametrize(
+    ("forced", "reason"),
+    [
+        (ollama_requests.Forced(("f",), named=True), "stop"),
+        (ollama_requests.Forced(("f",)), "tool_calls"),
+        (ollama_requests.Forced(("f", "g")), "tool_calls"),
+    ],
+    ids=["named", "the-only-one", "any"],
+)
+def test_only_a_call_that_was_named_ends_with_stop(forced: ollama_requests.Forced, reason: str) -> None:
+    line = {**_END, "message": {"role": "assistant", "content": '{"name": "f", "arguments": {}}'}}
+    [piece] = _read(line, reader=ollama_answers.Reader(forced))
+    assert (piece.end.reason, len(piece.tool_calls)) == (reason, 1)
+
+
+_THOUGHT = {"message": {"role": "assistant", "content": "", "thinking": "hm"}, "done": False}
+
+
+def test_thoughts_without_the_call_they_were_to_lead_to_are_an_error() -> None:
+    reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
+    _read(_THOUGHT, reader=reader)
+    with pytest.raises(errors.ApiError, match="without calling") as failure:
+        _read(_END, reader=reader)
+    assert (failure.value.status, failure.value.code) == (502, "incomplete_answer")
+
+
+def test_thoughts_that_take_all_tokens_leave_no_call() -> None:
+    reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
+    pieces = _read(_THOUGHT, {**_END, "done_reason": "length"}, reader=reader)
+    assert (pieces[-1].end.reason, pieces[-1].tool_calls) == ("length", [])
+
+
 def test_an_error_within_an_answer_is_raised() -> None:
     with pytest.raises(errors.ApiError) as failure:
         _read({"error": "an error was encountered while running the model: CUDA error"})

@@ -258,6 +258,38 @@ def test_effort_becomes_what_the_model_takes(name: str, effort: str, think: bool
     assert _chat({"reasoning_effort": effort}, model)["think"] == think
 
 
+@pytest.mark.parametrize(
+    ("model", "effort", "think"),
+    [
+        (_ABLE, {}, False),
+        (_ABLE, {"reasoning_effort": "low"}, True),
+        (msgspec.structs.replace(_ABLE, name="gpt-oss:20b"), {}, "low"),
+        (_PLAIN, {}, None),
+    ],
+    ids=["thinks", "asked-to-think", "cannot-but-think", "does-not-think"],
+)
+def test_a_call_that_must_be_is_not_thought_about_unasked(
+    model: catalog.Model, effort: dict[str, str], think: bool | str | None
+) -> None:
+    assert _chat({"tools": [_TOOL], "tool_choice": "required", **effort}, model).get("think") == think
+
+
+_NAMED = {"type": "function", "function": {"name": "f"}}
+_ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [_NAMED]}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [("required", False), (_ALLOWED, False), (_NAMED, True)],
+    ids=["required", "allowed", "named"],
+)
+def test_only_a_function_that_is_named_counts_as_named(choice: object, named: bool) -> None:
+    request = openai_requests.chat(
+        json.dumps({"model": "m", "messages": [_USER], "tools": [_TOOL], "tool_choice": choice}).encode()
+    )
+    assert ollama_requests.chat(request, _PLAIN).forced == ollama_requests.Forced(("f",), named=named)
+
+
 @pytest.mark.parametrize("case", pictures.WHOLE)
 def test_image_goes_as_its_base64(case: str) -> None:
     image = pictures.WHOLE[case]

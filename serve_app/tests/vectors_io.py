@@ -246,6 +246,15 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
             ],
         },
     ),
+    # With reasoning_effort Ollama holds only what comes after the thoughts to the call's form.
+    "chat_reasoning_tool_required": (
+        "/chat/completions",
+        {**_CALLING, "model": "thinking", "tool_choice": "required"},
+    ),
+    "chat_reasoning_tool_required_effort": (
+        "/chat/completions",
+        {**_CALLING, "model": "thinking", "tool_choice": "required", "reasoning_effort": "low"},
+    ),
     "chat_image": _looking(_RED),
     "chat_image_stream": _looking(_BLUE, stream=True, stream_options={"include_usage": True}),
     "chat_images": _looking(_RED, _BLUE),

@@ -14,7 +14,7 @@ from openai.types.chat import (
     ChatCompletionMessageParam,
 )
 
-from tests.e2e.features.asking import PLAIN, STEADY, TOOLS, user
+from tests.e2e.features.asking import PLAIN, STEADY, THINKING, TOOLS, user
 
 
 class Weather(pydantic.BaseModel):
@@ -68,6 +68,17 @@ def test_a_tool_is_called_when_one_must_be(plain: openai.OpenAI, choice: object)
         assert call.function.name in ({"get_weather"} if choice is NAMED else {"get_weather", "get_time"})
         assert set(json.loads(call.function.arguments)) == {"city"}
         assert not completion.choices[0].message.content
+        assert completion.choices[0].finish_reason == ("stop" if choice is NAMED else "tool_calls")
+
+
+def test_a_model_that_thinks_calls_when_it_must(client: openai.OpenAI) -> None:
+    """Real Ollama, smollm2:135m-thinking, whose thoughts no grammar would hold; streamed and not."""
+    request: dict[str, Any] = {"model": THINKING, "tools": [GET_WEATHER], "tool_choice": "required", **STEADY}
+    whole = client.chat.completions.create(messages=QUESTION, **request)
+    streamed, _ = _stream(client, messages=QUESTION, **request)
+    for completion in (whole, streamed):
+        assert set(json.loads(_only_call(completion).function.arguments)) == {"city"}
+        assert completion.choices[0].finish_reason == "tool_calls"
 
 
 def test_no_tool_is_called_when_none_may_be(client: openai.OpenAI) -> None:
