@@ -2,6 +2,8 @@
 server/routes.go).
 """
 
+import bisect
+import itertools
 import re
 import secrets
 
@@ -13,6 +15,8 @@ _TOO_LONG = re.compile(r"exceed\w* (maximum |the |available )*context", re.IGNOR
 _BAD_FORMAT = re.compile(
     r"invalid JSON schema in format|invalid format|failed to parse grammar", re.IGNORECASE
 )
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
+_ASCII_ELSE_FF = bytes(range(128)) + b"\xff" * 128
 _GO_TYPE = re.compile(r"cannot unmarshal .* into Go struct field \w+\.(\S+) of type")
 # What an error may hold that is nobody's business outside: addresses, URLs and paths.
 _INTERNAL = re.compile(r"://|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-f:]+\]:\d|(^|[\s\"'=(])/\w")
@@ -166,6 +170,7 @@ class Reader:
         self._single_call = single_call
         self._calls = 0
         self._held_back: list[str] = []
+        self._unplaced: list[NativeLogprob] = []
         self.load_seconds = 0.0
         self.done = False
 
@@ -184,11 +189,11 @@ class Reader:
             piece = upstream.Piece(message.content, message.thinking)
             if message.tool_calls:
                 piece.tool_calls = self._tool_calls(message.tool_calls)
-        if native.logprobs:
-            piece.logprobs = [_logprob(entry) for entry in native.logprobs]
         if self._forced is not None:
             self._held_back.append(piece.content)
             piece.content = ""
+        elif native.logprobs:
+            piece.logprobs = self._logprobs(native.logprobs, piece, whole=native.done)
         if native.done:
             self._finish(native, piece)
         return piece
@@ -206,6 +211,20 @@ class Reader:
         elif self._calls and reason == "stop":
             reason = "tool_calls"
         piece.end = upstream.End(reason, native.prompt_eval_count, native.eval_count)
+
+    def _logprobs(
+        self, entries: list[NativeLogprob], piece: upstream.Piece, *, whole: bool
+    ) -> list[upstream.Logprob]:
+        """Return those of the tokens in the content, as OpenAI does.
+
+        Ollama gives them of all that the model said: of thoughts, tags and calls, and early of what it holds
+        back until it knows which of these it is.
+        """
+        if whole or piece.reasoning or piece.tool_calls or self._unplaced or not piece.content:
+            entries = self._unplaced + entries
+            self._unplaced = [] if piece.content or piece.reasoning else entries
+            entries = _within(piece.content, entries)
+        return [_logprob(entry) for entry in entries]
 
     def _tool_calls(self, calls: list[NativeCall]) -> list[upstream.ToolCall]:
         if self._single_call:
@@ -249,6 +268,34 @@ def _forced_call(forced: ollama_requests.Forced, content: str) -> upstream.ToolC
         name, arguments = (found[1], found[2]) if found else (forced.names[0], content)
         return upstream.ToolCall(_call_id(), name, arguments)
     return upstream.ToolCall(_call_id(), chosen.name, bytes(chosen.arguments).decode())
+
+
+def _within(content: str, entries: list[NativeLogprob]) -> list[NativeLogprob]:
+    """Return the entries of the tokens that make up the content, the last of those that would.
+
+    The content may begin within a token, whose white space was cut off, and end within one, at a stop
+    sequence.
+    """
+    if not content:
+        return []
+    text = _outline(content.encode())
+    tokens = [
+        _outline(entry.token.encode() if entry.bytes is None else bytes(entry.bytes)) for entry in entries
+    ]
+    begin = b"".join(tokens).rfind(text)
+    if begin < 0:
+        return entries
+    ends = list(itertools.accumulate(map(len, tokens)))
+    first = bisect.bisect_right(ends, begin)
+    last = bisect.bisect_left(ends, begin + len(text))
+    return entries[first : last + 1]
+
+
+def _outline(text: bytes) -> bytes:
+    """Make all bytes alike that may be of a letter that was cut into tokens: Ollama gives a replacement
+    character for each of its bytes.
+    """
+    return text.replace(_REPLACEMENT, b"\xff").translate(_ASCII_ELSE_FF)
 
 
 def _logprob(entry: NativeLogprob) -> upstream.Logprob:

@@ -266,7 +266,8 @@ def _read(*lines: dict[str, Any], reader: ollama_answers.Reader | None = None) -
     return [reader.read(json.dumps(line).encode()) for line in lines]
 
 
-_END = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
+_DONE = {"done": True, "done_reason": "stop"}
+_END = {"message": {"role": "assistant", "content": ""}, **_DONE}
 
 
 def _calling(*names: str) -> dict[str, Any]:
@@ -364,6 +365,53 @@ def test_thoughts_that_take_all_tokens_leave_no_call() -> None:
     reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
     pieces = _read(_THOUGHT, {**_END, "done_reason": "length"}, reader=reader)
     assert (pieces[-1].end.reason, pieces[-1].tool_calls) == ("length", [])
+
+
+def _line(content: str, *tokens: str, **more: Any) -> dict[str, Any]:
+    logprobs = [{"token": token, "logprob": -1, "bytes": list(token.encode())} for token in tokens]
+    message = {"role": "assistant", "content": content, **more}
+    return {"message": message, "done": False, "logprobs": logprobs}
+
+
+def _tokens(*lines: dict[str, Any], reader: ollama_answers.Reader | None = None) -> list[list[str]]:
+    return [[entry.token for entry in piece.logprobs] for piece in _read(*lines, reader=reader)]
+
+
+_CALLS = [{"function": {"name": "f", "arguments": {}}}]
+_WITH_LOGPROBS: dict[str, tuple[list[dict[str, Any]], list[list[str]]]] = {
+    "said": ([_line("a", "a"), _line("b", "b")], [["a"], ["b"]]),
+    "thought": ([_line("", "hm", thinking="hm"), _line("a", "a")], [[], ["a"]]),
+    "thoughts and content meet": ([_line("a", "m", "a", thinking="m")], [["a"]]),
+    "held back, as it might have been a call": (
+        [_line("", "<", "to"), _line("<toast", "ast"), _line("!", "!")],
+        [[], ["<", "to", "ast"], ["!"]],
+    ),
+    "dropped, then said otherwise": ([_line("", "An"), _line("{", "{")], [[], ["{"]]),
+    "whole answer": ([{**_line("a b", "b", "</t>", "a", " b", thinking="b"), **_DONE}], [["a", " b"]]),
+    "thoughts of nothing": ([{**_line("a", "<t>", "</t>", "a"), **_DONE}], [["a"]]),
+    "text before a call": ([{**_line("ok", "ok", "<c>", "{}", tool_calls=_CALLS), **_DONE}], [["ok"]]),
+    "call": ([_line("", "<c>"), _line("", "{}", tool_calls=_CALLS), _line("", "</c>")], [[], [], []]),
+    "content begins within a token": ([_line("a", "</t>", "\n\na", thinking="m")], [["\n\na"]]),
+    "content ends within a token": ([_line("a ele", "a", " elephant", thinking="m")], [["a", " elephant"]]),
+    "more than a byte a letter": ([_line("äö", "ö", "ä", "ö", thinking="ö")], [["ä", "ö"]]),
+    # Ollama has no bytes of what is no whole letter.
+    "letters cut into tokens": (
+        [_line("ü\N{SAUROPOD}.", "ü", "</t>", "ü", "\ufffd\ufffd", "\ufffd", "\ufffd", ".", thinking="ü")],
+        [["ü", "\ufffd\ufffd", "\ufffd", "\ufffd", "."]],
+    ),
+    "content of other tokens": ([_line("a", "x", "y", thinking="m")], [["x", "y"]]),
+}
+
+
+@pytest.mark.parametrize("case", _WITH_LOGPROBS)
+def test_log_probabilities_are_those_of_the_tokens_in_the_content(case: str) -> None:
+    lines, tokens = _WITH_LOGPROBS[case]
+    assert _tokens(*lines) == tokens
+
+
+def test_a_forced_call_has_no_log_probabilities() -> None:
+    reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
+    assert _tokens(_line("{", "{"), {**_line("}", "}"), **_DONE}, reader=reader) == [[], []]
 
 
 def test_an_error_within_an_answer_is_raised() -> None:

@@ -34,3 +34,23 @@ def test_native_answer_becomes_the_reply(name: str) -> None:
         vector["path"], body, vector["native_status"], vector["native_answer"].encode()
     )
     assert (status, vectors_io.normal(reply)) == (vector["status"], vector["reply"])
+
+
+_WITH_LOGPROBS = [
+    name for name in _NAMES if name.startswith("chat") and _vector(name)["request"].get("logprobs")
+]
+
+
+@pytest.mark.parametrize("name", _WITH_LOGPROBS)
+def test_log_probabilities_are_those_of_the_content(name: str) -> None:
+    """Ollama gives those of thoughts, tags and calls too: a chunk each, of nothing, in a stream."""
+    vector = _vector(name)
+    body = json.dumps(vector["request"]).encode()
+    _, reply = vectors_io.to_openai(vector["path"], body, 200, vector["native_answer"].encode())
+    for part in vectors_io.normal(reply):
+        for choice in part["choices"] if part != "[DONE]" else []:
+            if choice["logprobs"] is not None:
+                said = choice["delta"] if "delta" in choice else choice["message"]
+                tokens = [entry["token"] for entry in choice["logprobs"]["content"]]
+                assert "".join(tokens) == (said["content"] or "")
+                assert tokens or not vector["request"].get("stream")

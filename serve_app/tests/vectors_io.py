@@ -206,6 +206,8 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat_tool_none": ("/chat/completions", {**_BASE, "tools": [_WEATHER], "tool_choice": "none"}),
     "chat_tools_auto": ("/chat/completions", _CALLING),
     "chat_tools_auto_stream": ("/chat/completions", {**_CALLING, "stream": True}),
+    "chat_tools_auto_logprobs": ("/chat/completions", {**_CALLING, "logprobs": True}),
+    "chat_tools_auto_logprobs_stream": ("/chat/completions", {**_CALLING, "stream": True, "logprobs": True}),
     "chat_tool_result": (
         "/chat/completions",
         {
@@ -229,6 +231,22 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat_reasoning": ("/chat/completions", {**_REASONING, "reasoning_effort": "low"}),
     "chat_reasoning_stream": ("/chat/completions", {**_REASONING, "stream": True}),
     "chat_reasoning_none": ("/chat/completions", {**_REASONING, "reasoning_effort": "none", "max_tokens": 8}),
+    "chat_reasoning_logprobs": ("/chat/completions", {**_REASONING, "logprobs": True, "max_tokens": 20}),
+    "chat_reasoning_logprobs_stream": (
+        "/chat/completions",
+        {**_REASONING, "stream": True, "logprobs": True, "max_tokens": 20},
+    ),
+    # The first token after the thoughts is said, dropped, and said again as the schema wants it.
+    "chat_reasoning_json_object_logprobs_stream": (
+        "/chat/completions",
+        {
+            **_REASONING,
+            "stream": True,
+            "logprobs": True,
+            "response_format": {"type": "json_object"},
+            "max_tokens": 30,
+        },
+    ),
     "chat_reasoning_cut": ("/chat/completions", {**_REASONING, "max_tokens": 3}),
     # Ollama lets the model think freely, then holds it to the schema.
     "chat_reasoning_json_object_stream": (

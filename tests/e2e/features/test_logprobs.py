@@ -7,7 +7,7 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletionTokenLogprob
 
-from tests.e2e.features.asking import PLAIN, STEADY, user
+from tests.e2e.features.asking import PLAIN, STEADY, THINKING, user
 
 TOKENS, LIKELIEST = 8, 3
 REQUEST: dict[str, Any] = {
@@ -42,6 +42,21 @@ def test_log_probabilities_are_streamed_with_their_tokens(plain: openai.OpenAI) 
     with_tokens = [chunk for chunk in chunks if chunk.logprobs]
     assert sum(len(chunk.logprobs.content or []) for chunk in with_tokens if chunk.logprobs) == TOKENS
     for chunk in with_tokens:
+        assert chunk.logprobs
+        assert _text(chunk.logprobs.content or []) == chunk.delta.content
+
+
+def test_thoughts_have_no_log_probabilities(client: openai.OpenAI) -> None:
+    """Real Ollama, smollm2:135m-thinking, streamed and not."""
+    request: dict[str, Any] = {**REQUEST, **STEADY, "model": THINKING}
+    choice = client.chat.completions.create(**request).choices[0]
+    assert choice.message.content
+    assert choice.logprobs
+    assert _text(choice.logprobs.content or []) == choice.message.content
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(stream=True, **request)]
+    said = [chunk for chunk in chunks if chunk.logprobs]
+    assert "".join(chunk.delta.content or "" for chunk in said) == choice.message.content
+    for chunk in said:
         assert chunk.logprobs
         assert _text(chunk.logprobs.content or []) == chunk.delta.content
 
