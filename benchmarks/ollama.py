@@ -17,7 +17,11 @@ _START_SECONDS = 30.0
 
 @contextlib.contextmanager
 def started(folder: Path, *, copies: int, **settings: str) -> Iterator[tuple[contenders.Upstream, ...]]:
-    """Run so many servers over one copy of the models; ``settings`` are environment variables."""
+    """Run so many servers over one copy of the models; ``settings`` are environment variables.
+
+    Several get a core each, in turn.
+    """
+    cores = sorted(os.sched_getaffinity(0))
     binary, models = os.environ["OLLAMA_BINARY"], folder / "models"
     shutil.copytree(os.environ["OLLAMA_MODELS"], models)
     with contextlib.ExitStack() as stack:
@@ -34,7 +38,8 @@ def started(folder: Path, *, copies: int, **settings: str) -> Iterator[tuple[con
                 **settings,
             }
             log = folder / f"ollama-{number}.log"
-            group = processes.Group([binary, "serve"], env=environment, log=log)
+            core = ["taskset", "--cpu-list", str(cores[number % len(cores)])] if copies > 1 else []
+            group = processes.Group([*core, binary, "serve"], env=environment, log=log)
             stack.callback(group.stop)
             url = f"http://{address}"
             group.until(

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import asking, contenders, folders, machine, ollama, report, scenarios, second_model
+from benchmarks import asking, contenders, folders, machine, models, ollama, report, scenarios
 from stack import step
 
 Scenario = Callable[[asking.Front], scenarios.Figures]
@@ -40,10 +40,9 @@ def main() -> None:
 
 
 def _two_models() -> dict[str, scenarios.Figures]:
-    models = (ollama.CHAT_MODEL, second_model.NAME)
     return _both(
-        functools.partial(scenarios.two_models, models=models),
-        models,
+        functools.partial(scenarios.two_models, models=models.NAMES),
+        models.NAMES,
         OLLAMA_MAX_LOADED_MODELS="1",
         OLLAMA_NUM_PARALLEL="1",
     )
@@ -51,13 +50,13 @@ def _two_models() -> dict[str, scenarios.Figures]:
 
 def _conversations() -> dict[str, scenarios.Figures]:
     return _both(
-        functools.partial(scenarios.conversations, model=ollama.CHAT_MODEL),
-        (ollama.CHAT_MODEL,),
+        functools.partial(scenarios.conversations, model=models.NAMES[0]),
+        models.NAMES[:1],
         OLLAMA_NUM_PARALLEL="4",
     )
 
 
-def _both(scenario: Scenario, models: tuple[str, ...], **settings: str) -> dict[str, scenarios.Figures]:
+def _both(scenario: Scenario, asked: tuple[str, ...], **settings: str) -> dict[str, scenarios.Figures]:
     """Run a scenario both ways, each on servers that were just started, with its models loaded in turn."""
     found = {}
     for name, ours in (("round robin", False), ("ours", True)):
@@ -66,11 +65,10 @@ def _both(scenario: Scenario, models: tuple[str, ...], **settings: str) -> dict[
             folders.short() as folder,
             ollama.started(folder, copies=2, **settings) as servers,
         ):
-            if second_model.NAME in models:
-                second_model.make(servers[0].url, folder / "models", ollama.CHAT_MODEL)
+            models.make(servers[0].url, folder / "models", ollama.CHAT_MODEL)
             for number, server in enumerate(servers):
                 asking.Front([server.url]).chat(
-                    models[number % len(models)], [{"role": "user", "content": "hi"}], 1
+                    asked[number % len(asked)], [{"role": "user", "content": "hi"}], 1
                 )
             if ours:
                 with contenders.in_front_of(servers, folder) as running:

@@ -1,6 +1,8 @@
-"""A second model as large as the first: its weights again, with one letter of its name inside changed.
+"""The models of the routing benchmark: one that is there already, twice, each time with weights of its own.
 
-Ollama keeps models apart by the digest of their weights, so this one is loaded and unloaded by itself.
+Ollama keeps models apart by the digest of their weights, so one letter of the name inside the second's is
+changed. Both run one thread: each server has one core of its own, as a pod on a small node would, and more
+threads than cores make Ollama's wait for each other ten times as long as they work.
 """
 
 from __future__ import annotations
@@ -11,24 +13,30 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
-NAME = "second:135m"
+NAMES = ("first:135m", "second:135m")
 _WEIGHTS = "application/vnd.ollama.image.model"
 _NAME_KEY = b"general.name"
 _TYPE_AND_LENGTH = 4 + 8  # bytes in a GGUF between a key and its string
 
 
 class NotMadeError(Exception):
-    """Ollama did not take the second model; the message is its answer."""
+    """Ollama did not take a model; the message is its answer."""
 
 
 def make(url: str, models: Path, original: str) -> None:
-    """Give a server, and all that share its folder, the second model."""
+    """Give a server, and all that share its folder, both models."""
     weights = bytearray(_weights(models, original).read_bytes())
+    first, second = NAMES
+    _create(url, first, {"from": original})
     at = weights.index(_NAME_KEY) + len(_NAME_KEY) + _TYPE_AND_LENGTH
     weights[at] ^= 0x20  # the first letter in the other case
     digest = f"sha256:{hashlib.sha256(weights).hexdigest()}"
     _post(url, f"/api/blobs/{digest}", bytes(weights))
-    request = {"model": NAME, "files": {"model.gguf": digest}, "stream": False}
+    _create(url, second, {"files": {"model.gguf": digest}})
+
+
+def _create(url: str, name: str, source: dict[str, object]) -> None:
+    request = {"model": name, "parameters": {"num_thread": 1}, "stream": False, **source}
     _post(url, "/api/create", json.dumps(request).encode())
 
 
