@@ -18,22 +18,27 @@ from stack import step
 
 Scenario = Callable[[asking.Front], scenarios.Figures]
 
-_TWO_MODELS = "Two models, two Ollamas that each keep one loaded"
-_CONVERSATIONS = "Conversations of eight turns"
+# Of the operator, when a set says nothing else.
+_PARALLEL = "4"
 
 
 def main() -> None:
     """Parse the command line, measure, report."""
     parser = argparse.ArgumentParser(prog="python3 -m benchmarks.routing", description=__doc__)
     parser.add_argument("--out", type=Path, help="results here, and no report")
+    parser.add_argument("--only", choices=_SCENARIOS, help="measure one, and keep what is known of the other")
     arguments = parser.parse_args()
     # Ended from outside, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    target = arguments.out or report.ROUTING
     found: dict[str, dict[str, scenarios.Figures]] = {}
+    if arguments.only and target.exists():
+        found = json.loads(target.read_text())["scenarios"]
     results = {"facts": machine.facts(), "scenarios": found}
-    for title, measure in ((_TWO_MODELS, _two_models), (_CONVERSATIONS, _conversations)):
+    for name in [arguments.only] if arguments.only else _SCENARIOS:
+        title, measure = _SCENARIOS[name]
         found[title] = measure()
-        (arguments.out or report.ROUTING).write_text(json.dumps(results, indent=1) + "\n")
+        target.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.out is None:
         report.write()
     print(report.routing_text(results))
@@ -44,7 +49,7 @@ def _two_models() -> dict[str, scenarios.Figures]:
         functools.partial(scenarios.two_models, models=models.NAMES),
         models.NAMES,
         OLLAMA_MAX_LOADED_MODELS="1",
-        OLLAMA_NUM_PARALLEL="1",
+        OLLAMA_NUM_PARALLEL=_PARALLEL,
     )
 
 
@@ -52,7 +57,7 @@ def _conversations() -> dict[str, scenarios.Figures]:
     return _both(
         functools.partial(scenarios.conversations, model=models.NAMES[0]),
         models.NAMES[:1],
-        OLLAMA_NUM_PARALLEL="4",
+        OLLAMA_NUM_PARALLEL=_PARALLEL,
     )
 
 
@@ -76,6 +81,12 @@ def _both(scenario: Scenario, asked: tuple[str, ...], **settings: str) -> dict[s
             else:
                 found[name] = scenario(asking.Front([server.url for server in servers]))
     return found
+
+
+_SCENARIOS: dict[str, tuple[str, Callable[[], dict[str, scenarios.Figures]]]] = {
+    "two-models": ("Two models, two Ollamas that each keep one loaded", _two_models),
+    "conversations": ("Conversations of eight turns", _conversations),
+}
 
 
 if __name__ == "__main__":

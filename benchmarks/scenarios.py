@@ -14,8 +14,8 @@ _WORDS = ("river", "stone", "lantern", "copper", "meadow", "winter", "harbour", 
 
 TWO_MODELS_CLIENTS = 8
 TWO_MODELS_SECONDS = 40.0
-# As a classifier is asked. The model is small and its file in memory already, so it loads in half a second; larger
-# ones take longer to load by more than they take longer to answer.
+# As a classifier is asked. The model is small and its file in memory already, so it loads in half a second;
+# larger ones take longer to load by more than they take longer to answer.
 TWO_MODELS_WORDS = 3
 TWO_MODELS_TOKENS = 1
 
