@@ -12,6 +12,8 @@ another one; verifying a PNG is the same walk over chunks and checksums there as
 by decoding it or not at all. Decoding holds up every other stream meanwhile, and is what bombs are made for.
 """
 
+import base64
+import binascii
 import re
 import struct
 import zlib
@@ -30,6 +32,15 @@ _BITS = 8
 
 _CUT_OFF = "it is cut off"
 _DAMAGED = "it is damaged"
+
+
+def encoded_flaw(text: str) -> str | None:
+    """Return what is wrong with an image in base64, as ``flaw`` does."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return "it is not valid base64"
+    return flaw(data)
 
 
 def flaw(data: bytes) -> str | None:

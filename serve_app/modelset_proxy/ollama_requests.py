@@ -4,8 +4,6 @@ The native API and not Ollama's own ``/v1``, because the latter overrides the Mo
 ``max_completion_tokens``, ignores ``tool_choice`` and cuts long prompts in silence.
 """
 
-import base64
-import binascii
 from typing import Any
 
 import msgspec
@@ -230,7 +228,7 @@ def _user(message: openai_requests.UserMessage, model: catalog.Model, where: str
         if isinstance(part, openai_requests.ImagePart):
             if not model.can("vision"):
                 raise errors.invalid(
-                    f"The model '{model.served_names[0]}' does not take images.",
+                    "This model does not take images.",
                     param=at,
                     code="unsupported_value",
                 )
@@ -264,11 +262,7 @@ def _image(url: str, param: str) -> str:
             param=param,
             code="invalid_value",
         )
-    try:
-        image = base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError):
-        raise errors.invalid("The image is not valid base64.", param=param, code="invalid_value") from None
-    if flaw := images.flaw(image):
+    if flaw := images.encoded_flaw(payload):
         raise errors.invalid(f"The image cannot be used: {flaw}.", param=param, code="invalid_value")
     return payload
 

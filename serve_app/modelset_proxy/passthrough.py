@@ -4,11 +4,15 @@ Pure. ``/v1/responses`` and ``/v1/messages`` carry JSON, ``/v1/audio/transcripti
 """
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from . import errors
+from . import errors, images
 
+# Where the two APIs have the parts of a conversation.
+_CONTENTS = ("input", "messages")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FORM_MODEL = re.compile(
     rb'(content-disposition: *form-data; *name="?model"? *\r\n(?:[^\r\n]+\r\n)*\r\n)([^\r\n]*)', re.IGNORECASE
@@ -31,19 +35,41 @@ class Passed(msgspec.Struct):
 
 
 def json_request(body: bytes) -> Passed:
-    """Read the model and whether a stream is wanted; raises a 400. All else is the upstream's to judge."""
+    """Read the model and whether a stream is wanted; raises a 400.
+
+    All else is the upstream's to judge, except images that it would not survive.
+    """
     try:
         # As text: what is passed on raw is not looked into, and must be UTF-8 all the same.
         fields = _fields.decode(body.decode())
         model = msgspec.json.decode(fields.get("model", b"null"), type=str)
         stream = msgspec.json.decode(fields.get("stream", b"null"), type=bool | None)
+        contents = {name: msgspec.json.decode(fields[name]) for name in _CONTENTS if name in fields}
     except msgspec.ValidationError:
         raise errors.invalid(
             "The body must be an object with 'model', a string; 'stream' is true or false.", param="model"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise errors.invalid(f"The request body is not valid JSON: {problem}.", code="invalid_json") from None
+    for param, image in _images(contents, ""):
+        if flaw := images.encoded_flaw(image):
+            raise errors.invalid(f"The image cannot be used: {flaw}.", param=param, code="invalid_value")
     return Passed(model, bool(stream), fields)
+
+
+def _images(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Find the images in base64, of either API, and where they are."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _images(item, f"{where}[{number}]")
+    elif isinstance(value, dict):
+        match value:
+            case {"type": "input_image", "image_url": str(url)} if url.startswith("data:"):
+                yield f"{where}.image_url", url.partition(",")[2]
+            case {"type": "image", "source": {"type": "base64", "data": str(data)}}:
+                yield f"{where}.source.data", data
+        for name in (*_CONTENTS, "content"):
+            yield from _images(value.get(name), f"{where}.{name}".lstrip("."))
 
 
 def form_request(body: bytes) -> Passed:

@@ -5,6 +5,7 @@ answers everything, and fails when one gets a 5xx, an error without OpenAI's env
 """
 
 import asyncio
+import base64
 import collections
 import json
 import random
@@ -15,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from . import fake_ollama, running
+from . import fake_ollama, pictures, running
 
 COUNT = 20_000
 CLIENTS = 16
@@ -32,7 +33,10 @@ _TOOL = {
     },
 }
 _SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+_IMAGE, _BROKEN_IMAGE = (
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}"}}
+    for data in (pictures.png(), b"hi")
+)
 
 
 class Bodies:
@@ -96,7 +100,8 @@ class Bodies:
 
     def _message(self) -> dict[str, Any]:
         role = self._one("system", "developer", "user", "user", "user", "assistant", "tool", "function")
-        content = self._one("hi", "", None, [{"type": "text", "text": "a"}], [_IMAGE], self._junk())
+        picture = self._one(_IMAGE, _BROKEN_IMAGE)
+        content = self._one("hi", "", None, [{"type": "text", "text": "a"}], [picture], self._junk())
         message: dict[str, Any] = {"role": role, "content": content}
         if role == "assistant" and self._chance(0.5):
             arguments = self._one('{"a": 1}', "", "[", "{}", self._junk())

@@ -1,6 +1,7 @@
 """Who may call, how many at once, who is next; and what is counted."""
 
 import asyncio
+import base64
 import json
 import pathlib
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 
 from modelset_proxy import access, admission, config, errors, log, metrics, passthrough, proxy
-from serve_app.tests import fake_ollama, running
+from serve_app.tests import fake_ollama, pictures, running
 
 _CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -346,6 +347,57 @@ def test_passed_on_bodies_change_in_the_model_only() -> None:
         "stream": True,
         "n": 1000,
     }
+
+
+@pytest.mark.parametrize(
+    ("contents", "param"),
+    [
+        (
+            {"input": [{"content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}]},
+            "input[0].content[0].image_url",
+        ),
+        (
+            {
+                "messages": [
+                    {"content": "x"},
+                    {"content": [{"type": "image", "source": {"type": "base64", "data": "iVBORw0KGgo="}}]},
+                ]
+            },
+            "messages[1].content[0].source.data",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "content": [
+                            {
+                                "type": "tool_result",
+                                "content": [{"type": "image", "source": {"type": "base64", "data": "?"}}],
+                            }
+                        ]
+                    }
+                ]
+            },
+            "messages[0].content[0].content[0].source.data",
+        ),
+    ],
+)
+def test_images_that_ollama_would_not_survive_are_not_passed_on(contents: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        passthrough.json_request(json.dumps({"model": "a", **contents}).encode())
+    assert (refusal.value.status, refusal.value.param) == (400, param)
+
+
+def test_whole_images_and_links_are_passed_on() -> None:
+    picture = base64.b64encode(pictures.png()).decode()
+    parts = [
+        {"type": "input_image", "image_url": f"data:image/png;base64,{picture}"},
+        {"type": "input_image", "image_url": "https://images.example/one.png"},
+        {"type": "input_image", "file_id": "file-1"},
+        {"type": "input_text", "text": "data:image/png;base64,AAAA"},
+    ]
+    body = {"model": "a", "input": [{"role": "user", "content": parts}]}
+    assert json.loads(passthrough.json_request(json.dumps(body).encode()).rename("a")) == body
 
 
 def test_form_is_passed_on_with_the_model_changed() -> None:
