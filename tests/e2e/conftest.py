@@ -35,14 +35,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cluster() -> None:
-    """Refuse to touch anything but the kind cluster that this checkout made on this machine."""
+def own_cluster(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Refuse to touch any but the kind cluster that this checkout made on this machine; leave it empty."""
     config = json.loads(cluster.kubectl("config", "view", "--minify", "--output", "json"))
     server = urlsplit(config["clusters"][0]["cluster"]["server"])
     assert config["current-context"] == cluster.CONTEXT, (
         f"{config['current-context']} is not {cluster.CONTEXT}"
     )
     assert server.hostname == "127.0.0.1", f"{server.hostname} is not this machine"
+    yield
+    namespaces.await_gone(pytestconfig)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def kube(request: pytest.FixtureRequest) -> Iterator[Kube]:
 
 
 @pytest.fixture(scope="session")
-def shared_kube(pytestconfig: pytest.Config) -> Iterator[Kube]:
+def shared_kube(own_cluster: None, pytestconfig: pytest.Config) -> Iterator[Kube]:
     """The namespace of the set that no test changes."""
     yield from namespaces.fresh("e2e-shared", pytestconfig)
 

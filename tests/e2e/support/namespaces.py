@@ -9,6 +9,9 @@ import pytest
 from tests.e2e.support.kube import Kube
 
 LIVE: pytest.StashKey[list[str]] = pytest.StashKey()
+LEAVING: pytest.StashKey[list[str]] = pytest.StashKey()
+# Ray's pods take most of a minute to end.
+GONE_SECONDS = 180
 
 
 def fresh(name: str, config: pytest.Config) -> Iterator[Kube]:
@@ -25,4 +28,12 @@ def fresh(name: str, config: pytest.Config) -> Iterator[Kube]:
     config.stash.setdefault(LIVE, []).append(name)
     yield kube
     config.stash[LIVE].remove(name)
-    kube.run("delete", "namespace", name, "--wait")
+    # The next test need not wait for it.
+    kube.run("delete", "namespace", name, "--wait=false")
+    config.stash.setdefault(LEAVING, []).append(name)
+
+
+def await_gone(config: pytest.Config) -> None:
+    """Wait until every namespace that was used is gone; fails where something keeps one."""
+    for name in config.stash.get(LEAVING, []):
+        Kube(name).run("delete", "namespace", name, "--ignore-not-found", f"--timeout={GONE_SECONDS}s")
