@@ -55,6 +55,8 @@ class Group:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                # A run in the background may have been told to ignore what ends it here.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
