@@ -94,13 +94,16 @@ class Group:
     def stop(self) -> None:
         """End the program as a user would, then whatever it left behind."""
         self.processes()
-        if self._main.poll() is None:
-            self._main.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._main.wait(timeout=_GRACE_SECONDS)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            _end([process.pid for process in self.processes()], number)
-        self._main.wait()
+        try:
+            if self._main.poll() is None:
+                self._main.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._main.wait(timeout=_GRACE_SECONDS)
+        finally:
+            # Also when the wait is interrupted: what is left would take the cores from all that follows.
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                _end([process.pid for process in self.processes()], number)
+            self._main.wait()
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Generator, Iterator
+from concurrent import futures
 from urllib.parse import urlsplit
 
 import pytest
@@ -76,6 +77,17 @@ def assistants(shared_kube: Kube) -> ms.ModelSet:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def steady(assistants: ms.ModelSet) -> ms.Steady:
-    """The beginning of the watch over the shared set: what was written until it had settled."""
-    return ms.Steady(writes.of_operator(assistants.kube), time.monotonic())
+def steady(assistants: ms.ModelSet) -> Iterator[ms.Steady]:
+    """A watch over the shared set's first five minutes, while other tests run.
+
+    Not longer: one that takes every core away for seconds changes what there is to say about the set.
+    """
+    ended = threading.Event()
+
+    def five_minutes_later() -> dict[str, tuple[str, ...]]:
+        ended.wait(ms.STEADY_SECONDS)
+        return writes.of_operator(assistants.kube)
+
+    with futures.ThreadPoolExecutor(1) as watch:
+        yield ms.Steady(writes.of_operator(assistants.kube), watch.submit(five_minutes_later))
+        ended.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ EXAMPLE = cache.REPOSITORY / "examples" / "modelset-airgapped.yaml"
 REGISTRY = "model-registry.model-registry.svc.cluster.local:5000"
 SLOW_REGISTRY = "model-registry.model-registry.svc.cluster.local:5001"
 READY_SECONDS = 300
+STEADY_SECONDS = 300
 
 CHAT = {"name": "smollm2:135m", "servedNames": ["smollm2"]}
 EMBEDDING = {"name": "all-minilm", "servedNames": ["all-minilm"]}
@@ -47,10 +49,10 @@ def manifest(name: str, models: list[dict[str, Any]], registry: str = REGISTRY) 
 
 @dataclass(frozen=True)
 class Steady:
-    """What the operator had written when a set had settled, and when that was (monotonic seconds)."""
+    """What the operator had written when a set had settled, and what it had five minutes later."""
 
     writes: dict[str, tuple[str, ...]]
-    since: float
+    later: futures.Future[dict[str, tuple[str, ...]]]
 
 
 class ModelSet:
