@@ -1,7 +1,7 @@
 """Where requests enter a Ray Serve replica: at its HTTP server, and straight into the application.
 
 Between its HTTP server and the application Serve starts two tasks and a queue for each request and counts
-what ``ray_metrics`` counts too; that was a quarter of the CPU of a request. Serve lets the host put
+what ``ray_metrics`` counts too, all of which is work for each request. Serve lets the host put
 middleware in front (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``), and the one here leaves Serve what is
 Serve's: its own paths, such as health checks, and all that is not HTTP. A replica that stops still waits for
 its streams, because its HTTP server waits for its connections. Where the variable is not set, requests take
