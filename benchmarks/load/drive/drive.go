@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"time"
+
+	"modelset/benchmarks/load/loopback"
 )
 
 // Bounds that no flag may exceed.
@@ -102,7 +104,7 @@ func parse(kind string, arguments []string) (settings, error) {
 		return set, fmt.Errorf("at most %d clients, %d tokens and %d s", maxStreams, maxTokens, maxSeconds)
 	}
 	for _, address := range []string{*url, set.control} {
-		if err := loopback(address); err != nil && (address != "" || *url == "") {
+		if err := loopback.URL(address); err != nil && (address != "" || *url == "") {
 			return set, err
 		}
 	}

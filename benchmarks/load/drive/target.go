@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -30,17 +28,6 @@ func newTarget(base, api, model string, connections int) target {
 		DisableCompression:  true,
 	}
 	return target{strings.TrimSuffix(base, "/"), api == "ollama", model, &http.Client{Transport: transport}}
-}
-
-func loopback(address string) error {
-	parsed, err := url.Parse(address)
-	if err != nil {
-		return err
-	}
-	if ip := net.ParseIP(parsed.Hostname()); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("not a loopback URL: %q", address)
-	}
-	return nil
 }
 
 func (t target) chat(ctx context.Context, prompt string, tokens int, stream bool) (*http.Response, error) {

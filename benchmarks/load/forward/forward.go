@@ -2,13 +2,12 @@
 package forward
 
 import (
-	"encoding/json"
 	"flag"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
+
+	"modelset/benchmarks/load/loopback"
 )
 
 const idleConnections = 2048
@@ -16,19 +15,19 @@ const idleConnections = 2048
 // Main listens on a free loopback port, prints {"address": "127.0.0.1:port"} and forwards until it is ended.
 func Main(arguments []string) error {
 	flags := flag.NewFlagSet("forward", flag.ExitOnError)
-	upstream := flags.String("upstream", "", "base URL to forward to")
+	upstream := flags.String("upstream", "", "loopback base URL to forward to")
 	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	if err := loopback.URL(*upstream); err != nil {
 		return err
 	}
 	target, err := url.Parse(*upstream)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := loopback.Listen("127.0.0.1:0")
 	if err != nil {
-		return err
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"address": listener.Addr().String()}); err != nil {
 		return err
 	}
 	proxy := &httputil.ReverseProxy{

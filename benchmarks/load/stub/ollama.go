@@ -32,10 +32,8 @@ func (s *state) ollamaChat(w http.ResponseWriter, r *http.Request) {
 	if tokens <= 0 {
 		tokens = answer.DefaultTokens
 	}
-	name := nameOf(request.Messages)
 	stayed := false
-	s.begin(name)
-	defer func() { s.end(name, stayed) }()
+	defer s.follow(request.Messages, &stayed)()
 
 	head := fmt.Sprintf(`{"model":%q,"created_at":%q,"message":{"role":"assistant","content":"`, request.Model, when)
 	end := fmt.Sprintf(`"},"done":true,"done_reason":"stop","total_duration":1000000,"load_duration":1000,`+

@@ -29,10 +29,8 @@ func (s *state) openaiChat(w http.ResponseWriter, r *http.Request) {
 	if tokens <= 0 {
 		tokens = answer.DefaultTokens
 	}
-	name := nameOf(request.Messages)
 	stayed := false
-	s.begin(name)
-	defer func() { s.end(name, stayed) }()
+	defer s.follow(request.Messages, &stayed)()
 
 	usage := fmt.Sprintf(`{"prompt_tokens":8,"completion_tokens":%d,"total_tokens":%d}`, tokens, tokens+8)
 	if !request.Stream {

@@ -40,15 +40,16 @@ func nameOf(messages []message) string {
 	return name
 }
 
-func (s *state) begin(name string) {
+// follow counts a chat as begun, and by what it returns as ended: well when its client has stayed until then.
+func (s *state) follow(messages []message, stayed *bool) (end func()) {
+	name := nameOf(messages)
 	s.count(name, counts{Chats: 1, Running: 1})
-}
-
-func (s *state) end(name string, stayed bool) {
-	if stayed {
-		s.count(name, counts{Running: -1})
-	} else {
-		s.count(name, counts{Running: -1, Disconnects: 1})
+	return func() {
+		if *stayed {
+			s.count(name, counts{Running: -1})
+		} else {
+			s.count(name, counts{Running: -1, Disconnects: 1})
+		}
 	}
 }
 

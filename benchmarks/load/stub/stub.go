@@ -6,13 +6,12 @@ package stub
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
 	"strings"
+
+	"modelset/benchmarks/load/loopback"
 )
 
 // Main listens, prints {"address": "127.0.0.1:port"} and serves until the process is ended.
@@ -22,18 +21,8 @@ func Main(arguments []string) error {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	host, _, err := net.SplitHostPort(*listen)
+	listener, err := loopback.Listen(*listen)
 	if err != nil {
-		return err
-	}
-	if address := net.ParseIP(host); address == nil || !address.IsLoopback() {
-		return errors.New("the stub listens on loopback addresses only")
-	}
-	listener, err := net.Listen("tcp", *listen)
-	if err != nil {
-		return err
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(map[string]string{"address": listener.Addr().String()}); err != nil {
 		return err
 	}
 	return http.Serve(listener, Handler())
