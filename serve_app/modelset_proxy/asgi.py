@@ -91,11 +91,12 @@ class App:
             web.stop_watching()
             status = status or web.status
             seconds = time.monotonic() - web.began
-            if web.path not in _HEALTH_PATHS:
+            is_health = web.path in _HEALTH_PATHS
+            if not is_health:
                 model = str(web.facts.get("model", ""))
                 self._metrics.request(web.route, model, web.client, status, seconds)
             # Health checks come every few seconds and say nothing.
-            level = logging.DEBUG if web.path in _HEALTH_PATHS else logging.INFO
+            level = logging.DEBUG if is_health else logging.INFO
             self._log.write(
                 level,
                 request_id=web.request_id,

@@ -5,13 +5,12 @@ import functools
 import logging
 import sys
 import time
+from collections.abc import Mapping
 
 import msgspec
 
 ROOT = "modelset_proxy"
 _HOLD_SECONDS = 0.2
-_LEVELS = {level: logging.getLevelName(level).lower() for level in (logging.DEBUG, logging.INFO)}
-_NOTHING = (None, "")
 
 
 class JsonFormatter(logging.Formatter):
@@ -19,12 +18,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        line = {
-            "time": _utc(record.created),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "facts", {}),
-        }
+        line = _line(record.created, record.levelno, record.getMessage(), getattr(record, "facts", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
@@ -45,12 +39,7 @@ class RequestLog:
         """Log one request; to be called in an event loop."""
         if not self._logger.isEnabledFor(level):
             return
-        line = {
-            "time": _utc(time.time()),
-            "level": _LEVELS[level],
-            "message": "request",
-            **{name: value for name, value in values.items() if value not in _NOTHING},
-        }
+        line = _line(time.time(), level, "request", _known(values))
         if not self._lines:
             asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.flush)
         self._lines.append(msgspec.json.encode(line))
@@ -61,6 +50,19 @@ class RequestLog:
         if lines and sys.__stderr__ is not None:
             sys.__stderr__.write(b"\n".join([*lines, b""]).decode())
             sys.__stderr__.flush()
+
+
+def _line(seconds: float, level: int, message: str, known: Mapping[str, object]) -> dict[str, object]:
+    return {"time": _utc(seconds), "level": _level(level), "message": message, **known}
+
+
+def _known(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+@functools.cache
+def _level(number: int) -> str:
+    return logging.getLevelName(number).lower()
 
 
 def _utc(seconds: float) -> str:
@@ -87,4 +89,4 @@ def setup(level: str) -> None:
 
 def facts(**values: object) -> dict[str, dict[str, object]]:
     """Return the ``extra`` of a log call; facts that are None or empty are left out."""
-    return {"facts": {name: value for name, value in values.items() if value not in _NOTHING}}
+    return {"facts": _known(values)}
