@@ -4,13 +4,18 @@ import base64
 import struct
 import zlib
 
+Colour = tuple[int, int, int]
+RED: Colour = (255, 0, 0)
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def png(side: int = 8) -> bytes:
-    """A red PNG."""
+def png(colour: Colour = RED, side: int = 8) -> bytes:
+    """A PNG of one colour."""
+    return _png(side, (b"\0" + bytes(colour) * side) * side)
+
+
+def _png(side: int, rows: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    rows = (b"\0" + b"\xff\0\0" * 8) * 8
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
 
 
@@ -49,6 +54,8 @@ WHOLE = {
     "jpeg-and-more": PROGRESSIVE + b"\0\0\0\x18ftypmp42" * 9,
     "png-and-more": png() + b"\n",
 }
+# Of a square of eight pixels, whatever is said in front of them.
+_ROWS = (b"\0" + bytes(RED) * 8) * 8
 _SCAN = PROGRESSIVE.index(b"\xff\xda")
 _FRAME = PROGRESSIVE.index(b"\xff\xc2")
 BROKEN = {
@@ -63,8 +70,8 @@ BROKEN = {
     "png-without-pixels": _SIGNATURE + png()[8:33] + _chunk(b"IEND", b""),
     "png-without-a-header": _SIGNATURE + png()[33:],
     "png-with-a-short-header": _SIGNATURE + _chunk(b"IHDR", b"\0" * 8) + png()[33:],
-    "png-of-no-size": png(0),
-    "png-that-decodes-to-gigabytes": png(40_000),
+    "png-of-no-size": _png(0, _ROWS),
+    "png-that-decodes-to-gigabytes": _png(40_000, _ROWS),
     "only-a-start": b"\xff\xd8\xff",
     "jpeg-cut-off-before-its-frame": PROGRESSIVE[:_FRAME],
     "jpeg-cut-off-in-a-segment": PROGRESSIVE[: _FRAME + 9],

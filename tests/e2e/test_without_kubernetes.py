@@ -15,6 +15,7 @@ import httpx
 import openai
 import pytest
 
+from benchmarks import loopback
 from stack import cache, images, models
 from stack.step import output
 from tests.e2e.support.waiting import until
@@ -60,8 +61,8 @@ def proxy(ollama: str, tmp_path: Path) -> Iterator[str]:
         "OLLAMA_EMBEDDING_MODELS": f"{REGISTRY}:5000/library/all-minilm",
         "OLLAMA_PULL_INSECURE": "true",
         # HAProxy's own two ports; another Serve on the machine may hold the usual ones.
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(loopback.free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(loopback.free_port()),
     }
     log = tmp_path / "make-run.log"
     with log.open("w") as out:
@@ -87,12 +88,6 @@ def proxy(ollama: str, tmp_path: Path) -> Iterator[str]:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(timeout=60)
         until(lambda: _is_free(8000), bool, seconds=30, what="Serve has left port 8000")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 import openai
 import pytest
 
+from serve_app.tests.pictures import RED
 from tests.e2e.features.asking import COLOURS, PLAIN, THINKING, TOOLS, user
-from tests.e2e.features.pictures import RED, looking, picture
+from tests.e2e.features.pictures import looking, picture
 from tests.e2e.support import modelset as ms
 
 TOOL = {"type": "function", "function": {"name": "get_weather"}}

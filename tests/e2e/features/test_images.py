@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import openai
 import pytest
 
+from serve_app.tests.pictures import RED, WEBP, Colour, png
 from tests.e2e.features.asking import COLOURS, STEADY
-from tests.e2e.features.pictures import BLUE, GREEN, RED, Colour, as_url, looking, picture, png
+from tests.e2e.features.pictures import BLUE, GREEN, SIDE, as_url, looking, picture
 
 IMAGE_TOKENS = 4  # as many as stack/colours.py has patches
-WEBP = base64.b64decode("UklGRhwAAABXRUJQVlA4TA8AAAAvB8ABAAcQ/Y/+ByKi/wEA")
+SEEN = png(RED, SIDE)
 # All but the empty one kill the runner of a model with a projector, and with it the streams of its clients.
 DEADLY = {
     "empty": b"",
     "junk": b"not an image at all",
     "webp": WEBP,
-    "cut-off": png(RED)[:60],
-    "damaged": png(RED).replace(b"IDATx", b"IDATy"),
-    "enormous": png(RED).replace(png(RED)[16:24], b"\0\1\0\0" * 2),
+    "cut-off": SEEN[:60],
+    "damaged": SEEN.replace(b"IDATx", b"IDATy"),
+    "enormous": SEEN.replace(SEEN[16:24], b"\0\1\0\0" * 2),
 }
 
 
