@@ -123,7 +123,11 @@ class _Whole:
 
 
 class Ollama:
-    """Implements ``upstream.Upstream``. Nothing else may be called before ``start``."""
+    """Implements ``upstream.Upstream``. Nothing else may be called before ``start``.
+
+    ``parallel`` is how many requests of one model a server runs at once (its OLLAMA_NUM_PARALLEL), None where
+    nobody says; it may be replaced.
+    """
 
     fleet: ollama_fleet.Fleet
     _session: aiohttp.ClientSession
@@ -135,6 +139,7 @@ class Ollama:
         self._interval = interval
         self._metrics = measures or metrics.Nothing()
         self._turn = 0
+        self.parallel: int | None = None
 
     async def start(self) -> None:
         """Find the servers; connections belong to the event loop this runs in."""
@@ -294,7 +299,7 @@ class Ollama:
             if failure is not None:
                 self._metrics.upstream_retry(call.served)
             started = False
-            server.in_flight += 1
+            server.begin(name)
             try:
                 response = await self._post(server, name, path, body, headers, param)
                 async with _Whole(response):
@@ -315,7 +320,7 @@ class Ollama:
             else:
                 return
             finally:
-                server.in_flight -= 1
+                server.end(name)
             self._metrics.upstream_failure(call.served, failure.error.code or "")
             if started or attempts == _ATTEMPTS:
                 raise failure.error from None
@@ -349,6 +354,7 @@ class Ollama:
             tried=tried,
             affinity=call.affinity,
             turn=self._turn,
+            parallel=self.parallel,
         )
 
     async def _post(
@@ -374,6 +380,7 @@ class Ollama:
         if status == 404 and text.startswith(_NO_ROUTE):
             raise errors.ApiError(404, "The model server has no such endpoint.", code="unknown_url")
         if status == 404:
+            # Believed of this model alone: what is sent names no other.
             server.held -= {name}
             error = errors.unavailable(
                 "No model server holds this model at the moment.", code="model_not_ready", retry_after=10

@@ -1,22 +1,25 @@
-"""Requests that Ollama's own OpenAI and Anthropic routes answer: only the model's name is changed, both ways.
+"""Requests that Ollama's own OpenAI and Anthropic routes answer: only the model's name
+is changed, both ways.
 
-Pure. ``/v1/responses`` and ``/v1/messages`` carry JSON, ``/v1/audio/transcriptions`` a form.
+Pure. ``/v1/responses`` and ``/v1/messages`` carry JSON, ``/v1/audio/transcriptions`` a form. What is passed
+on is made anew from what was read here, never the client's bytes: two readers may see two things in them.
 """
 
-import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from . import errors, images
+from . import errors, forms, images
 
+_JSON = b"application/json"
 # Where the two APIs have the parts of a conversation.
-_CONTENTS = ("input", "messages")
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_FORM_MODEL = re.compile(
-    rb'(content-disposition: *form-data; *name="?model"? *\r\n(?:[^\r\n]+\r\n)*\r\n)([^\r\n]*)', re.IGNORECASE
-)
+_CONTENTS = ("input", "messages", "content", "output")
+# What is read here. Go, in which Ollama is written, takes these names in any case and the last of several.
+_READ = {"model", "stream", "type", "image_url", "source", "data", *_CONTENTS}
+# Ollama's readers go no deeper, and ours must not follow a client into the depths.
+_DEPTH = 8
 
 
 class Passed(msgspec.Struct):
@@ -24,14 +27,16 @@ class Passed(msgspec.Struct):
 
     model: str
     stream: bool
-    fields: dict[str, msgspec.Raw] | None
-    form: bytes = b""
+    fields: dict[str, Any] | forms.Form
 
-    def rename(self, native: str) -> bytes:
-        """Return the body with the upstream's name of the model."""
-        if self.fields is None:
-            return _FORM_MODEL.sub(lambda found: found[1] + native.encode(), self.form, count=1)
-        return msgspec.json.encode({**self.fields, "model": native})
+    def rename(self, native: str) -> tuple[bytes, bytes]:
+        """Return the content type and the body with the upstream's name of the model."""
+        if isinstance(self.fields, forms.Form):
+            return self.fields.encode(model=native)
+        try:
+            return _JSON, msgspec.json.encode({**self.fields, "model": native})
+        except UnicodeEncodeError:
+            raise errors.invalid("The request holds a lone surrogate, which is no valid text.") from None
 
 
 def json_request(body: bytes) -> Passed:
@@ -40,46 +45,71 @@ def json_request(body: bytes) -> Passed:
     All else is the upstream's to judge, except images that it would not survive.
     """
     try:
-        # As text: what is passed on raw is not looked into, and must be UTF-8 all the same.
-        fields = _fields.decode(body.decode())
-        model = msgspec.json.decode(fields.get("model", b"null"), type=str)
-        stream = msgspec.json.decode(fields.get("stream", b"null"), type=bool | None)
-        contents = {name: msgspec.json.decode(fields[name]) for name in _CONTENTS if name in fields}
-    except msgspec.ValidationError:
-        raise errors.invalid(
-            "The body must be an object with 'model', a string; 'stream' is true or false.", param="model"
-        ) from None
+        fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise errors.invalid(f"The request body is not valid JSON: {problem}.", code="invalid_json") from None
-    for param, image in _images(contents, ""):
-        if flaw := images.encoded_flaw(image):
-            raise errors.invalid(f"The image cannot be used: {flaw}.", param=param, code="invalid_value")
+    if not isinstance(fields, dict):
+        raise errors.invalid("The body must be a JSON object.", code="invalid_value")
+    _check_names(fields, "")
+    model, stream = fields.get("model"), fields.get("stream")
+    if not isinstance(model, str):
+        raise errors.invalid("'model' must be given, as a string.", param="model")
+    if not isinstance(stream, bool | None):
+        raise errors.invalid("'stream' must be true or false.", param="stream")
+    for name in _CONTENTS:
+        for param, image in _images(fields.get(name), name, _DEPTH):
+            if flaw := images.encoded_flaw(image):
+                raise errors.invalid(f"The image cannot be used: {flaw}.", param=param, code="invalid_value")
     return Passed(model, bool(stream), fields)
 
 
-def _images(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Find the images in base64, of either API, and where they are."""
+def _check_names(fields: dict[str, Any], where: str) -> None:
+    """Refuse a name that only Ollama would read as one of those that are looked at here."""
+    for name in fields:
+        if name not in _READ and (meant := _folded(name)) in _READ:
+            param = f"{where}.{name}".lstrip(".")
+            raise errors.invalid(
+                f"Unknown parameter: '{param}'. Write '{meant}'.", param=param, code="unknown_parameter"
+            )
+
+
+def _folded(name: str) -> str:
+    # Go's encoding/json also takes the long s for an s and the Kelvin sign for a k, as this does.
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _images(value: Any, where: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Find the images in base64, of either API, and where they are; check all names on the way."""
     if isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _images(item, f"{where}[{number}]")
+            yield from _images(item, f"{where}[{number}]", depth)
     elif isinstance(value, dict):
+        if not depth:
+            raise errors.invalid("The parts of the conversation are nested too deeply.", param=where)
+        _check_names(value, where)
         match value:
+            case {"type": "tool_use"}:
+                # Its input is what a function was called with: any names may be in it.
+                return
             case {"type": "input_image", "image_url": str(url)} if url.startswith("data:"):
                 yield f"{where}.image_url", url.partition(",")[2]
-            case {"type": "image", "source": {"type": "base64", "data": str(data)}}:
-                yield f"{where}.source.data", data
-        for name in (*_CONTENTS, "content"):
-            yield from _images(value.get(name), f"{where}.{name}".lstrip("."))
+            case {"type": "image", "source": dict(source)}:
+                _check_names(source, f"{where}.source")
+                if source.get("type") == "base64" and isinstance(data := source.get("data"), str):
+                    yield f"{where}.source.data", data
+        for name in _CONTENTS:
+            yield from _images(value.get(name), f"{where}.{name}", depth - 1)
 
 
-def form_request(body: bytes) -> Passed:
+def form_request(content_type: bytes, body: bytes) -> Passed:
     """Read the model of a multipart form; raises a 400."""
-    found = _FORM_MODEL.search(body)
-    if found is None:
+    form = forms.form(content_type, body)
+    model = form.text("model")
+    if model is None:
         raise errors.invalid(
             "Missing required parameter: 'model'.", param="model", code="missing_required_parameter"
         )
-    return Passed(found[2].decode("utf-8", "replace"), False, None, body)
+    return Passed(model, False, form)
 
 
 class Renamer:

@@ -85,6 +85,7 @@ class Proxy:
         user_config = config.user_config(given)
         self._app.cors = cors.Cors(user_config.cors.allow_origins)
         self.turns.limits = user_config.limits
+        self.engine.parallel = user_config.limits.max_in_flight_per_server
         self._publish(user_config.catalog())
         _logger.info("configured", extra=log.facts(served=", ".join(self._service.catalog.served_names)))
 

@@ -1,18 +1,19 @@
 """Which server gets a request. Pure: it looks at what is known and does nothing else.
 
 In order: servers that hold the model and were not tried yet; of these, ones that work; of these, ones that
-have the model in memory; of these, the one where requests with the same prompt prefix go, unless it is busier
-than the rest; else the one with the fewest requests in flight.
+have a slot free; of these, ones that have the model in memory; of these, the one where requests with the same
+prompt prefix go, unless it is busier than the rest; else the one with the fewest requests in flight.
 """
 
+import collections
 import hashlib
 import math
 from collections.abc import Collection, Iterable
 
 import msgspec
 
-# A loaded server this busy lets a request go to an idle one, which then has to load the model.
-SPILL_IN_FLIGHT = 16
+# As many requests of a model a server is taken to run at once where nobody says how many.
+PARALLEL = 16
 # How much busier than the mean a server may be and still get requests for the prefixes it knows.
 _LOAD_BOUND = 1.25
 
@@ -21,17 +22,30 @@ class Server(msgspec.Struct, kw_only=True):
     """What is known of one model server.
 
     ``held`` and ``loaded`` are canonical model names on its disk and in its memory; ``in_flight`` counts this
-    process's requests; ``reachable`` is what the last probe found; ``avoid_until`` is a monotonic time in
-    seconds, moved ahead by requests that failed.
+    process's requests, ``running`` those of each model; ``reachable`` is what the last probe found;
+    ``avoid_until`` is a monotonic time in seconds, moved ahead by requests that failed.
     """
 
     url: str
     held: frozenset[str] = frozenset()
     loaded: frozenset[str] = frozenset()
     in_flight: int = 0
+    running: collections.Counter[str] = msgspec.field(default_factory=collections.Counter)
     reachable: bool = False
     failures: int = 0
     avoid_until: float = 0.0
+
+    def begin(self, model: str) -> None:
+        """Count a request that is about to be sent; ``end`` follows it."""
+        self.in_flight += 1
+        self.running[model] += 1
+
+    def end(self, model: str) -> None:
+        """Count a request that has ended."""
+        self.in_flight -= 1
+        self.running[model] -= 1
+        if not self.running[model]:
+            del self.running[model]
 
     def failed(self, now: float) -> None:
         """Keep requests away after a failure: a second, then twice as long each time, up to half a minute."""
@@ -52,22 +66,22 @@ def choose(
     tried: Collection[str] = (),
     affinity: int | None = None,
     turn: int = 0,
+    parallel: int | None = None,
 ) -> Server | None:
     """Return the server for a request, or None when no server holds the model or all were tried.
 
     ``model`` is canonical, ``tried`` holds URLs, ``affinity`` is equal for requests with a common prefix,
-    ``turn`` counts requests and breaks ties in rotation.
+    ``turn`` counts requests and breaks ties in rotation; ``parallel`` is how many requests of one model a
+    server runs at once.
     """
     holders = [server for server in servers if model in server.held and server.url not in tried]
     if not holders:
         return None
     # With none that works, one that did not may have come back.
     pool = [server for server in holders if server.reachable and server.avoid_until <= now] or holders
-    loaded = [server for server in pool if model in server.loaded]
-    if loaded:
-        idle = [server for server in pool if server.in_flight == 0 and model not in server.loaded]
-        swamped = min(server.in_flight for server in loaded) >= SPILL_IN_FLIGHT
-        pool = idle if idle and swamped else loaded
+    room = [server for server in pool if server.running[model] < (parallel or PARALLEL)] or pool
+    # A load takes seconds, so a second copy is worth it only once the first has no slot left.
+    pool = [server for server in room if model in server.loaded] or room
     if affinity is not None and len(pool) > 1:
         return _by_affinity(pool, affinity)
     return min(enumerate(pool), key=lambda place: (place[1].in_flight, (place[0] - turn) % len(pool)))[1]

@@ -133,17 +133,16 @@ class Service:
         """``POST /v1/audio/transcriptions``, passed on."""
         if not web.content_type.startswith(b"multipart/form-data"):
             raise _unsupported_media("Send the audio as multipart/form-data.")
-        request = passthrough.form_request(await web.body(self._turns.limits.max_body_bytes))
+        body = await web.body(self._turns.limits.max_body_bytes)
+        request = passthrough.form_request(web.content_type, body)
         await self._pass_on(web, "/v1/audio/transcriptions", request)
 
     async def _pass_on(self, web: exchange.Exchange, path: str, request: passthrough.Passed) -> None:
         model = self._find(web, request.model, catalog.CHAT, stream=request.stream)
         call = self._call(web, model, None)
         renamer = passthrough.Renamer(model.name, request.model)
-        content_type = web.content_type if request.fields is None else exchange.JSON
-        source = self._engine.relay(
-            path, request.rename(model.name), content_type, model, call, stream=request.stream
-        )
+        content_type, body = request.rename(model.name)
+        source = self._engine.relay(path, body, content_type, model, call, stream=request.stream)
         try:
             async with self._deadline(), contextlib.aclosing(self._admitted(web, call, source)) as answer:
                 async for data in answer:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from modelset_proxy import access, admission, config, errors, log, metrics, passthrough, proxy
+from modelset_proxy import access, admission, config, errors, forms, log, metrics, passthrough, proxy
 from serve_app.tests import fake_ollama, pictures, running
 
 _CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
@@ -341,12 +341,64 @@ async def test_failures_and_retries_are_counted_and_unknown_paths_are_one_route(
 def test_passed_on_bodies_change_in_the_model_only() -> None:
     passed = passthrough.json_request(b'{"input": [{"model": "x"}], "model": "a", "stream": true, "n": 1e3}')
     assert (passed.model, passed.stream) == ("a", True)
-    assert json.loads(passed.rename("b")) == {
-        "input": [{"model": "x"}],
-        "model": "b",
-        "stream": True,
-        "n": 1000,
+    content_type, body = passed.rename("b")
+    assert content_type == b"application/json"
+    assert json.loads(body) == {"input": [{"model": "x"}], "model": "b", "stream": True, "n": 1000}
+
+
+def test_what_is_passed_on_is_what_was_read() -> None:
+    passed = passthrough.json_request(
+        b'{"model": "x", "model": "a", "input": [{"content": 1, "content": "y"}]}'
+    )
+    assert passed.model == "a"
+    assert passed.rename("b")[1] == b'{"model":"b","input":[{"content":"y"}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"model": "a", "MODEL": "unlisted"}, "MODEL"),
+        ({"model": "a", "Stream": True}, "Stream"),
+        ({"model": "a", "\u017ftream": True}, "\u017ftream"),
+        ({"model": "a", "Messages": []}, "Messages"),
+        ({"model": "a", "Input": []}, "Input"),
+        ({"model": "a", "messages": [{"Content": []}]}, "messages[0].Content"),
+        ({"model": "a", "input": [{"content": [{"Type": "input_image"}]}]}, "input[0].content[0].Type"),
+        (
+            {"model": "a", "messages": [{"content": [{"type": "image", "source": {"DATA": "AAAA"}}]}]},
+            "messages[0].content[0].source.DATA",
+        ),
+    ],
+)
+def test_a_field_that_only_ollama_would_read_is_refused(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        passthrough.json_request(json.dumps(body).encode())
+    assert (refusal.value.status, refusal.value.param) == (400, param)
+
+
+def test_names_are_free_where_only_functions_read_them() -> None:
+    body = {
+        "model": "a",
+        "tools": [{"name": "f", "input_schema": {"properties": {"Model": {}}}}],
+        "messages": [{"content": [{"type": "tool_use", "input": {"Model": 1, "Content": []}}]}],
     }
+    assert json.loads(passthrough.json_request(json.dumps(body).encode()).rename("a")[1]) == body
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"[]", "invalid_value"),
+        (b'{"model": 1}', None),
+        (b'{"model": "a", "stream": "yes"}', None),
+        (b'{"model": "a", "input": "\xff"}', "invalid_json"),
+        (b'{"model": "a", "input": ' + b'{"content":' * 20 + b"1" + b"}" * 21, None),
+    ],
+)
+def test_a_passed_on_body_that_is_no_request_is_a_400(body: bytes, code: str | None) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        passthrough.json_request(body)
+    assert (refusal.value.status, refusal.value.code) == (400, code)
 
 
 @pytest.mark.parametrize(
@@ -397,19 +449,49 @@ def test_whole_images_and_links_are_passed_on() -> None:
         {"type": "input_text", "text": "data:image/png;base64,AAAA"},
     ]
     body = {"model": "a", "input": [{"role": "user", "content": parts}]}
-    assert json.loads(passthrough.json_request(json.dumps(body).encode()).rename("a")) == body
+    assert json.loads(passthrough.json_request(json.dumps(body).encode()).rename("a")[1]) == body
 
 
-def test_form_is_passed_on_with_the_model_changed() -> None:
-    form = (
-        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n'
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\x00whisper\r\n--x--\r\n'
+_FORM = b"multipart/form-data; boundary=x"
+
+
+def _field(name: str, data: bytes, more: str = "") -> bytes:
+    return b'--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (
+        name.encode(),
+        more.encode(),
+        data,
     )
-    passed = passthrough.form_request(form)
+
+
+def test_form_is_made_anew_with_the_model_changed() -> None:
+    audio = b"\x00whisper\r\n\r\n--y\xff"
+    sent = _field("model", b"whisper") + _field("file", audio, '; filename="a \\"b\\".wav"') + b"--x--\r\n"
+    passed = passthrough.form_request(_FORM, sent)
     assert passed.model == "whisper"
-    assert passed.rename("w:1") == form.replace(b"\r\n\r\nwhisper", b"\r\n\r\nw:1", 1)
-    with pytest.raises(errors.ApiError):
-        passthrough.form_request(b"--x--")
+    content_type, body = passed.rename("w:1")
+    again = forms.form(content_type, body)
+    assert [(part.name, part.data) for part in again.parts] == [("model", b"w:1"), ("file", audio)]
+    assert again.parts[1].filename is not None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (b"multipart/form-data", b"--x--"),
+        (_FORM, b"--x--\r\n"),
+        (_FORM, b"nothing"),
+        (_FORM, _field("model", b"b").replace(b"--x", b"--z") + _field("model", b"a") + b"--x--\r\n"),
+        (_FORM, _field("file", b"") + b"--x--\r\n"),
+        (_FORM, _field("model", b"a")),
+        (_FORM, _field("model", b"a") + _field("model", b"b") + b"--x--\r\n"),
+        (_FORM, _field("model", b"a") * 65 + b"--x--\r\n"),
+        (_FORM, b"--x\r\nContent-Type: text/plain\r\n\r\na\r\n--x--\r\n"),
+    ],
+)
+def test_a_form_that_cannot_be_read_is_a_400(content_type: bytes, body: bytes) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        passthrough.form_request(content_type, body)
+    assert refusal.value.status == 400
 
 
 def test_answers_get_the_served_name_wherever_the_reads_end() -> None:
@@ -447,3 +529,23 @@ async def test_what_this_ollama_does_not_offer_is_a_404(ollama: fake_ollama.Fake
         session.post("/v1/audio/transcriptions", data=form) as response,
     ):
         assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_url")
+
+
+async def test_a_second_server_gets_work_once_the_first_has_no_slot_left() -> None:
+    pair = fake_ollama.FakeOllama(), fake_ollama.FakeOllama()
+    go_on = asyncio.Event()
+    for fake in pair:
+        fake.chat = [go_on, *fake_ollama.answer("one")]
+    pair[0].loaded = {"smollm2:135m"}
+    async with (
+        fake_ollama.running(*pair),
+        running.proxied(*(fake.url for fake in pair), user_config=_limited(maxInFlightPerServer=2)) as (
+            session,
+            built,
+        ),
+    ):
+        requests = [asyncio.create_task(_ask(session)) for _ in range(5)]
+        await _until(lambda: [len(fake.answered) for fake in pair] == [2, 2], built)
+        await _until_queued(built, 1)
+        go_on.set()
+        assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 5

@@ -1,5 +1,6 @@
 """The small pure parts: names, routing, settings, catalog, CORS, answers that real Ollama gives rarely."""
 
+import collections
 import json
 import pathlib
 from typing import Any
@@ -51,6 +52,10 @@ def _server(url: str, **known: Any) -> router.Server:
     return router.Server(**{"url": url, "held": frozenset("m"), "reachable": True, **known})
 
 
+def _running(count: int) -> collections.Counter[str]:
+    return collections.Counter(m=count)
+
+
 _LOADED = {"loaded": frozenset("m")}
 _CHOICES: dict[str, tuple[list[router.Server], dict[str, Any], str | None]] = {
     "none": ([], {}, None),
@@ -59,14 +64,29 @@ _CHOICES: dict[str, tuple[list[router.Server], dict[str, Any], str | None]] = {
     "not one that was tried": ([_server("a"), _server("b", in_flight=9)], {"tried": {"a"}}, "b"),
     "fewest in flight": ([_server("a", in_flight=2), _server("b", in_flight=1)], {}, "b"),
     "loaded before fewest in flight": ([_server("a"), _server("b", in_flight=5, **_LOADED)], {}, "b"),
-    "idle once the loaded one is swamped": (
-        [_server("a"), _server("b", in_flight=router.SPILL_IN_FLIGHT, **_LOADED)],
-        {},
+    "one that has to load it once the loaded one has no slot left": (
+        [_server("a"), _server("b", in_flight=2, running=_running(2), **_LOADED)],
+        {"parallel": 2},
         "a",
     ),
-    "not busy instead of swamped": (
-        [_server("a", in_flight=1), _server("b", in_flight=router.SPILL_IN_FLIGHT, **_LOADED)],
-        {},
+    "the loaded one while it has a slot left": (
+        [_server("a"), _server("b", in_flight=1, running=_running(1), **_LOADED)],
+        {"parallel": 2},
+        "b",
+    ),
+    "one with a slot left before one without, loaded or not": (
+        [_server("a", in_flight=5), _server("b", in_flight=2, running=_running(2))],
+        {"parallel": 2},
+        "a",
+    ),
+    "the loaded one when none has a slot left": (
+        [_server("a", running=_running(2)), _server("b", in_flight=2, running=_running(2), **_LOADED)],
+        {"parallel": 2},
+        "b",
+    ),
+    "slots are a model's own": (
+        [_server("a"), _server("b", in_flight=2, running=collections.Counter(x=2), **_LOADED)],
+        {"parallel": 2},
         "b",
     ),
     "one that answers": ([_server("a", reachable=False, **_LOADED), _server("b", in_flight=3)], {}, "b"),
