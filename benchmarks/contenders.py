@@ -59,7 +59,7 @@ def _forward(upstream: Upstream, folder: Path) -> Iterator[Running]:
 def _uvicorn(upstream: Upstream, folder: Path) -> Iterator[Running]:
     port = loopback.free_port()
     command: list[str | Path] = [
-        *(python.environment("dev") / "bin" / "uvicorn", "--factory", "modelset_proxy.proxy:build"),
+        *(python.environment("dev") / "bin" / "uvicorn", "--factory", "modelset_proxy.serving.proxy:build"),
         *("--host", "127.0.0.1", "--port", str(port), "--no-access-log"),
     ]
     with _started(command, _ours(upstream), folder / "uvicorn.log", port, upstream) as group:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import serve
 
-from . import ingress, proxy
+from modelset_proxy.serving import ingress, proxy
 
 
 @serve.deployment(

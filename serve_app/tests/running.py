@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 import uvicorn
 
-from modelset_proxy import config, metrics, proxy
+from modelset_proxy.serving import config, proxy
+from modelset_proxy.telemetry import metrics
 
 USER_CONFIG: dict[str, Any] = {
     "models": [

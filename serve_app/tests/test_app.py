@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from modelset_proxy import app, exchange, ingress
+from modelset_proxy import app
+from modelset_proxy.serving import ingress
+from modelset_proxy.web import exchange
 
 
 def test_serve_finds_one_deployment_that_admits_all_and_is_always_configured() -> None:

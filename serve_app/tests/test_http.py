@@ -12,7 +12,7 @@ import aiohttp
 import openai
 import pytest
 
-from modelset_proxy import proxy
+from modelset_proxy.serving import proxy
 from serve_app.tests import fake_ollama, running
 
 _CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
@@ -487,10 +487,10 @@ async def test_all_addresses_of_a_name_are_used(monkeypatch: pytest.MonkeyPatch)
         async with running.proxied(f"http://pods.example:{port}") as (session, built):
             assert await asked(built, session) == {"127.0.0.1", "127.0.0.2"}
             addresses[:] = ["127.0.0.2", "127.0.0.3"]
-            await built.engine.fleet.next_round()
+            await built.fleet.next_round()
             assert await asked(built, session) == {"127.0.0.2", "127.0.0.3"}
             addresses.clear()
-            await built.engine.fleet.next_round()
+            await built.fleet.next_round()
             status, reply, _ = await _post(session, "/v1/embeddings", {"model": "all-minilm", "input": "x"})
             assert (status, reply["error"]["code"]) == (503, "upstream_unavailable")
     finally:

@@ -10,7 +10,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from modelset_proxy import access, admission, config, errors, forms, log, metrics, passthrough, proxy
+from modelset_proxy.dispatch import admission
+from modelset_proxy.engines import port
+from modelset_proxy.engines.ollama import engine
+from modelset_proxy.openai import catalog, errors, forms, passthrough
+from modelset_proxy.serving import config, proxy
+from modelset_proxy.telemetry import log, metrics
+from modelset_proxy.web import access
 from serve_app.tests import fake_ollama, pictures, running
 
 _CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
@@ -37,11 +43,11 @@ async def _ask(
 async def _until(condition: Callable[[], bool], built: proxy.Proxy) -> None:
     async with asyncio.timeout(5):
         while not condition():
-            await built.engine.fleet.next_round()
+            await built.fleet.next_round()
 
 
 async def _until_queued(built: proxy.Proxy, count: int) -> None:
-    await _until(lambda: built.turns.counts("smollm2")[1] == count, built)
+    await _until(lambda: built.dispatch.counts()["smollm2"][1] == count, built)
 
 
 class TestKeys:
@@ -110,6 +116,10 @@ class TestKeys:
         assert "sesame" not in written
 
 
+def _call(model: str, client: str = "") -> port.Call:
+    return port.Call("", served=model, client=client)
+
+
 class TestAdmission:
     """The queue, one model at a time."""
 
@@ -119,7 +129,7 @@ class TestAdmission:
         finish = asyncio.Event()
 
         async def one(client: str) -> None:
-            async with turns.slot("m", client):
+            async with turns.slot(_call("m", client)):
                 order.append(client)
                 await finish.wait()
 
@@ -135,10 +145,10 @@ class TestAdmission:
         turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1))
 
         async def one() -> None:
-            async with turns.slot("m", ""):
+            async with turns.slot(_call("m", "")):
                 pass
 
-        async with turns.slot("m", ""):
+        async with turns.slot(_call("m", "")):
             leaver, stayer = asyncio.create_task(one()), asyncio.create_task(one())
             await asyncio.sleep(0)
             leaver.cancel()
@@ -153,7 +163,7 @@ class TestAdmission:
         finish = asyncio.Event()
 
         async def one() -> None:
-            async with turns.slot("m", ""):
+            async with turns.slot(_call("m", "")):
                 await finish.wait()
 
         tasks = [asyncio.create_task(one()) for _ in range(5)]
@@ -167,7 +177,7 @@ class TestAdmission:
 
     async def test_models_do_not_wait_for_each_other(self) -> None:
         turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1))
-        async with asyncio.timeout(1), turns.slot("m", ""), turns.slot("n", ""):
+        async with asyncio.timeout(1), turns.slot(_call("m", "")), turns.slot(_call("n", "")):
             assert turns.counts("m") == turns.counts("n") == (1, 0)
 
     @pytest.mark.parametrize(
@@ -179,9 +189,9 @@ class TestAdmission:
     )
     async def test_waiting_has_bounds(self, limits: dict[str, Any], status: int, code: str) -> None:
         turns = admission.Admission(lambda _: 1, admission.Limits(max_in_flight_per_server=1, **limits))
-        async with turns.slot("m", ""):
+        async with turns.slot(_call("m", "")):
             with pytest.raises(errors.ApiError) as refusal:
-                async with turns.slot("m", ""):
+                async with turns.slot(_call("m", "")):
                     pass
         assert (refusal.value.status, refusal.value.code) == (status, code)
         assert refusal.value.retry_after
@@ -435,8 +445,10 @@ def test_a_passed_on_body_that_is_no_request_is_a_400(body: bytes, code: str | N
     ],
 )
 def test_images_that_ollama_would_not_survive_are_not_passed_on(contents: dict[str, Any], param: str) -> None:
+    passed = passthrough.json_request(json.dumps({"model": "a", **contents}).encode())
+    model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
     with pytest.raises(errors.ApiError) as refusal:
-        passthrough.json_request(json.dumps({"model": "a", **contents}).encode())
+        engine.Ollama().relay("/v1/responses", passed, model)
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
@@ -449,7 +461,10 @@ def test_whole_images_and_links_are_passed_on() -> None:
         {"type": "input_text", "text": "data:image/png;base64,AAAA"},
     ]
     body = {"model": "a", "input": [{"role": "user", "content": parts}]}
-    assert json.loads(passthrough.json_request(json.dumps(body).encode()).rename("a")[1]) == body
+    passed = passthrough.json_request(json.dumps(body).encode())
+    model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
+    assert engine.Ollama().relay("/v1/responses", passed, model)
+    assert json.loads(passed.rename("a")[1]) == body
 
 
 _FORM = b"multipart/form-data; boundary=x"

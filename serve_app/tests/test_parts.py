@@ -8,19 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from modelset_proxy import (
-    catalog,
-    config,
-    cors,
-    errors,
-    ollama_answers,
-    ollama_fleet,
-    ollama_names,
-    ollama_requests,
-    openai_chat,
-    openai_requests,
-    router,
-)
+from modelset_proxy.dispatch import addresses, router
+from modelset_proxy.engines.ollama import answers, names, native
+from modelset_proxy.openai import catalog, chat, errors, requests
+from modelset_proxy.serving import config
+from modelset_proxy.web import cors
 from serve_app.tests import running
 
 _SCHEMA = json.loads((pathlib.Path(__file__).parent.parent / "user_config.schema.json").read_text())
@@ -38,14 +30,14 @@ _SCHEMA = json.loads((pathlib.Path(__file__).parent.parent / "user_config.schema
     ],
 )
 def test_spellings_of_a_model_compare_equal(name: str, canonical: str) -> None:
-    assert ollama_names.canonical(name) == canonical
+    assert names.canonical(name) == canonical
 
 
 @pytest.mark.parametrize(
     ("name", "served"), [("a:latest", ("a:latest", "a")), ("a:1", ("a:1",)), ("a", ("a",))]
 )
 def test_latest_may_be_left_out(name: str, served: tuple[str, ...]) -> None:
-    assert ollama_names.served_names(name) == served
+    assert names.served_names(name) == served
 
 
 def _server(url: str, **known: Any) -> router.Server:
@@ -153,7 +145,7 @@ def test_a_failing_server_is_avoided_longer_each_time() -> None:
     ],
 )
 def test_ollama_urls_are_completed(text: str, url: str) -> None:
-    assert ollama_fleet.base_url(text) == url
+    assert addresses.base_url(text, names.PORT) == url
 
 
 @pytest.mark.parametrize(
@@ -261,7 +253,7 @@ def test_cors_allows_what_is_listed(origins: list[str], origin: str | None, allo
     ],
 )
 def test_errors_of_ollama_become_openai_errors(status: int, text: str, wanted: int, code: str | None) -> None:
-    error = ollama_answers.error(status, text)
+    error = answers.error(status, text)
     assert (error.status, error.code) == (wanted, code)
 
 
@@ -278,11 +270,11 @@ def test_errors_of_ollama_become_openai_errors(status: int, text: str, wanted: i
 )
 @pytest.mark.parametrize("status", [400, 500])
 def test_addresses_and_paths_inside_do_not_leak(text: str, status: int) -> None:
-    assert ollama_answers.error(status, text).message.startswith("The model server ")
+    assert answers.error(status, text).message.startswith("The model server ")
 
 
-def _read(*lines: dict[str, Any], reader: ollama_answers.Reader | None = None) -> list[Any]:
-    reader = reader or ollama_answers.Reader()
+def _read(*lines: dict[str, Any], reader: answers.Reader | None = None) -> list[Any]:
+    reader = reader or answers.Reader()
     return [reader.read(json.dumps(line).encode()) for line in lines]
 
 
@@ -298,14 +290,14 @@ def _calling(*names: str) -> dict[str, Any]:
     return {"message": {"role": "assistant", "content": "", "tool_calls": calls}, "done": False}
 
 
-def _request(**body: Any) -> openai_requests.ChatRequest:
-    return openai_requests.chat(
+def _request(**body: Any) -> requests.ChatRequest:
+    return requests.chat(
         json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], **body}).encode()
     )
 
 
 def test_tool_calls_of_several_lines_are_numbered_through_in_a_stream() -> None:
-    stream = openai_chat.Stream(_request(stream=True))
+    stream = chat.Stream(_request(stream=True))
     events = stream.events(0, _read(_calling("f"), _calling("g"), _END))
     chunks = [json.loads(event[6:]) for event in events.decode().split("\n\n") if event]
     calls = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
@@ -318,17 +310,17 @@ def test_tool_calls_of_several_lines_are_numbered_through_in_a_stream() -> None:
 
 
 def test_parallel_calls_are_dropped_when_not_wanted() -> None:
-    pieces = _read(_calling("f", "g"), _calling("h"), _END, reader=ollama_answers.Reader(single_call=True))
+    pieces = _read(_calling("f", "g"), _calling("h"), _END, reader=answers.Reader(single_call=True))
     assert [call.name for piece in pieces for call in piece.tool_calls] == ["f"]
 
 
 def test_reasoning_comes_out_under_both_names() -> None:
     thought = {"message": {"role": "assistant", "content": "", "thinking": "hm"}, "done": False}
-    choice = openai_chat.Choice()
+    choice = chat.Choice()
     choice.add(_read(thought, _END))
-    message = json.loads(openai_chat.completion(_request(), [choice])[0])["choices"][0]["message"]
+    message = json.loads(chat.completion(_request(), [choice])[0])["choices"][0]["message"]
     assert (message["reasoning_content"], message["reasoning"], message["content"]) == ("hm", "hm", "")
-    events = openai_chat.Stream(_request(stream=True)).events(0, _read(thought))
+    events = chat.Stream(_request(stream=True)).events(0, _read(thought))
     assert json.loads(events.decode().split("\n\n")[1][6:])["choices"][0]["delta"] == {
         "reasoning_content": "hm",
         "reasoning": "hm",
@@ -347,7 +339,7 @@ def test_reasoning_comes_out_under_both_names() -> None:
 def test_a_forced_call_that_was_cut_off_is_handed_over_as_it_is(
     content: str, name: str, arguments: str
 ) -> None:
-    reader = ollama_answers.Reader(ollama_requests.Forced(("f", "g")))
+    reader = answers.Reader(native.Forced(("f", "g")))
     line = {"message": {"role": "assistant", "content": content}, "done": True, "done_reason": "length"}
     piece = reader.read(json.dumps(line).encode())
     assert [(call.name, call.arguments) for call in piece.tool_calls] == [(name, arguments)]
@@ -358,15 +350,15 @@ def test_a_forced_call_that_was_cut_off_is_handed_over_as_it_is(
 @pytest.mark.parametrize(
     ("forced", "reason"),
     [
-        (ollama_requests.Forced(("f",), named=True), "stop"),
-        (ollama_requests.Forced(("f",)), "tool_calls"),
-        (ollama_requests.Forced(("f", "g")), "tool_calls"),
+        (native.Forced(("f",), named=True), "stop"),
+        (native.Forced(("f",)), "tool_calls"),
+        (native.Forced(("f", "g")), "tool_calls"),
     ],
     ids=["named", "the-only-one", "any"],
 )
-def test_only_a_call_that_was_named_ends_with_stop(forced: ollama_requests.Forced, reason: str) -> None:
+def test_only_a_call_that_was_named_ends_with_stop(forced: native.Forced, reason: str) -> None:
     line = {**_END, "message": {"role": "assistant", "content": '{"name": "f", "arguments": {}}'}}
-    [piece] = _read(line, reader=ollama_answers.Reader(forced))
+    [piece] = _read(line, reader=answers.Reader(forced))
     assert (piece.end.reason, len(piece.tool_calls)) == (reason, 1)
 
 
@@ -374,7 +366,7 @@ _THOUGHT = {"message": {"role": "assistant", "content": "", "thinking": "hm"}, "
 
 
 def test_thoughts_without_the_call_they_were_to_lead_to_are_an_error() -> None:
-    reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
+    reader = answers.Reader(native.Forced(("f",)))
     _read(_THOUGHT, reader=reader)
     with pytest.raises(errors.ApiError, match="without calling") as failure:
         _read(_END, reader=reader)
@@ -382,7 +374,7 @@ def test_thoughts_without_the_call_they_were_to_lead_to_are_an_error() -> None:
 
 
 def test_thoughts_that_take_all_tokens_leave_no_call() -> None:
-    reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
+    reader = answers.Reader(native.Forced(("f",)))
     pieces = _read(_THOUGHT, {**_END, "done_reason": "length"}, reader=reader)
     assert (pieces[-1].end.reason, pieces[-1].tool_calls) == ("length", [])
 
@@ -393,7 +385,7 @@ def _line(content: str, *tokens: str, **more: Any) -> dict[str, Any]:
     return {"message": message, "done": False, "logprobs": logprobs}
 
 
-def _tokens(*lines: dict[str, Any], reader: ollama_answers.Reader | None = None) -> list[list[str]]:
+def _tokens(*lines: dict[str, Any], reader: answers.Reader | None = None) -> list[list[str]]:
     return [[entry.token for entry in piece.logprobs] for piece in _read(*lines, reader=reader)]
 
 
@@ -430,7 +422,7 @@ def test_log_probabilities_are_those_of_the_tokens_in_the_content(case: str) -> 
 
 
 def test_a_forced_call_has_no_log_probabilities() -> None:
-    reader = ollama_answers.Reader(ollama_requests.Forced(("f",)))
+    reader = answers.Reader(native.Forced(("f",)))
     assert _tokens(_line("{", "{"), {**_line("}", "}"), **_DONE}, reader=reader) == [[], []]
 
 
@@ -443,14 +435,14 @@ def test_an_error_within_an_answer_is_raised() -> None:
 
 @pytest.mark.parametrize("line", [b"<html>", b"{", b'{"message": 3}', b"\xff\xff"])
 def test_what_is_not_ollamas_is_a_broken_answer(line: bytes) -> None:
-    with pytest.raises(ollama_answers.BrokenAnswerError):
-        ollama_answers.Reader().read(line)
+    with pytest.raises(answers.BrokenAnswerError):
+        answers.Reader().read(line)
 
 
 def test_lines_are_cut_wherever_the_reads_end() -> None:
     data = b'{"a":1}\n\n{"b":"\xc3\xbc"}\n{"c":3}'
     for size in range(1, len(data)):
-        lines = ollama_answers.Lines()
+        lines = answers.Lines()
         cut = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
         assert [*cut, lines.rest()] == [b'{"a":1}', b'{"b":"\xc3\xbc"}', b'{"c":3}']
 

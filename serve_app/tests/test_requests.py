@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from hypothesis import strategies
 
-from modelset_proxy import catalog, errors, ollama_requests, openai_requests
+from modelset_proxy.engines.ollama import native
+from modelset_proxy.openai import catalog, errors, requests
 from serve_app.tests import pictures
 
 _PLAIN = catalog.Model(
@@ -39,9 +40,9 @@ def _image(url: str) -> dict[str, Any]:
 
 
 def _chat(body: dict[str, Any], model: catalog.Model = _PLAIN, choice: int = 0) -> dict[str, Any]:
-    request = openai_requests.chat(json.dumps({"model": "m", "messages": [_USER], **body}).encode())
-    native: dict[str, Any] = json.loads(ollama_requests.chat(request, model, choice=choice).body)
-    return native
+    request = requests.chat(json.dumps({"model": "m", "messages": [_USER], **body}).encode())
+    body: dict[str, Any] = json.loads(native.chat(request, model).body.of(choice))
+    return body
 
 
 _REFUSED_CHATS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
@@ -162,7 +163,7 @@ def test_another_format_is_told_the_ones_there_are(case: str) -> None:
     "body", [b"", b"{", b"[]", b"nul", b'"x"', b"\xff", b"[" * 100_000, b'{"model": "\\ud800"}']
 )
 def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
-    for decode in (openai_requests.chat, openai_requests.completion, openai_requests.embedding):
+    for decode in (requests.chat, requests.completion, requests.embedding):
         with pytest.raises(errors.ApiError) as refusal:
             decode(body)
         assert refusal.value.status == 400
@@ -182,14 +183,14 @@ def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
 )
 def test_completion_that_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        openai_requests.completion(json.dumps({"model": "m", **body}).encode())
+        requests.completion(json.dumps({"model": "m", **body}).encode())
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
 @pytest.mark.parametrize("given", ["", [], [""], [1, 2], [[1, 2]], ["a", 1], ["a"] * 2049, None, {}])
 def test_embedding_input_that_is_no_text_is_refused(given: Any) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        openai_requests.embedding(json.dumps({"model": "m", "input": given}).encode())
+        requests.embedding(json.dumps({"model": "m", "input": given}).encode())
     assert (refusal.value.status, refusal.value.param) == (400, "input")
 
 
@@ -237,9 +238,9 @@ def test_only_what_the_client_says_overrides_the_modelfile(
     assert _chat(body, choice=2).get("options") == options
 
 
-@pytest.mark.parametrize(("text", "native"), [("-1", -1), ("300", 300), ("5m", "5m"), ("1h30m", "1h30m")])
-def test_keep_alive_of_whole_seconds_is_a_number(text: str, native: int | str) -> None:
-    assert ollama_requests.keep_alive(text) == native
+@pytest.mark.parametrize(("text", "sent"), [("-1", -1), ("300", 300), ("5m", "5m"), ("1h30m", "1h30m")])
+def test_keep_alive_of_whole_seconds_is_a_number(text: str, sent: int | str) -> None:
+    assert native.keep_alive(text) == sent
 
 
 @pytest.mark.parametrize(
@@ -284,10 +285,10 @@ _ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tool
     ids=["required", "allowed", "named"],
 )
 def test_only_a_function_that_is_named_counts_as_named(choice: object, named: bool) -> None:
-    request = openai_requests.chat(
+    request = requests.chat(
         json.dumps({"model": "m", "messages": [_USER], "tools": [_TOOL], "tool_choice": choice}).encode()
     )
-    assert ollama_requests.chat(request, _PLAIN).forced == ollama_requests.Forced(("f",), named=named)
+    assert native.chat(request, _PLAIN).forced == native.Forced(("f",), named=named)
 
 
 @pytest.mark.parametrize("case", pictures.WHOLE)
@@ -304,15 +305,15 @@ def test_allowed_tools_narrow_what_the_model_sees() -> None:
         "type": "allowed_tools",
         "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}]},
     }
-    native = _chat({"tools": [_TOOL, other], "tool_choice": choice}, _ABLE)
-    assert [tool["function"]["name"] for tool in native["tools"]] == ["g"]
+    sent = _chat({"tools": [_TOOL, other], "tool_choice": choice}, _ABLE)
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["g"]
 
 
 def test_suffix_needs_a_model_that_fills_in() -> None:
-    request = openai_requests.completion(b'{"model": "m", "prompt": "a", "suffix": "b"}')
-    assert json.loads(ollama_requests.completion(request, "a", _ABLE))["suffix"] == "b"
+    request = requests.completion(b'{"model": "m", "prompt": "a", "suffix": "b"}')
+    assert json.loads(native.completion(request, "a", _ABLE).of(0))["suffix"] == "b"
     with pytest.raises(errors.ApiError) as refusal:
-        ollama_requests.completion(request, "a", _PLAIN)
+        native.completion(request, "a", _PLAIN)
     assert refusal.value.param == "suffix"
 
 
@@ -327,7 +328,7 @@ _json = strategies.recursive(
     ),
     max_leaves=8,
 )
-_FIELDS = sorted(openai_requests.ChatRequest.__struct_fields__)
+_FIELDS = sorted(requests.ChatRequest.__struct_fields__)
 _message = strategies.fixed_dictionaries(
     {"role": strategies.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])},
     optional={
@@ -354,8 +355,8 @@ _bodies = strategies.fixed_dictionaries(
 def test_any_chat_translates_or_is_refused_with_a_400(body: dict[str, Any]) -> None:
     refusal: errors.ApiError | None = None
     try:
-        request = openai_requests.chat(json.dumps(body).encode())
-        assert json.loads(ollama_requests.chat(request, _ABLE).body)["model"] == "m:1"
+        request = requests.chat(json.dumps(body).encode())
+        assert json.loads(native.chat(request, _ABLE).body.of(0))["model"] == "m:1"
     except errors.ApiError as error:
         refusal = error
     assert refusal is None or (refusal.status == 400 and json.loads(refusal.body())["error"]["message"])

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from modelset_proxy import config, proxy
+from modelset_proxy.serving import config, proxy
 from serve_app.tests import fake_ollama, running
 
 
@@ -19,7 +19,7 @@ async def _listed(session: aiohttp.ClientSession) -> list[str]:
 async def _until_listed(session: aiohttp.ClientSession, built: proxy.Proxy, wanted: list[str]) -> None:
     async with asyncio.timeout(10):
         while await _listed(session) != wanted:
-            await built.engine.fleet.next_round()
+            await built.fleet.next_round()
 
 
 async def _status(session: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> int:
@@ -74,5 +74,5 @@ async def test_models_that_are_there_are_not_pulled_again() -> None:
         )
         async with running.proxied(user_config=None, settings=settings) as (session, built):
             assert await _listed(session) == ["smollm2:135m"]
-            await built.engine.fleet.next_round()
+            await built.fleet.next_round()
     assert fake.sent("/api/pull") == []

@@ -14,16 +14,8 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy import (
-    catalog,
-    errors,
-    ollama_answers,
-    ollama_requests,
-    openai_chat,
-    openai_completions,
-    openai_embeddings,
-    openai_requests,
-)
+from modelset_proxy.engines.ollama import answers, native
+from modelset_proxy.openai import catalog, chat, completions, embeddings, errors, requests
 
 FOLDER = pathlib.Path(__file__).parent / "vectors"
 CHAT = catalog.Model(
@@ -346,15 +338,15 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 def to_native(path: str, body: bytes) -> tuple[str, bytes]:
     """Translate a client's body; return the path at Ollama and the native body."""
     if path == "/chat/completions":
-        chat = openai_requests.chat(body)
-        return "/api/chat", ollama_requests.chat(chat, MODELS.find(chat.model, catalog.CHAT, path)).body
+        request = requests.chat(body)
+        return "/api/chat", native.chat(request, MODELS.find(request.model, catalog.CHAT, path)).body.of(0)
     if path == "/completions":
-        completion = openai_requests.completion(body)
+        completion = requests.completion(body)
         model = MODELS.find(completion.model, catalog.CHAT, path)
-        return "/api/generate", ollama_requests.completion(completion, completion.prompts[0], model)
-    embedding = openai_requests.embedding(body)
+        return "/api/generate", native.completion(completion, completion.prompts[0], model).of(0)
+    embedding = requests.embedding(body)
     model = MODELS.find(embedding.model, catalog.EMBEDDING, path)
-    return "/api/embed", ollama_requests.embedding(embedding, embedding.texts, model)
+    return "/api/embed", native.embedding(embedding, embedding.texts, model)
 
 
 def to_openai(path: str, body: bytes, status: int, answer: bytes) -> tuple[int, bytes]:
@@ -368,31 +360,31 @@ def to_openai(path: str, body: bytes, status: int, answer: bytes) -> tuple[int, 
 def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
     param = {"/chat/completions": "messages", "/completions": "prompt", "/embeddings": "input"}[path]
     if status != 200:
-        raise ollama_answers.error(status, ollama_answers.error_text(answer), param=param)
+        raise answers.error(status, answers.error_text(answer), param=param)
     if path == "/embeddings":
-        return openai_embeddings.answer(openai_requests.embedding(body), ollama_answers.embeddings(answer))
-    lines = ollama_answers.Lines()
+        return embeddings.answer(requests.embedding(body), answers.embeddings(answer))
+    lines = answers.Lines()
     rows = [*lines.feed(answer), *filter(None, [lines.rest()])]
     if path == "/completions":
-        completion = openai_requests.completion(body)
-        reader = ollama_answers.Reader()
+        completion = requests.completion(body)
+        reader = answers.Reader()
         pieces = [reader.read(row) for row in rows]
         if completion.stream:
-            stream = openai_completions.Stream(completion)
+            stream = completions.Stream(completion)
             return stream.events(0, pieces) + stream.end()
-        choice = openai_completions.Choice()
+        choice = completions.Choice()
         choice.add(pieces)
-        return openai_completions.completion(completion, [choice])[0]
-    chat = openai_requests.chat(body)
-    job = ollama_requests.chat(chat, MODELS.find(chat.model, catalog.CHAT, path))
-    reader = ollama_answers.Reader(job.forced, single_call=job.single_call)
+        return completions.completion(completion, [choice])[0]
+    request = requests.chat(body)
+    job = native.chat(request, MODELS.find(request.model, catalog.CHAT, path))
+    reader = answers.Reader(job.forced, single_call=job.single_call)
     pieces = [reader.read(row) for row in rows]
-    if chat.stream:
-        events = openai_chat.Stream(chat)
+    if request.stream:
+        events = chat.Stream(request)
         return events.events(0, pieces) + events.end()
-    collected = openai_chat.Choice()
+    collected = chat.Choice()
     collected.add(pieces)
-    return openai_chat.completion(chat, [collected])[0]
+    return chat.completion(request, [collected])[0]
 
 
 def normal(body: bytes) -> list[Any]:

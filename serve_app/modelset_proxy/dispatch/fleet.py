@@ -1,0 +1,121 @@
+"""The servers behind the given URLs: found by DNS, asked what they hold and have loaded, every few seconds.
+
+Requests never wait for this: they read what the last round found. A failed connection asks for a round at
+once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from modelset_proxy.dispatch import addresses, router
+from modelset_proxy.engines import port
+from modelset_proxy.telemetry import background, log
+
+_logger = logging.getLogger(__name__)
+# Rounds asked for by failures are not run more often than this.
+_MIN_SPACING_SECONDS = 0.25
+# A server that takes longer is looked at all the same, and a round does not wait for it.
+_ROUND_SECONDS = 1.0
+
+
+class Fleet:
+    """Knows the servers. ``servers`` maps URLs to what is known, ``held`` to the models on their disks."""
+
+    def __init__(self, urls: Sequence[str], engine: port.Engine, *, interval: float = 3.0) -> None:
+        self._names = [addresses.Name(url) for url in urls]
+        self._engine = engine
+        self._interval = interval
+        self._round: asyncio.Task[None] | None = None
+        self._ended = 0.0
+        self._background = background.Background()
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+        self.servers: dict[str, router.Server] = {}
+        self.held: dict[str, Mapping[str, port.Held]] = {}
+
+    async def start(self) -> None:
+        """Run a first round and keep going in the background."""
+        await self.refresh()
+        self._background.start("fleet", self._run)
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        await self._background.stop()
+        tasks = [*self._looks.values(), *([self._round] if self._round else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Look again now, or join the round that is under way. Returns at once just after a round."""
+        if self._round is None or self._round.done():
+            if time.monotonic() - self._ended < _MIN_SPACING_SECONDS:
+                return
+            self._round = asyncio.create_task(self._look(), name="fleet-round")
+        # Shielded: a client that leaves while it waits must not end the round for the others.
+        await asyncio.shield(self._round)
+
+    async def next_round(self) -> None:
+        """Wait until a round has ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self.refresh()
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.gather(*(name.resolve() for name in self._names))
+            await self._look_at_all()
+            others = [name for name in self._names if self._silent(name) and name.try_other_family()]
+            if others:
+                await self._look_at_all()
+        finally:
+            self._ended = time.monotonic()
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _silent(self, name: addresses.Name) -> bool:
+        return not any(self.servers[url].reachable for url in name.servers)
+
+    async def _look_at_all(self) -> None:
+        urls = {url for name in self._names for url in name.servers}
+        for url in urls - self.servers.keys():
+            self.servers[url] = router.Server(url=url)
+        for url in self.servers.keys() - urls:
+            _logger.info("model server left", extra=log.facts(server=url))
+            del self.servers[url]
+            self.held.pop(url, None)
+        for url in [url for url, look in self._looks.items() if look.done() or url not in urls]:
+            self._looks.pop(url).cancel()
+        for url in urls - self._looks.keys():
+            self._looks[url] = asyncio.create_task(self._look_at(self.servers[url]), name=f"look at {url}")
+        if self._looks:
+            done, _ = await asyncio.wait(self._looks.values(), timeout=_ROUND_SECONDS)
+            for look in done:
+                if not look.cancelled():
+                    look.result()
+
+    async def _look_at(self, server: router.Server) -> None:
+        try:
+            sight = await self._engine.look(server.url)
+        except port.UnreachableError as problem:
+            if server.reachable:
+                _logger.warning(
+                    "model server does not answer", extra=log.facts(server=server.url, reason=str(problem))
+                )
+            server.reachable = False
+            return
+        if not server.reachable:
+            _logger.info("model server answers", extra=log.facts(server=server.url, models=len(sight.held)))
+        server.reachable = True
+        self.held[server.url] = sight.held
+        server.held = frozenset(sight.held)
+        server.loaded = sight.loaded

@@ -1,0 +1,1 @@
+"""What runs models: the port that all engines have, and one package an engine."""

@@ -1,0 +1,1 @@
+"""Ollama as an engine: its native API, asked of one server at a time."""

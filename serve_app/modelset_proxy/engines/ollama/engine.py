@@ -1,0 +1,135 @@
+"""The engine that is Ollama: OpenAI's requests as jobs in its native API, and looks at its servers."""
+
+from collections.abc import AsyncGenerator
+
+from modelset_proxy.engines import port
+from modelset_proxy.engines.ollama import answers, decoders, http, images, names, native
+from modelset_proxy.openai import catalog, passthrough, pieces, requests
+
+_JSON = b"application/json"
+
+
+class Ollama:
+    """Implements ``port.Engine``. Nothing that asks a server may be called before ``start``."""
+
+    def __init__(self) -> None:
+        self._http = http.Http()
+
+    async def start(self) -> None:
+        """Get ready in the event loop that serves."""
+        await self._http.start()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.close()
+
+    def key(self, name: str) -> str:
+        """Return the full spelling of a name."""
+        return names.canonical(name)
+
+    async def look(self, url: str) -> port.Sight:
+        """Ask a server for its ``/api/tags`` and ``/api/ps``; raises UnreachableError."""
+        tags, processes = await self._http.lists(url)
+        return port.Sight(
+            held={
+                names.canonical(model.name): port.Held(model.name, model.digest, model.changed)
+                for model in tags.models
+            },
+            loaded=frozenset(names.canonical(model.name) for model in processes.models),
+        )
+
+    def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
+        """Translate a chat to ``/api/chat``."""
+        return _Chat(self._http, native.chat(request, model), streams=bool(request.stream))
+
+    def complete(
+        self, request: requests.CompletionRequest, model: catalog.Model
+    ) -> port.Job[list[pieces.Piece]]:
+        """Translate a completion to ``/api/generate``."""
+        return _Completion(self._http, request, model)
+
+    def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> port.Job[pieces.Embeddings]:
+        """Translate an embedding to ``/api/embed``."""
+        return _Embedding(self._http, native.embedding(request, request.texts, model))
+
+    def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> port.Job[bytes]:
+        """Check what Ollama's own OpenAI and Anthropic routes answer; raises a 400 for a broken image."""
+        for param, image in request.images:
+            images.check(image, param)
+        return _Relay(self._http, path, request, model)
+
+    async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
+        """Ask a server that holds a model what it can do; None when it does not tell."""
+        return await self._http.capabilities(url, name)
+
+    def pull(self, url: str, name: str, *, insecure: bool = False) -> AsyncGenerator[answers.Progress, None]:
+        """Pull a model to one server, ``insecure``ly over plain HTTP; yield its progress.
+
+        Raises ``http.PullFailedError``.
+        """
+        return self._http.pull(url, name, insecure=insecure)
+
+
+class _Chat:
+    """A chat; its units are its choices."""
+
+    def __init__(self, connections: http.Http, translated: native.Chat, *, streams: bool) -> None:
+        self._http = connections
+        self._chat = translated
+        self._streams = streams
+
+    def ask(self, url: str, unit: int, call: port.Call) -> AsyncGenerator[list[pieces.Piece], None]:
+        reader = answers.Reader(self._chat.forced, single_call=self._chat.single_call)
+        question = http.Question("/api/chat", self._chat.body.of(unit), "messages", streams=self._streams)
+        return self._http.ask(url, question, decoders.Pieces(reader, call), call)
+
+
+class _Completion:
+    """A completion; its units are the choices of each prompt."""
+
+    def __init__(
+        self, connections: http.Http, request: requests.CompletionRequest, model: catalog.Model
+    ) -> None:
+        self._http = connections
+        self._request = request
+        self._model = model
+        # One prompt is as good as another to find out what cannot be honoured; the last is made already.
+        self._prompt, self._body = 0, native.completion(request, request.prompts[0], model)
+
+    def ask(self, url: str, unit: int, call: port.Call) -> AsyncGenerator[list[pieces.Piece], None]:
+        prompt, choice = divmod(unit, self._request.choices)
+        if prompt != self._prompt:
+            text = self._request.prompts[prompt]
+            self._prompt, self._body = prompt, native.completion(self._request, text, self._model)
+        question = http.Question(
+            "/api/generate", self._body.of(choice), "prompt", streams=bool(self._request.stream)
+        )
+        return self._http.ask(url, question, decoders.Pieces(answers.Reader(), call), call)
+
+
+class _Embedding:
+    """An embedding of one or more texts, in one unit."""
+
+    def __init__(self, connections: http.Http, body: bytes) -> None:
+        self._http = connections
+        self._body = body
+
+    def ask(self, url: str, _unit: int, call: port.Call) -> AsyncGenerator[pieces.Embeddings, None]:
+        question = http.Question("/api/embed", self._body, "input", streams=False)
+        return self._http.ask(url, question, decoders.Embedding(call), call)
+
+
+class _Relay:
+    """A request that Ollama's own routes answer, in one unit."""
+
+    def __init__(
+        self, connections: http.Http, path: str, request: passthrough.Passed, model: catalog.Model
+    ) -> None:
+        self._http = connections
+        content_type, body = request.rename(model.name)
+        self._question = http.Question(
+            path, body, "input", streams=request.stream, content_type=content_type.decode("latin-1")
+        )
+
+    def ask(self, url: str, _unit: int, call: port.Call) -> AsyncGenerator[bytes, None]:
+        return self._http.ask(url, self._question, decoders.Raw(), call)

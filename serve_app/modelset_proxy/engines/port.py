@@ -1,0 +1,111 @@
+"""The port that every engine has: how one server is asked, and what it holds.
+
+An engine translates OpenAI's requests to what its servers take, and their answers to neutral pieces. Which
+server is asked, how many requests run at once and what happens when a server fails is ``dispatch``'s to
+decide, and the same for all engines.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from modelset_proxy.openai import catalog, errors, passthrough, pieces, requests
+
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class Call(msgspec.Struct):
+    """What travels with a request for choosing a server and for the log; holds no contents.
+
+    ``served`` is the model's first served name; ``client`` whose API key came with it; ``affinity`` is equal
+    for requests that probably share a prompt prefix. Filled in on the way: ``server`` (which one answered),
+    ``attempts`` (of the choice that took the most), ``load_seconds`` (spent on loading the model) and
+    ``queued_seconds`` (the longest wait for a slot).
+    """
+
+    request_id: str
+    served: str = ""
+    client: str = ""
+    affinity: int | None = None
+    server: str = ""
+    attempts: int = 0
+    load_seconds: float = 0.0
+    queued_seconds: float = 0.0
+
+
+class ServerFailure(Exception):
+    """One server could not answer, and another one may; ``error`` is what the client gets if none does.
+
+    ``lost`` tells that the connection failed or broke, ``absent`` that the server does not hold the model.
+    """
+
+    def __init__(self, error: errors.ApiError, why: str, *, lost: bool = False, absent: bool = False) -> None:
+        super().__init__(why)
+        self.error = error
+        self.lost = lost
+        self.absent = absent
+
+
+class UnreachableError(Exception):
+    """A server did not tell what it holds; the message says why."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A model on a server's disk: the name the server gives it, its digest, and Unix seconds of its last
+    change.
+    """
+
+    name: str
+    digest: str = ""
+    changed: int = 0
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What a look at a server found: models by key, see ``Engine.key``, on its disk and in its memory."""
+
+    held: Mapping[str, Held]
+    loaded: frozenset[str]
+
+
+class Job(Protocol[Item_co]):
+    """A request in the engine's terms, checked as far as it can be without asking.
+
+    It has one unit for each answer wanted: a choice of a chat, a choice of a prompt of a completion. What a
+    unit needs is made when its turn comes.
+    """
+
+    def ask(self, url: str, unit: int, call: Call, /) -> AsyncGenerator[Item_co, None]:
+        """Ask one server and yield its answer as it comes.
+
+        Raises ServerFailure where another server may do better, ApiError where none will. Closing the
+        iterator, or cancelling the task, stops the work behind it at once.
+        """
+
+
+class Engine(Protocol):
+    """Something that runs models on servers. Refusals are ``errors.ApiError``."""
+
+    async def start(self) -> None:
+        """Get ready in the event loop that serves."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+    def key(self, name: str) -> str:
+        """Return the one spelling of a model's name, by which what servers hold is looked up."""
+
+    async def look(self, url: str) -> Sight:
+        """Ask a server what it holds; raises UnreachableError."""
+
+    def chat(self, request: requests.ChatRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
+        """Translate a chat; each list that its units yield is what arrived together."""
+
+    def complete(self, request: requests.CompletionRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
+        """Translate a completion, whose units are the choices of the first prompt, then of the next."""
+
+    def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> Job[pieces.Embeddings]:
+        """Translate an embedding, whose one unit yields one answer."""
+
+    def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> Job[bytes]:
+        """Check a request that the servers' own ``path`` answers; its one unit yields the answer's bytes."""

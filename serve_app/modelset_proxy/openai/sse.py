@@ -1,0 +1,20 @@
+"""Frames of server-sent events as OpenAI's streams use them: data lines only, ended by ``[DONE]``."""
+
+from modelset_proxy.openai import errors
+
+DONE = b"data: [DONE]\n\n"
+
+
+def frame(payload: bytes) -> bytes:
+    """Wrap one JSON text (which holds no raw line break) into an event."""
+    return b"data: " + payload + b"\n\n"
+
+
+def named_failure(error: errors.ApiError) -> bytes:
+    """Return the event for streams whose events have names (responses, messages)."""
+    return b"event: error\n" + frame(error.body(anthropic=True))
+
+
+def failure(error: errors.ApiError) -> bytes:
+    """Return the event for a failure in mid-stream; clients raise on its ``error``. Nothing follows it."""
+    return frame(error.body())

@@ -1,0 +1,1 @@
+"""Puts the parts together and hosts them: settings, Ray Serve, and life without Kubernetes."""

@@ -1,0 +1,118 @@
+"""Puts the parts together, with Ray Serve around them or without."""
+
+import gc
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from modelset_proxy.dispatch import dispatcher, fleet
+from modelset_proxy.engines.ollama import engine
+from modelset_proxy.openai import catalog
+from modelset_proxy.serving import config, standalone
+from modelset_proxy.telemetry import background, log, metrics
+from modelset_proxy.web import access, asgi, cors, exchange, service
+
+_logger = logging.getLogger(__name__)
+_GARBAGE_OBJECTS = 10_000
+
+
+class Proxy:
+    """The whole proxy, as an ASGI application whose lifespan starts and stops it.
+
+    ``engine`` asks the servers that ``fleet`` knows, as ``dispatch`` decides. ``behind_serve`` is for Ray
+    Serve, see ``asgi.App``; there ``configure`` is called after the start, elsewhere the environment is all
+    there is.
+    """
+
+    def __init__(
+        self,
+        settings: config.Environment,
+        *,
+        behind_serve: bool = False,
+        measures: metrics.Metrics | None = None,
+    ) -> None:
+        measures = measures or metrics.Nothing()
+        self._metrics = measures
+        self._settings = settings
+        self._behind_serve = behind_serve
+        self.engine = engine.Ollama()
+        self.fleet = fleet.Fleet(settings.ollama_urls, self.engine, interval=settings.refresh_seconds)
+        self.dispatch = dispatcher.Dispatcher(self.engine, self.fleet, measures)
+        self.keys = access.Keys(settings.api_keys_dir)
+        self._service = service.Service(self.engine, self.dispatch, measures)
+        self._discovery: standalone.Discovery | None = None
+        self._background = background.Background()
+        self._app = asgi.App(
+            self._service,
+            self.keys,
+            measures,
+            on_start=self._start,
+            on_stop=self._stop,
+            behind_serve=behind_serve,
+        )
+
+    async def __call__(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
+        """Serve one connection."""
+        await self._app(scope, receive, send)
+
+    def alone(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> Awaitable[None]:
+        """Serve one HTTP request that comes from an HTTP server with nobody in between."""
+        return self._app.http(scope, receive, send, alone=True)
+
+    async def configure(self, given: Mapping[str, Any]) -> None:
+        """Take a ``user_config`` into use; an empty one means that models come from the environment.
+
+        Requests under way go on with what they began with.
+        """
+        if self._discovery is not None:
+            await self._discovery.stop()
+            self._discovery = None
+        if not given:
+            self._app.cors = cors.Cors(self._settings.cors_origins)
+            self._discovery = standalone.Discovery(self._settings, self.engine, self.fleet, self._publish)
+            await self._discovery.start()
+            return
+        user_config = config.user_config(given)
+        self._app.cors = cors.Cors(user_config.cors.allow_origins)
+        self.dispatch.limits = user_config.limits
+        self._publish(user_config.catalog())
+        _logger.info("configured", extra=log.facts(served=", ".join(self._service.catalog.served_names)))
+
+    def _publish(self, models: catalog.Catalog) -> None:
+        self._service.catalog = models
+        self.dispatch.serve(models)
+
+    async def _start(self) -> None:
+        await self.engine.start()
+        await self.fleet.start()
+        self._background.start("API keys", self.keys.watch)
+        self._background.start("numbers", self._keep_up)
+        if not self._behind_serve:
+            await self.configure({})
+
+    async def _keep_up(self) -> None:
+        """After each look at the servers: let requests in that wait for one, and hand over numbers."""
+        while True:
+            await self.fleet.next_round()
+            self.dispatch.admit()
+            for model, counts in self.dispatch.counts().items():
+                self._metrics.in_flight(model, *counts)
+            self._metrics.flush()
+
+    async def _stop(self) -> None:
+        await self._background.stop()
+        if self._discovery is not None:
+            await self._discovery.stop()
+        await self.fleet.stop()
+        await self.engine.close()
+
+
+def build(*, behind_serve: bool = False, measures: metrics.Metrics | None = None) -> Proxy:
+    """Build the proxy from the environment, as for ``uvicorn --factory modelset_proxy.proxy:build``."""
+    settings = config.environment()
+    log.setup(settings.log_level)
+    # What is here by now stays, so the collector need not look at it again; and requests make little garbage
+    # that only it can free, so it need not look every 700 objects.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
+    return Proxy(settings, behind_serve=behind_serve, measures=measures)

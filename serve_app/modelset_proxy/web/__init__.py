@@ -1,0 +1,1 @@
+"""HTTP in and out over ASGI: routes, exchanges, keys and CORS."""

@@ -1,0 +1,294 @@
+"""What each route does: decode, look up the model, wait for a turn, ask the upstream, answer."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from modelset_proxy.dispatch import dispatcher
+from modelset_proxy.engines import port
+from modelset_proxy.openai import (
+    catalog,
+    chat,
+    completions,
+    embeddings,
+    errors,
+    passthrough,
+    pieces,
+    requests,
+    sse,
+    usage,
+)
+from modelset_proxy.telemetry import log, metrics
+from modelset_proxy.web import exchange, merge
+
+_logger = logging.getLogger(__name__)
+_LONG_WAIT_SECONDS = 0.01
+
+Handler = Callable[[exchange.Exchange], Coroutine[Any, Any, None]]
+Pieces = AsyncGenerator[list[pieces.Piece], None]
+Item = TypeVar("Item")
+
+
+class Frames(Protocol):
+    """Makes the events of one kind of stream."""
+
+    tokens: usage.Tokens
+
+    def events(self, index: int, pieces: list[pieces.Piece]) -> bytes:
+        """Return the events for pieces of one choice."""
+
+    def end(self) -> bytes:
+        """Return what ends the stream."""
+
+
+class Collector(Protocol):
+    """Collects the pieces of one choice."""
+
+    def add(self, pieces: list[pieces.Piece]) -> None:
+        """Take in pieces in order."""
+
+
+Collecting = TypeVar("Collecting", bound=Collector)
+
+
+class Service:
+    """The routes. ``catalog`` may be replaced at any time; a request sticks to the one it found."""
+
+    def __init__(
+        self, engine: port.Engine, dispatch: dispatcher.Dispatcher, measures: metrics.Metrics
+    ) -> None:
+        self._engine = engine
+        self._dispatch = dispatch
+        self._metrics = measures
+        self.catalog = catalog.Catalog()
+
+    async def health(self, web: exchange.Exchange) -> None:
+        """Tell that this process serves; whether models can answer is told by the counts."""
+        state = {"status": "ok", "models": len(self.catalog.models), **self._dispatch.state()}
+        await web.reply(200, msgspec.json.encode(state))
+
+    async def list_models(self, web: exchange.Exchange) -> None:
+        """``GET /v1/models``, from memory."""
+        await web.reply(200, self.catalog.listing)
+
+    async def get_model(self, web: exchange.Exchange, name: str) -> None:
+        """``GET /v1/models/{id}``, from memory; ids may hold slashes and colons."""
+        await web.reply(200, self.catalog.entry(name))
+
+    async def chat(self, web: exchange.Exchange) -> None:
+        """``POST /v1/chat/completions``."""
+        request = requests.chat(await self._json_body(web))
+        model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
+        call = self._call(web, model, _affinity(request))
+        job = self._engine.chat(request, model)
+        sources = [self._dispatch.run(job, unit, model, call) for unit in range(request.choices)]
+        if request.stream:
+            await self._stream(web, call, sources, chat.Stream(request))
+            return
+        choices = await self._collect(sources, chat.Choice)
+        await self._reply(web, call, *chat.completion(request, choices))
+
+    async def complete(self, web: exchange.Exchange) -> None:
+        """``POST /v1/completions``."""
+        request = requests.completion(await self._json_body(web))
+        model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
+        call = self._call(web, model, None)
+        job = self._engine.complete(request, model)
+        units = len(request.prompts) * request.choices
+        sources = [self._dispatch.run(job, unit, model, call) for unit in range(units)]
+        if request.stream:
+            await self._stream(web, call, sources, completions.Stream(request))
+            return
+        choices = await self._collect(sources, completions.Choice)
+        await self._reply(web, call, *completions.completion(request, choices))
+
+    async def embed(self, web: exchange.Exchange) -> None:
+        """``POST /v1/embeddings``."""
+        request = requests.embedding(await self._json_body(web))
+        model = self._find(web, request.model, catalog.EMBEDDING, stream=False)
+        call = self._call(web, model, None)
+        job = self._engine.embed(request, model)
+        async with self._deadline(), contextlib.aclosing(self._dispatch.run(job, 0, model, call)) as source:
+            [found] = [found async for found in source]
+        tokens = usage.Tokens()
+        tokens.prompt = found.prompt_tokens
+        await self._reply(web, call, embeddings.answer(request, found), tokens)
+
+    async def respond(self, web: exchange.Exchange) -> None:
+        """``POST /v1/responses``, passed on."""
+        await self._pass_on(web, "/v1/responses", passthrough.json_request(await self._json_body(web)))
+
+    async def message(self, web: exchange.Exchange) -> None:
+        """``POST /v1/messages``, Anthropic's API, passed on."""
+        await self._pass_on(web, "/v1/messages", passthrough.json_request(await self._json_body(web)))
+
+    async def transcribe(self, web: exchange.Exchange) -> None:
+        """``POST /v1/audio/transcriptions``, passed on."""
+        if not web.content_type.startswith(b"multipart/form-data"):
+            raise _unsupported_media("Send the audio as multipart/form-data.")
+        body = await web.body(self._dispatch.limits.max_body_bytes)
+        request = passthrough.form_request(web.content_type, body)
+        await self._pass_on(web, "/v1/audio/transcriptions", request)
+
+    async def _pass_on(self, web: exchange.Exchange, path: str, request: passthrough.Passed) -> None:
+        model = self._find(web, request.model, catalog.CHAT, stream=request.stream)
+        call = self._call(web, model, None)
+        renamer = passthrough.Renamer(model.name, request.model)
+        source = self._dispatch.run(self._engine.relay(path, request, model), 0, model, call)
+        try:
+            async with self._deadline(), contextlib.aclosing(source) as answer:
+                async for data in answer:
+                    if not request.stream:
+                        await web.reply(200, renamer.feed(data) + renamer.rest())
+                    else:
+                        await self._write(web, call, renamer.feed(data))
+        except errors.ApiError as error:
+            if not web.started:
+                raise
+            self._fail(web, error)
+            await web.end(sse.named_failure(error))
+        else:
+            if request.stream:
+                await web.end(renamer.rest())
+        finally:
+            self._note(web, call, usage.Tokens())
+
+    async def _stream(
+        self, web: exchange.Exchange, call: port.Call, sources: list[Pieces], frames: Frames
+    ) -> None:
+        """Hand on what arrives.
+
+        The status line waits for the first of it, so that a failure until then can be told by the status.
+        """
+        try:
+            async with self._deadline():
+                if sources[1:]:
+                    async with contextlib.aclosing(merge.streams(sources)) as merged:
+                        async for index, pieces in merged:
+                            await self._write(web, call, frames.events(index, pieces))
+                else:
+                    # Nearly all requests; every generator in between costs each token microseconds.
+                    async with contextlib.aclosing(sources[0]) as only:
+                        async for pieces in only:
+                            if not web.started:
+                                await self._begin(web, call)
+                            if events := frames.events(0, pieces):
+                                await web.write(events)
+        except errors.ApiError as error:
+            if not web.started:
+                raise
+            self._fail(web, error)
+            await web.end(sse.failure(error))
+        else:
+            self._time_tokens(web, call, frames.tokens)
+            await web.end(frames.end())
+        finally:
+            self._note(web, call, frames.tokens)
+
+    async def _write(self, web: exchange.Exchange, call: port.Call, data: bytes) -> None:
+        if not web.started:
+            await self._begin(web, call)
+        if data:
+            await web.write(data)
+
+    async def _begin(self, web: exchange.Exchange, call: port.Call) -> None:
+        web.first_byte = time.monotonic()
+        seconds = web.first_byte - web.began
+        web.facts["first_byte_seconds"] = round(seconds, 4)
+        self._metrics.first_token(call.served, seconds)
+        await web.start_events()
+
+    def _time_tokens(self, web: exchange.Exchange, call: port.Call, tokens: usage.Tokens) -> None:
+        if tokens.completion > 1:
+            spent = time.monotonic() - web.first_byte
+            self._metrics.per_token(call.served, spent / (tokens.completion - 1))
+
+    async def _collect(self, sources: list[Pieces], make: Callable[[], Collecting]) -> list[Collecting]:
+        async def one(source: Pieces) -> Collecting:
+            choice = make()
+            async with contextlib.aclosing(source):
+                async for pieces in source:
+                    choice.add(pieces)
+            return choice
+
+        async with self._deadline():
+            return await merge.results([one(source) for source in sources])
+
+    def _deadline(self) -> contextlib.AbstractAsyncContextManager[None]:
+        seconds = self._dispatch.limits.request_timeout_seconds
+        return contextlib.nullcontext() if seconds is None else _deadline(seconds)
+
+    def _find(self, web: exchange.Exchange, name: str, kind: str, *, stream: bool) -> catalog.Model:
+        model = self.catalog.find(name, kind, web.path)
+        web.facts.update(model=model.served_names[0], stream=stream)
+        return model
+
+    def _call(self, web: exchange.Exchange, model: catalog.Model, affinity: int | None) -> port.Call:
+        return port.Call(web.request_id, model.served_names[0], web.client, affinity)
+
+    def _fail(self, web: exchange.Exchange, error: errors.ApiError) -> None:
+        web.facts["error"] = error.code or error.kind
+        _logger.warning("stream failed", extra=log.facts(request_id=web.request_id, reason=error.message))
+
+    async def _reply(
+        self, web: exchange.Exchange, call: port.Call, body: bytes, tokens: usage.Tokens
+    ) -> None:
+        self._note(web, call, tokens)
+        await web.reply(200, body)
+
+    def _note(self, web: exchange.Exchange, call: port.Call, tokens: usage.Tokens) -> None:
+        web.facts.update(
+            upstream=call.server,
+            attempts=call.attempts,
+            prompt_tokens=tokens.prompt,
+            completion_tokens=tokens.completion,
+        )
+        self._metrics.tokens(call.served, web.client, tokens.prompt, tokens.completion)
+        if call.queued_seconds > _LONG_WAIT_SECONDS:
+            web.facts["queued_seconds"] = round(call.queued_seconds, 4)
+        if call.load_seconds > 0.1:
+            # Less is what Ollama takes to find a model that is loaded.
+            web.facts["load_seconds"] = round(call.load_seconds, 3)
+            self._metrics.load(call.served, call.load_seconds)
+
+    async def _json_body(self, web: exchange.Exchange) -> bytes:
+        """Read a body that ought to be JSON; what it is called matters only where it cannot be."""
+        encoding = web.headers.get(b"content-encoding", b"identity")
+        if web.content_type.startswith(b"multipart/") or encoding.lower() != b"identity":
+            raise _unsupported_media("Send the request as application/json, not compressed.")
+        return await web.body(self._dispatch.limits.max_body_bytes)
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncGenerator[None, None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise errors.ApiError(
+            504,
+            "The answer took longer than is allowed here.",
+            kind="server_error",
+            code="timeout",
+            may_retry=False,
+        ) from None
+
+
+def _unsupported_media(message: str) -> errors.ApiError:
+    return errors.ApiError(415, message, code="unsupported_media_type")
+
+
+def _affinity(request: requests.ChatRequest) -> int:
+    """Return one number for all turns of a conversation: of its beginning, which stays as it grows."""
+    digest = hashlib.blake2b(request.model.encode(), digest_size=8)
+    for message in request.messages:
+        if isinstance(message, requests.AssistantMessage):
+            break
+        digest.update(msgspec.json.encode(message.content))
+    return int.from_bytes(digest.digest())
