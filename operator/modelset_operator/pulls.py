@@ -55,14 +55,17 @@ class Pulls:
         """Return what became of the downloads of a set so far."""
         return {key: download.pull for key, download in self._sets.get(owner, {}).items()}
 
-    def sync(self, owner: Set, wanted: Collection[decide.WantedPull]) -> float | None:
+    def sync(
+        self, owner: Set, wanted: Collection[decide.WantedPull], unseen: Collection[str] = ()
+    ) -> float | None:
         """Start what is wanted and due, stop what is not wanted any more.
 
+        Downloads onto pods that are `unseen` (uids) go on as they are: a look that failed tells nothing.
         Returns in how many seconds the next retry is due, None when none is waiting.
         """
         downloads = self._sets.setdefault(owner, {})
         keys = {(pull.pod.uid, pull.key): pull for pull in wanted}
-        for key in [key for key in downloads if key not in keys]:
+        for key in [key for key in downloads if key not in keys and key[0] not in unseen]:
             self._drop(downloads, key)
         for key, pull in keys.items():
             known = downloads.get(key)

@@ -63,7 +63,7 @@ class Reconciler:
         if problems:
             plan = decide.with_problems(plan, observed, problems)
         removed = await self._remove(plan.removals)
-        retry = self._pulls.sync(owner, plan.pulls)
+        retry = self._pulls.sync(owner, plan.pulls, plan.unseen)
         await self._tell(observed, plan, removed)
         if problems:
             raise ReconcileError("; ".join(problems))

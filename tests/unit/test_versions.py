@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modelset_operator.manifests import ray
 from stack import cache, golang, pins
 
 CHART = yaml.safe_load((cache.REPOSITORY / "charts" / "modelset-operator" / "Chart.yaml").read_text())
@@ -40,6 +41,13 @@ def test_the_chart_names_the_ollama_that_is_built_and_pulled() -> None:
     default = VALUES["defaults"]["ollamaImage"]
     assert f"{default['repository']}:{default['tag']}" == pins.load().pulled["ollama"]
     assert str(default["tag"]) == built
+
+
+def test_kuberay_is_told_the_version_of_ray_that_the_proxy_brings() -> None:
+    installed = re.findall(
+        r"^ray(?:\[\w+\])?==(\S+)", (pins.FOLDER / "serve-app.txt").read_text(), re.MULTILINE
+    )
+    assert installed == [ray.RAY_VERSION]
 
 
 def test_kuberay_is_the_same_built_and_pulled() -> None:

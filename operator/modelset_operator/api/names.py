@@ -11,6 +11,7 @@ PLURAL = "ollamamodelsets"
 FIELD_MANAGER = "modelset-operator"
 
 SET_LABEL = f"{GROUP}/set"
+APPLICATION_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 OLLAMA_COMPONENT = "ollama"
 PROXY_COMPONENT = "proxy"
@@ -70,7 +71,7 @@ def selector_text(labels: dict[str, str]) -> str:
 def common_labels(set_name: str, component: str) -> dict[str, str]:
     """Labels of every object of a set; they never depend on models, so pod templates can carry them."""
     return {
-        "app.kubernetes.io/name": "modelset",
+        APPLICATION_LABEL: "modelset",
         "app.kubernetes.io/instance": set_name,
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
         COMPONENT_LABEL: component,

@@ -17,6 +17,8 @@ WORKER_GROUP = "proxy"
 DELETION_DELAY_SECONDS = 300
 # KubeRay never goes beyond it; the CRD's maximum for proxy.replicas.
 MOST_WORKERS = 100
+# What runs in the proxy's image. KubeRay turns token authentication on only where it knows the version.
+RAY_VERSION = "2.60.0"
 # Where the proxy reads who may call: a file a client.
 API_KEYS_FOLDER = "/etc/modelset/api-keys"
 # The object store is not used, and Ray's default would be 30 % of the machine's memory.
@@ -51,6 +53,9 @@ def ray_service(
             "rayClusterDeletionDelaySeconds": DELETION_DELAY_SECONDS,
             "serveConfigV2": serve_config(modelset, entries),
             "rayClusterConfig": {
+                "rayVersion": RAY_VERSION,
+                # Ray's job API runs code for whoever reaches it. KubeRay makes a token for each cluster.
+                "authOptions": {"mode": "token"},
                 "headGroupSpec": {
                     "rayStartParams": {"dashboard-host": "0.0.0.0", **_start_params()},  # noqa: S104
                     "template": _template(modelset, "ray-head", _HEAD_PORTS),
@@ -136,7 +141,7 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
     keys = _api_keys(modelset.proxy.api_keys_secret)
     url = names.ollama_url(modelset.name, modelset.namespace)
     return {
-        "metadata": {"labels": names.common_labels(modelset.name, names.PROXY_COMPONENT)},
+        "metadata": {"labels": _pod_labels(modelset.name)},
         "spec": {
             # The proxy finds Ollama by DNS and needs no right in the cluster.
             "automountServiceAccountToken": False,
@@ -161,6 +166,13 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
             **({"volumes": keys.volumes} if keys.volumes else {}),
         },
     }
+
+
+def _pod_labels(set_name: str) -> dict[str, str]:
+    """Return our labels without the one by which KubeRay's head Service finds its pods: it is KubeRay's."""
+    labels = names.common_labels(set_name, names.PROXY_COMPONENT)
+    del labels[names.APPLICATION_LABEL]
+    return labels
 
 
 @dataclasses.dataclass(frozen=True)

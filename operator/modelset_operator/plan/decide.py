@@ -36,12 +36,14 @@ class Removal:
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
-    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open;
-    `waits_for_drain` tells that garbage will be due although nothing else happens.
+    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open; `unseen`
+    are the uids of pods that are there and did not tell what they hold, so that nothing is known to be
+    missing on them; `waits_for_drain` tells that garbage will be due although nothing else happens.
     """
 
     applies: tuple[dict[str, Any], ...]
     pulls: tuple[WantedPull, ...]
+    unseen: frozenset[str]
     removals: tuple[Removal, ...]
     gates: tuple[seen.Pod, ...]
     scalings: tuple[workers.Scaling, ...]
@@ -65,6 +67,7 @@ def plan(observed: seen.Observed) -> Plan:
     return Plan(
         applies=applies,
         pulls=_pulls(observed),
+        unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
         removals=garbage if drained else (),
         gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
         scalings=workers.scalings(observed, asked=asked),

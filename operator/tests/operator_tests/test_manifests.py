@@ -110,6 +110,22 @@ def test_unset_images_are_the_operators() -> None:
     assert images == [builders.IMAGES.ollama, builders.IMAGES.proxy, builders.IMAGES.proxy]
 
 
+def test_nobody_submits_a_job_to_ray_without_its_token() -> None:
+    cluster = ray.ray_service(builders.modelset("a"), [], NOTHING)["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    # KubeRay refuses the mode where it does not know the version.
+    assert cluster["rayVersion"] == ray.RAY_VERSION
+
+
+def test_kuberays_services_find_their_pods() -> None:
+    """They select the application's name, which is KubeRay's own unless the template says otherwise."""
+    cluster = ray.ray_service(builders.modelset("a"), [], NOTHING)["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        labels = group["template"]["metadata"]["labels"]
+        assert "app.kubernetes.io/name" not in labels
+        assert labels.items() >= names.proxy_selector("assistants").items()
+
+
 def test_the_proxy_scales_without_a_new_ray_cluster() -> None:
     """KubeRay ignores replicas when it decides whether a cluster is the same."""
 

@@ -128,6 +128,11 @@ def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
     ]
 
 
+def test_a_pod_that_does_not_answer_is_not_taken_to_need_nothing() -> None:
+    pods = (builders.pod(0, store=builders.store()), builders.pod(1))
+    assert decide.plan(builders.observed(builders.resource("a"), pods=pods)).unseen == {"pod-1"}
+
+
 def test_a_model_that_two_entries_name_is_pulled_once() -> None:
     resource = builders.resource("a", {"name": "a:latest", "servedNames": ["other"]})
     plan = decide.plan(builders.observed(resource, pods=(builders.pod(store=builders.store()),)))

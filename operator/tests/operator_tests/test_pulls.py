@@ -26,8 +26,8 @@ class Bench:
     pokes: asyncio.Queue[pulls.Set]
     now: list[float]
 
-    def sync(self, *models: str) -> float | None:
-        return self.pulls.sync(OWNER, [wanted(model) for model in models])
+    def sync(self, *models: str, unseen: tuple[str, ...] = ()) -> float | None:
+        return self.pulls.sync(OWNER, [wanted(model) for model in models], unseen)
 
     def view(self, model: str) -> state.Pull:
         return self.pulls.view(OWNER)[("pod-0", model)]
@@ -129,10 +129,31 @@ async def test_what_is_not_wanted_any_more_is_stopped(bench: Bench) -> None:
     bench.fleet.proceed.clear()
     bench.sync("a:1")
     await bench.pokes.get()
+    [pull] = [task for task in asyncio.all_tasks() if task.get_name() == "a:1"]
     bench.sync()
-    bench.fleet.proceed.set()
-    await bench.pulls.close()
+    await asyncio.wait([pull], timeout=5)
+    assert pull.cancelled()
     assert bench.fleet.servers["10.0.0.1"].held == {}
+
+
+async def test_a_look_that_failed_stops_no_download(bench: Bench) -> None:
+    bench.fleet.proceed.clear()
+    bench.sync("a:1")
+    await bench.pokes.get()
+    bench.sync(unseen=("pod-0",))
+    bench.fleet.proceed.set()
+    await bench.done("a:1")
+    assert bench.fleet.servers["10.0.0.1"].requests == ["/api/pull a:1"]
+
+
+async def test_a_look_that_failed_forgets_no_failure(bench: Bench) -> None:
+    bench.fleet.broken["a:1"] = "no space left on device"
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.FAILED))
+    bench.sync(unseen=("pod-0",))
+    assert bench.view("a:1").failures == 1
+    bench.sync(unseen=("another",))
+    assert bench.pulls.view(OWNER) == {}
 
 
 async def test_another_way_to_the_registry_starts_afresh(bench: Bench) -> None:

@@ -298,6 +298,23 @@ async def test_a_pod_restart_keeps_the_models_listed(world: World) -> None:
     assert world.status["modelNames"] == "all-minilm;smollm2"
 
 
+async def test_a_look_that_fails_in_mid_pull_does_not_stop_it(world: World) -> None:
+    await world.reconcile()
+    world.start_pod()
+    world.fleet.proceed.clear()
+    await world.reconcile()
+    await world.pokes.get()
+    world.fleet.unreachable.add("10.0.0.1")
+    await world.reconcile()
+    world.fleet.unreachable.clear()
+    world.fleet.proceed.set()
+    await world.until_pulled(SMOL, MINI)
+    pulled = [
+        request for request in world.fleet.servers["10.0.0.1"].requests if request.startswith("/api/pull")
+    ]
+    assert sorted(pulled) == [f"/api/pull {MINI}", f"/api/pull {SMOL}"]
+
+
 async def test_a_slow_answer_of_a_ready_pod_changes_nothing(world: World) -> None:
     await world.to_ready()
     world.api.writes.clear()

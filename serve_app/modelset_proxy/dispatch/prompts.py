@@ -1,4 +1,4 @@
-"""How long a prompt is, and with which others it begins alike: all that choosing a slot needs to know of it."""
+"""How long a prompt is, and with which others it begins alike: what choosing a slot needs to know."""
 
 from collections.abc import Iterable
 
