@@ -34,7 +34,7 @@ def two_models(front: asking.Front, models: Sequence[str]) -> Figures:
     began = time.monotonic()
 
     def client(number: int) -> list[asking.Answer]:
-        chance = random.Random(number)  # noqa: S311 - not for secrets
+        chance = random.Random(number)
         answers = []
         while time.monotonic() - began < TWO_MODELS_SECONDS:
             messages = [{"role": "user", "content": _text(chance, TWO_MODELS_WORDS)}]
@@ -57,7 +57,7 @@ def conversations(front: asking.Front, model: str) -> Figures:
     """People who each hold one conversation after another; every one begins with a long text of its own."""
 
     def person(number: int) -> list[list[asking.Answer]]:
-        chance = random.Random(number)  # noqa: S311 - not for secrets
+        chance = random.Random(number)
         return [_conversation(front, model, chance) for _ in range(CONVERSATIONS_EACH)]
 
     with futures.ThreadPoolExecutor(TALKERS) as pool:

@@ -141,10 +141,18 @@ class FakeOllama:
     async def _embed(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if refused := self._refused(body):
             return refused
+        self.loaded.add(body["model"])
         vectors = [[0.5, -0.25, float(len(text))][: body.get("dimensions", 3)] for text in body["input"]]
         return web.json_response({"model": body["model"], "embeddings": vectors, "prompt_eval_count": 7})
 
     async def _generate(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if not body.get("prompt"):
+            if self.refusal is not None:
+                return _error(*self.refusal)
+            keeps = body.get("keep_alive") != 0
+            (self.loaded.add if keeps else self.loaded.discard)(body["model"])
+            reason = "load" if keeps else "unload"
+            return web.json_response({"response": "", "done": True, "done_reason": reason})
         return await self._run(request, body, lambda line: {**line, "response": line["message"]["content"]})
 
     async def _chat(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -155,6 +163,7 @@ class FakeOllama:
     ) -> web.StreamResponse:
         if refused := self._refused(body):
             return refused
+        self.loaded.add(body["model"])
         response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         whole: dict[str, Any] = {"message": {"role": "assistant", "content": ""}}
         for step in list(self.chat):

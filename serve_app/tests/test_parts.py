@@ -1,6 +1,5 @@
 """The small pure parts: names, routing, settings, catalog, CORS, answers that real Ollama gives rarely."""
 
-import collections
 import json
 import pathlib
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from modelset_proxy.dispatch import addresses, router
+from modelset_proxy.dispatch import addresses
 from modelset_proxy.engines.ollama import answers, names, native
 from modelset_proxy.openai import catalog, chat, errors, requests
 from modelset_proxy.serving import config
@@ -38,99 +37,6 @@ def test_spellings_of_a_model_compare_equal(name: str, canonical: str) -> None:
 )
 def test_latest_may_be_left_out(name: str, served: tuple[str, ...]) -> None:
     assert names.served_names(name) == served
-
-
-def _server(url: str, **known: Any) -> router.Server:
-    return router.Server(**{"url": url, "held": frozenset("m"), "reachable": True, **known})
-
-
-def _running(count: int) -> collections.Counter[str]:
-    return collections.Counter(m=count)
-
-
-_LOADED = {"loaded": frozenset("m")}
-_CHOICES: dict[str, tuple[list[router.Server], dict[str, Any], str | None]] = {
-    "none": ([], {}, None),
-    "one that does not hold it": ([_server("a", held=frozenset("x"))], {}, None),
-    "the holder": ([_server("a", held=frozenset("x")), _server("b", in_flight=9)], {}, "b"),
-    "not one that was tried": ([_server("a"), _server("b", in_flight=9)], {"tried": {"a"}}, "b"),
-    "fewest in flight": ([_server("a", in_flight=2), _server("b", in_flight=1)], {}, "b"),
-    "loaded before fewest in flight": ([_server("a"), _server("b", in_flight=5, **_LOADED)], {}, "b"),
-    "one that has to load it once the loaded one has no slot left": (
-        [_server("a"), _server("b", in_flight=2, running=_running(2), **_LOADED)],
-        {"parallel": 2},
-        "a",
-    ),
-    "the loaded one while it has a slot left": (
-        [_server("a"), _server("b", in_flight=1, running=_running(1), **_LOADED)],
-        {"parallel": 2},
-        "b",
-    ),
-    "one with a slot left before one without, loaded or not": (
-        [_server("a", in_flight=5), _server("b", in_flight=2, running=_running(2))],
-        {"parallel": 2},
-        "a",
-    ),
-    "the loaded one when none has a slot left": (
-        [_server("a", running=_running(2)), _server("b", in_flight=2, running=_running(2), **_LOADED)],
-        {"parallel": 2},
-        "b",
-    ),
-    "slots are a model's own": (
-        [_server("a"), _server("b", in_flight=2, running=collections.Counter(x=2), **_LOADED)],
-        {"parallel": 2},
-        "b",
-    ),
-    "one that answers": ([_server("a", reachable=False, **_LOADED), _server("b", in_flight=3)], {}, "b"),
-    "one that did not fail just now": ([_server("a", avoid_until=11), _server("b", in_flight=3)], {}, "b"),
-    "one that failed long ago": ([_server("a", avoid_until=9), _server("b", in_flight=3)], {}, "a"),
-    "one that failed, when all did": ([_server("a", avoid_until=11), _server("b", reachable=False)], {}, "a"),
-}
-
-
-@pytest.mark.parametrize("case", _CHOICES)
-def test_router_chooses(case: str) -> None:
-    servers, how, wanted = _CHOICES[case]
-    chosen = router.choose(servers, "m", now=10, **how)
-    assert (chosen.url if chosen else None) == wanted
-
-
-def test_ties_go_round() -> None:
-    servers = [_server(url) for url in "abc"]
-    chosen = [router.choose(servers, "m", now=0, turn=turn) for turn in range(6)]
-    assert [server.url for server in chosen if server] == list("abcabc")
-
-
-def test_a_prefix_stays_with_its_server_until_that_is_busier_than_the_rest() -> None:
-    servers = [_server(url) for url in "abc"]
-    first = router.choose(servers, "m", now=0, affinity=42)
-    assert first is not None
-    assert all(router.choose(servers, "m", now=0, affinity=42, turn=turn) is first for turn in range(9))
-    first.in_flight = 8
-    assert router.choose(servers, "m", now=0, affinity=42) is not first
-
-
-def test_prefixes_spread_and_move_only_with_their_server() -> None:
-    servers = [_server(url) for url in "abcd"]
-
-    def homes(pool: list[router.Server]) -> dict[int, str]:
-        found = {key: router.choose(pool, "m", now=0, affinity=key) for key in range(400)}
-        return {key: server.url for key, server in found.items() if server}
-
-    before, after = homes(servers), homes(servers[:3])
-    assert all(60 < list(before.values()).count(url) < 140 for url in "abcd")
-    assert all(after[key] == url for key, url in before.items() if url != "d")
-
-
-def test_a_failing_server_is_avoided_longer_each_time() -> None:
-    server = _server("a")
-    waits = []
-    for _ in range(7):
-        server.failed(100.0)
-        waits.append(server.avoid_until - 100)
-    assert waits == [1, 2, 4, 8, 16, 30, 30]
-    server.succeeded()
-    assert server.avoid_until == 0
 
 
 @pytest.mark.parametrize(
@@ -199,6 +105,9 @@ _MODEL: dict[str, Any] = {"model": "a", "servedNames": ["a"], "type": "Chat", "c
         {"models": [], "limits": {"maxInFlightPerServer": 0}},
         {"models": [], "limits": {"maxQueuedRequests": -1}},
         {"models": [], "limits": {"queueTimeoutSeconds": 0}},
+        {"models": [], "limits": {"maxQueuedPerClient": -1}},
+        {"models": [], "limits": {"maxLoadedPerServer": 0}},
+        {"models": [], "limits": {"switchSeconds": 0}},
         {"models": [], "limits": {"requestTimeoutSeconds": 0}},
         {"models": [], "limits": {"maxBodyBytes": 0}},
         {"models": [{**_MODEL, "model": ""}]},

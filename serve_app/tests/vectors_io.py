@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from modelset_proxy.engines import port
 from modelset_proxy.engines.ollama import answers, native
 from modelset_proxy.openai import catalog, chat, completions, embeddings, errors, requests
 
@@ -362,7 +363,7 @@ def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
     if status != 200:
         raise answers.error(status, answers.error_text(answer), param=param)
     if path == "/embeddings":
-        return embeddings.answer(requests.embedding(body), answers.embeddings(answer))
+        return embeddings.answer(requests.embedding(body), answers.embeddings(answer, port.Attempt("", "")))
     lines = answers.Lines()
     rows = [*lines.feed(answer), *filter(None, [lines.rest()])]
     if path == "/completions":

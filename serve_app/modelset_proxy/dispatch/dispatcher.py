@@ -1,132 +1,158 @@
-"""Runs jobs: waits for a turn, chooses the server, and fails over.
+"""Runs jobs as the core decides: the clock, the waiting and the asking around it.
 
 Until something has been handed on, a unit may start again on another server: generating has no side effects.
 Afterwards a failure is an error, never a second answer.
 """
 
+import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
-from modelset_proxy.dispatch import admission, fleet, router
+from modelset_proxy.dispatch import core, facts, fleet, prompts
+from modelset_proxy.dispatch.work import Work
 from modelset_proxy.engines import port
-from modelset_proxy.openai import catalog, errors
+from modelset_proxy.openai import catalog
 from modelset_proxy.telemetry import metrics
-
-Item = TypeVar("Item")
-_ATTEMPTS = 4
 
 
 class Dispatcher:
-    """Runs the units of jobs on the servers of one engine. Nothing may run before ``start``."""
+    """Runs the units of jobs on the servers of one engine.
 
-    def __init__(self, engine: port.Engine, servers: fleet.Fleet, measures: metrics.Metrics) -> None:
-        self._engine = engine
+    ``servers`` is looked at by this; nothing may run before it has been started.
+    """
+
+    def __init__(
+        self,
+        engine: port.Engine,
+        servers: fleet.Fleet,
+        measures: metrics.Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
         self.fleet = servers
-        self._metrics = measures
-        self._turns = admission.Admission(self._capable)
-        self._keys: dict[str, str] = {}
-        self._turn = 0
+        self.metrics = measures
+        self.clock = clock
+        self.core = core.Core(facts.Limits())
+        self._ids = itertools.count(1)
+        self._works: dict[int, Work[Any]] = {}
+        self._models: dict[str, catalog.Model] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        self._letting_go: dict[str, asyncio.Task[None]] = {}
+        servers.seen = self._seen
 
     @property
-    def limits(self) -> admission.Limits:
+    def limits(self) -> facts.Limits:
         """The bounds on what is accepted; they may be replaced."""
-        return self._turns.limits
+        return self.core.limits
 
     @limits.setter
-    def limits(self, limits: admission.Limits) -> None:
-        self._turns.limits = limits
-        self._turns.admit()
+    def limits(self, limits: facts.Limits) -> None:
+        self.core.limits = limits
+        self.decide()
 
     def serve(self, models: catalog.Catalog) -> None:
         """Take over which models there are."""
-        self._keys = {model.served_names[0]: self._engine.key(model.name) for model in models.models}
-        self._turns.admit()
+        self._models = {self.engine.key(model.name): model for model in models.models}
+
+    async def close(self) -> None:
+        """End what was asked for in the background."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return how many requests run and wait, by first served name."""
-        return {served: self._turns.counts(served) for served in self._keys}
+        return {model.served_names[0]: self.core.counts(key) for key, model in self._models.items()}
+
+    def demand(self) -> dict[str, facts.Demand]:
+        """Return what is asked of each model now, by first served name."""
+        known = self.core.demand(self.clock())
+        return {model.served_names[0]: known[key] for key, model in self._models.items() if key in known}
 
     def state(self) -> Mapping[str, int]:
         """Count the servers known and those that answer."""
-        servers = self.fleet.servers.values()
-        return {"servers": len(servers), "reachable": sum(server.reachable for server in servers)}
+        return self.core.state()
 
-    def admit(self) -> None:
-        """Let requests in that there is room for now; to be called after each look at the servers."""
-        self._turns.admit()
-
-    async def run(
-        self, job: port.Job[Item], unit: int, model: catalog.Model, call: port.Call
-    ) -> AsyncGenerator[Item, None]:
-        """Yield the answer to one unit of a job; raises ApiError."""
-        async with self._turns.slot(call):
-            key = self._engine.key(model.name)
-            tried: set[str] = set()
-            failure: port.ServerFailure | None = None
-            for attempts in itertools.count(1):
-                server = await self._pick(key, call, tried, failure)
-                call.server, call.attempts = server.url, max(call.attempts, attempts)
-                if failure is not None:
-                    self._metrics.upstream_retry(call.served)
-                started = False
-                server.begin(key)
-                answer = job.ask(server.url, unit, call)
-                try:
-                    async for item in answer:
-                        started = True
-                        yield item
-                except port.ServerFailure as problem:
-                    failure = problem
-                else:
-                    server.succeeded()
-                    return
-                finally:
-                    server.end(key)
-                    await answer.aclose()
-                self._learn(server, key, failure)
-                self._metrics.upstream_failure(call.served, failure.error.code or "")
-                if started or attempts == _ATTEMPTS:
-                    raise failure.error from None
-                tried.add(server.url)
-
-    def _learn(self, server: router.Server, key: str, failure: port.ServerFailure) -> None:
-        if failure.absent:
-            # Believed of this model alone: what is sent names no other.
-            server.held -= {key}
-        else:
-            server.failed(time.monotonic())
-
-    async def _pick(
-        self, key: str, call: port.Call, tried: set[str], failure: port.ServerFailure | None
-    ) -> router.Server:
-        self._turn += 1
-        server = self._choose(key, call, tried)
-        if server is None:
-            # Pods may have moved, or hold more than they did.
-            await self.fleet.refresh()
-            # After a lost connection the same server counts again: it may have been restarted.
-            server = self._choose(key, call, set() if failure is not None and failure.lost else tried)
-        if server is not None:
-            return server
-        if failure is not None:
-            raise failure.error from None
-        if not any(server.reachable for server in self.fleet.servers.values()):
-            raise errors.unavailable("No model server can be reached.", code="upstream_unavailable")
-        raise errors.model_not_ready()
-
-    def _choose(self, key: str, call: port.Call, tried: set[str]) -> router.Server | None:
-        return router.choose(
-            self.fleet.servers.values(),
-            key,
-            now=time.monotonic(),
-            tried=tried,
-            affinity=call.affinity,
-            turn=self._turn,
-            parallel=self.limits.max_in_flight_per_server,
+    def open(
+        self,
+        job: port.Job[Any],
+        model: catalog.Model,
+        call: port.Call,
+        *,
+        units: int = 1,
+        prompt: prompts.Prompt | None = None,
+    ) -> Work[Any]:
+        """Return the work of a request, to be entered before its units are asked for, and left after."""
+        prompt = prompt or prompts.Prompt()
+        request = facts.Request(
+            next(self._ids), self.engine.key(model.name), call.client, prompt.prefix, prompt.tokens, units
         )
+        return Work(self, job, request, call)
 
-    def _capable(self, served: str) -> int:
-        key = self._keys.get(served)
-        return sum(key in server.held for server in self.fleet.servers.values() if server.reachable)
+    def enter(self, work: Work[Any]) -> None:
+        """Let work wait; raises QueueFull or NeverFits."""
+        self.core.arrive(self.clock(), work.request)
+        self._works[work.request.id] = work
+        self.decide()
+
+    def leave(self, work: Work[Any]) -> None:
+        """Forget work, which is done or not wanted any more."""
+        if self._works.pop(work.request.id, None) is not None:
+            self.core.leave(self.clock(), work.request)
+            self.decide()
+
+    def decide(self) -> None:
+        """Carry out all that the core decides now; to be called after everything that it was told."""
+        now = self.clock()
+        for decision in self.core.decide(now):
+            if isinstance(decision, facts.Start):
+                self._works[decision.request.id].deliver(decision)
+            elif isinstance(decision, facts.Unload):
+                self._ask(self._unload(decision), before=decision.url)
+            else:
+                self._ask(self._load(decision))
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        due = self.core.wake(now)
+        if due is not None:
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self.decide)
+
+    async def settled(self, url: str) -> None:
+        """Wait until a server has let go of what it is to let go of."""
+        if task := self._letting_go.get(url):
+            await asyncio.wait([task])
+
+    def _seen(self, reports: Mapping[str, facts.Report | None]) -> None:
+        self.core.report(reports)
+        self.decide()
+        for work in self._works.values():
+            work.check()
+
+    def _ask(self, asking: Coroutine[Any, Any, None], *, before: str = "") -> None:
+        task = asyncio.create_task(asking)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        if before:
+            self._letting_go[before] = task
+            task.add_done_callback(lambda _: self._letting_go.pop(before, None))
+
+    async def _unload(self, decision: facts.Unload) -> None:
+        # Where it fails, the server lets go of what it used least when it needs the room.
+        await self.settled(decision.url)
+        if (model := self._models.get(decision.model)) is not None:
+            await self.engine.unload(decision.url, model)
+
+    async def _load(self, decision: facts.Load) -> None:
+        began = self.clock()
+        await self.settled(decision.url)
+        model = self._models.get(decision.model)
+        done = model is not None and await self.engine.load(decision.url, model)
+        now = self.clock()
+        self.core.loaded(now, decision.model, decision.url, now - began if done else None)
+        self.decide()

@@ -7,9 +7,9 @@ once.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from modelset_proxy.dispatch import addresses, router
+from modelset_proxy.dispatch import addresses, facts
 from modelset_proxy.engines import port
 from modelset_proxy.telemetry import background, log
 
@@ -21,7 +21,10 @@ _ROUND_SECONDS = 1.0
 
 
 class Fleet:
-    """Knows the servers. ``servers`` maps URLs to what is known, ``held`` to the models on their disks."""
+    """Knows the servers. ``sights`` maps their URLs to what they said last, None where they do not answer.
+
+    ``seen`` is called with that after each round.
+    """
 
     def __init__(self, urls: Sequence[str], engine: port.Engine, *, interval: float = 3.0) -> None:
         self._names = [addresses.Name(url) for url in urls]
@@ -32,8 +35,8 @@ class Fleet:
         self._background = background.Background()
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._waiting: list[asyncio.Future[None]] = []
-        self.servers: dict[str, router.Server] = {}
-        self.held: dict[str, Mapping[str, port.Held]] = {}
+        self.sights: dict[str, port.Sight | None] = {}
+        self.seen: Callable[[Mapping[str, facts.Report | None]], None] = _nobody
 
     async def start(self) -> None:
         """Run a first round and keep going in the background."""
@@ -75,6 +78,7 @@ class Fleet:
             others = [name for name in self._names if self._silent(name) and name.try_other_family()]
             if others:
                 await self._look_at_all()
+            self.seen({url: _report(sight) for url, sight in self.sights.items()})
         finally:
             self._ended = time.monotonic()
             waiting, self._waiting = self._waiting, []
@@ -83,39 +87,44 @@ class Fleet:
                     waiter.set_result(None)
 
     def _silent(self, name: addresses.Name) -> bool:
-        return not any(self.servers[url].reachable for url in name.servers)
+        return not any(self.sights[url] for url in name.servers)
 
     async def _look_at_all(self) -> None:
         urls = {url for name in self._names for url in name.servers}
-        for url in urls - self.servers.keys():
-            self.servers[url] = router.Server(url=url)
-        for url in self.servers.keys() - urls:
+        for url in self.sights.keys() - urls:
             _logger.info("model server left", extra=log.facts(server=url))
-            del self.servers[url]
-            self.held.pop(url, None)
+            del self.sights[url]
         for url in [url for url, look in self._looks.items() if look.done() or url not in urls]:
             self._looks.pop(url).cancel()
+        for url in sorted(urls - self.sights.keys()):
+            self.sights[url] = None
         for url in urls - self._looks.keys():
-            self._looks[url] = asyncio.create_task(self._look_at(self.servers[url]), name=f"look at {url}")
+            self._looks[url] = asyncio.create_task(self._look_at(url), name=f"look at {url}")
         if self._looks:
             done, _ = await asyncio.wait(self._looks.values(), timeout=_ROUND_SECONDS)
             for look in done:
                 if not look.cancelled():
                     look.result()
 
-    async def _look_at(self, server: router.Server) -> None:
+    async def _look_at(self, url: str) -> None:
+        before = self.sights[url]
         try:
-            sight = await self._engine.look(server.url)
+            sight = await self._engine.look(url)
         except port.UnreachableError as problem:
-            if server.reachable:
+            if before is not None:
                 _logger.warning(
-                    "model server does not answer", extra=log.facts(server=server.url, reason=str(problem))
+                    "model server does not answer", extra=log.facts(server=url, reason=str(problem))
                 )
-            server.reachable = False
+            self.sights[url] = None
             return
-        if not server.reachable:
-            _logger.info("model server answers", extra=log.facts(server=server.url, models=len(sight.held)))
-        server.reachable = True
-        self.held[server.url] = sight.held
-        server.held = frozenset(sight.held)
-        server.loaded = sight.loaded
+        if before is None:
+            _logger.info("model server answers", extra=log.facts(server=url, models=len(sight.held)))
+        self.sights[url] = sight
+
+
+def _report(sight: port.Sight | None) -> facts.Report | None:
+    return None if sight is None else facts.Report(sight.began, frozenset(sight.held), sight.loaded)
+
+
+def _nobody(_: Mapping[str, facts.Report | None]) -> None:
+    pass

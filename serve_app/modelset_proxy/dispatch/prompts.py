@@ -19,12 +19,12 @@ class Prompt(msgspec.Struct, frozen=True):
     tokens: int = 0
 
 
-def prompt(parts: Iterable[str]) -> Prompt:
+def prompt(model: str, parts: Iterable[str]) -> Prompt:
     """Return what is to be known of a prompt that consists of parts, in order.
 
     Hashes differ from process to process: they are for one dispatcher.
     """
-    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    text = "\0".join((model, *parts)).encode("utf-8", "surrogatepass")
     chain: list[int] = []
     for start in range(0, min(len(text), _MOST_BLOCKS * _BLOCK_BYTES), _BLOCK_BYTES):
         block = text[start : start + _BLOCK_BYTES]

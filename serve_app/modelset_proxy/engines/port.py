@@ -18,20 +18,35 @@ Item_co = TypeVar("Item_co", covariant=True)
 class Call(msgspec.Struct):
     """What travels with a request for choosing a server and for the log; holds no contents.
 
-    ``served`` is the model's first served name; ``client`` whose API key came with it; ``affinity`` is equal
-    for requests that probably share a prompt prefix. Filled in on the way: ``server`` (which one answered),
-    ``attempts`` (of the choice that took the most), ``load_seconds`` (spent on loading the model) and
-    ``queued_seconds`` (the longest wait for a slot).
+    ``served`` is the model's first served name; ``client`` whose API key came with it. Filled in on the way:
+    ``server`` (which one answered), ``attempts`` (of the choice that took the most), ``load_seconds`` (spent
+    on loading the model) and ``queued_seconds`` (the longest wait for a slot).
     """
 
     request_id: str
     served: str = ""
     client: str = ""
-    affinity: int | None = None
     server: str = ""
     attempts: int = 0
     load_seconds: float = 0.0
     queued_seconds: float = 0.0
+
+
+class Outcome(msgspec.Struct):
+    """How an answer went: seconds of loading the model and of reading the prompt, tokens; 0 is unknown."""
+
+    load_seconds: float = 0.0
+    prompt_seconds: float = 0.0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+
+class Attempt(msgspec.Struct):
+    """One asking of one server, for the log; the engine fills in the ``outcome``."""
+
+    request_id: str
+    server: str
+    outcome: Outcome = msgspec.field(default_factory=Outcome)
 
 
 class ServerFailure(Exception):
@@ -62,10 +77,13 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """What a look at a server found: models by key, see ``Engine.key``, on its disk and in its memory."""
+    """What a look at a server found that ``began`` then (monotonic seconds): models by key, see
+    ``Engine.key``, on its disk, and in its memory with the bytes they take there, 0 where it does not tell.
+    """
 
+    began: float
     held: Mapping[str, Held]
-    loaded: frozenset[str]
+    loaded: Mapping[str, int]
 
 
 class Job(Protocol[Item_co]):
@@ -75,7 +93,7 @@ class Job(Protocol[Item_co]):
     unit needs is made when its turn comes.
     """
 
-    def ask(self, url: str, unit: int, call: Call, /) -> AsyncGenerator[Item_co, None]:
+    def ask(self, url: str, unit: int, attempt: Attempt, /) -> AsyncGenerator[Item_co, None]:
         """Ask one server and yield its answer as it comes.
 
         Raises ServerFailure where another server may do better, ApiError where none will. Closing the
@@ -97,6 +115,12 @@ class Engine(Protocol):
 
     async def look(self, url: str) -> Sight:
         """Ask a server what it holds; raises UnreachableError."""
+
+    async def load(self, url: str, model: catalog.Model) -> bool:
+        """Have a server load a model as requests for it would; tell whether it did."""
+
+    async def unload(self, url: str, model: catalog.Model) -> None:
+        """Have a server let go of a model. Nothing comes of a failure."""
 
     def chat(self, request: requests.ChatRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
         """Translate a chat; each list that its units yield is what arrived together."""

@@ -5,6 +5,7 @@ not named here are ignored, as OpenAI's own clients expect of a server older tha
 change the answer and cannot be honoured are named here and refused by ``check``.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -415,3 +416,13 @@ def _check_texts(param: str, given: str | list[str | int | list[int]], texts: li
         )
     if any(not text for text in texts):
         raise errors.invalid(f"'{param}' must not hold an empty string.", param=param)
+
+
+def texts(request: ChatRequest) -> Iterator[str]:
+    """Yield the roles and the words of a conversation, in order; what is no text is left out."""
+    for message in request.messages:
+        yield type(message).__name__
+        if isinstance(message.content, str):
+            yield message.content
+        else:
+            yield from (part.text for part in message.content or () if isinstance(part, TextPart))

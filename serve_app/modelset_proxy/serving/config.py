@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from modelset_proxy.dispatch import addresses, admission
+from modelset_proxy.dispatch import addresses, facts
 from modelset_proxy.engines.ollama import names
 from modelset_proxy.openai import catalog
 
@@ -55,7 +55,7 @@ class UserConfig(msgspec.Struct, rename="camel"):
 
     models: list[ModelConfig]
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
-    limits: admission.Limits = admission.Limits()
+    limits: facts.Limits = facts.Limits()
 
     def catalog(self) -> catalog.Catalog:
         """Return the models as the rest of the proxy knows them."""

@@ -94,13 +94,13 @@ class Proxy:
         """After each look at the servers: let requests in that wait for one, and hand over numbers."""
         while True:
             await self.fleet.next_round()
-            self.dispatch.admit()
             for model, counts in self.dispatch.counts().items():
                 self._metrics.in_flight(model, *counts)
             self._metrics.flush()
 
     async def _stop(self) -> None:
         await self._background.stop()
+        await self.dispatch.close()
         if self._discovery is not None:
             await self._discovery.stop()
         await self.fleet.stop()

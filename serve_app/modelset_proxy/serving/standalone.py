@@ -63,7 +63,7 @@ class Discovery:
             await self._update()
 
     async def _update(self) -> None:
-        held = {name: model for of_server in self._fleet.held.values() for name, model in of_server.items()}
+        held = {name: model for sight in self._sights().values() for name, model in sight.held.items()}
         models = []
         if self._wanted:
             for name, kind in self._wanted:
@@ -97,7 +97,7 @@ class Discovery:
         known = self._capabilities.get(held.digest)
         if known is not None:
             return known
-        holders = [url for url, models in self._fleet.held.items() if held in models.values()]
+        holders = [url for url, sight in self._sights().items() if held in sight.held.values()]
         found = await self._engine.capabilities(holders[0], held.name) if holders else None
         if found is not None and held.digest:
             self._capabilities[held.digest] = found
@@ -107,11 +107,7 @@ class Discovery:
         """Pull a model to every server that lacks it, also to servers that join later."""
         canonical = names.canonical(name)
         while True:
-            lacking = [
-                server.url
-                for server in self._fleet.servers.values()
-                if server.reachable and canonical not in server.held
-            ]
+            lacking = [url for url, sight in self._sights().items() if canonical not in sight.held]
             failed = False
             for url in lacking:
                 try:
@@ -128,6 +124,10 @@ class Discovery:
             elif lacking:
                 await self._fleet.refresh()
             await self._fleet.next_round()
+
+    def _sights(self) -> dict[str, port.Sight]:
+        """Return what the servers that answer hold."""
+        return {url: sight for url, sight in self._fleet.sights.items() if sight is not None}
 
     async def _pull(self, url: str, name: str) -> None:
         _logger.info("pulling", extra=log.facts(model=name, server=url))

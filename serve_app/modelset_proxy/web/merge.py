@@ -1,57 +1,65 @@
-"""Running the choices of one request side by side."""
+"""Running the choices of one request side by side, a limited number at a time."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+# More than any number of servers answers at once; each takes a task.
+_AT_ONCE = 256
 
 
 async def streams(
-    sources: Sequence[AsyncGenerator[Item, None]],
+    count: int, begin: Callable[[int], AsyncGenerator[Item, None]]
 ) -> AsyncGenerator[tuple[int, Item], None]:
     """Yield what the sources yield, as it comes, with their numbers; the first failure ends all of them."""
-    # One slot a source: a slow client holds the sources back instead of filling memory.
-    queue: asyncio.Queue[tuple[int, Item | None]] = asyncio.Queue(maxsize=len(sources))
+    numbers = iter(range(count))
+    workers = min(count, _AT_ONCE)
+    # One place a worker: a slow client holds the sources back instead of filling memory.
+    queue: asyncio.Queue[tuple[int, Item]] = asyncio.Queue(maxsize=workers)
 
-    async def drain(index: int, source: AsyncGenerator[Item, None]) -> None:
-        async with contextlib.aclosing(source):
-            async for item in source:
-                await queue.put((index, item))
-        await queue.put((index, None))
+    async def drain() -> None:
+        for number in numbers:
+            async with contextlib.aclosing(begin(number)) as source:
+                async for item in source:
+                    await queue.put((number, item))
 
-    tasks = [asyncio.create_task(drain(index, source)) for index, source in enumerate(sources)]
-    running = len(tasks)
-    getting: asyncio.Task[tuple[int, Item | None]] | None = None
+    tasks = {asyncio.create_task(drain()) for _ in range(workers)}
+    getting: asyncio.Task[tuple[int, Item]] | None = None
     try:
-        while running:
-            getting = asyncio.create_task(queue.get())
+        while tasks or not queue.empty():
+            getting = getting or asyncio.create_task(queue.get())
             done, _ = await asyncio.wait({getting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in [task for task in tasks if task in done]:
+            for task in done & tasks:
                 await task
-                tasks.remove(task)
-            index, found = await getting
-            if found is None:
-                running -= 1
-            else:
-                yield index, found
+            tasks -= done
+            if getting in done:
+                yield getting.result()
+                getting = None
     finally:
-        if getting is not None:
-            getting.cancel()
-        for task in tasks:
+        left = [*tasks, *([getting] if getting is not None else [])]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
 
-async def results(work: Sequence[Coroutine[Any, Any, Item]]) -> list[Item]:
+async def results(count: int, work: Callable[[int], Coroutine[Any, Any, Item]]) -> list[Item]:
     """Return the results in order; the first failure cancels the rest and is raised."""
-    if len(work) == 1:
-        return [await work[0]]
-    tasks = [asyncio.ensure_future(one) for one in work]
+    if count == 1:
+        return [await work(0)]
+    numbers = iter(range(count))
+    found: dict[int, Item] = {}
+
+    async def drain() -> None:
+        for number in numbers:
+            found[number] = await work(number)
+
+    tasks = [asyncio.create_task(drain()) for _ in range(min(count, _AT_ONCE))]
     try:
-        return await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    return [found[number] for number in range(count)]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -10,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from modelset_proxy.dispatch import dispatcher
+from modelset_proxy.dispatch import dispatcher, prompts, work
 from modelset_proxy.engines import port
 from modelset_proxy.openai import (
     catalog,
@@ -31,8 +30,7 @@ _logger = logging.getLogger(__name__)
 _LONG_WAIT_SECONDS = 0.01
 
 Handler = Callable[[exchange.Exchange], Coroutine[Any, Any, None]]
-Pieces = AsyncGenerator[list[pieces.Piece], None]
-Item = TypeVar("Item")
+Answers = work.Work[list[pieces.Piece]]
 
 
 class Frames(Protocol):
@@ -85,37 +83,46 @@ class Service:
         """``POST /v1/chat/completions``."""
         request = requests.chat(await self._json_body(web))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
-        call = self._call(web, model, _affinity(request))
-        job = self._engine.chat(request, model)
-        sources = [self._dispatch.run(job, unit, model, call) for unit in range(request.choices)]
+        call = self._call(web, model)
+        answers = self._dispatch.open(
+            self._engine.chat(request, model),
+            model,
+            call,
+            units=request.choices,
+            prompt=prompts.prompt(request.model, requests.texts(request)),
+        )
         if request.stream:
-            await self._stream(web, call, sources, chat.Stream(request))
+            await self._stream(web, call, answers, chat.Stream(request))
             return
-        choices = await self._collect(sources, chat.Choice)
+        choices = await self._collect(answers, chat.Choice)
         await self._reply(web, call, *chat.completion(request, choices))
 
     async def complete(self, web: exchange.Exchange) -> None:
         """``POST /v1/completions``."""
         request = requests.completion(await self._json_body(web))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
-        call = self._call(web, model, None)
-        job = self._engine.complete(request, model)
-        units = len(request.prompts) * request.choices
-        sources = [self._dispatch.run(job, unit, model, call) for unit in range(units)]
+        call = self._call(web, model)
+        answers = self._dispatch.open(
+            self._engine.complete(request, model),
+            model,
+            call,
+            units=len(request.prompts) * request.choices,
+            prompt=prompts.prompt(request.model, request.prompts[:1]),
+        )
         if request.stream:
-            await self._stream(web, call, sources, completions.Stream(request))
+            await self._stream(web, call, answers, completions.Stream(request))
             return
-        choices = await self._collect(sources, completions.Choice)
+        choices = await self._collect(answers, completions.Choice)
         await self._reply(web, call, *completions.completion(request, choices))
 
     async def embed(self, web: exchange.Exchange) -> None:
         """``POST /v1/embeddings``."""
         request = requests.embedding(await self._json_body(web))
         model = self._find(web, request.model, catalog.EMBEDDING, stream=False)
-        call = self._call(web, model, None)
-        job = self._engine.embed(request, model)
-        async with self._deadline(), contextlib.aclosing(self._dispatch.run(job, 0, model, call)) as source:
-            [found] = [found async for found in source]
+        call = self._call(web, model)
+        answers = self._dispatch.open(self._engine.embed(request, model), model, call)
+        async with self._deadline(), answers, contextlib.aclosing(answers.answer(0)) as answer:
+            [found] = [found async for found in answer]
         tokens = usage.Tokens()
         tokens.prompt = found.prompt_tokens
         await self._reply(web, call, embeddings.answer(request, found), tokens)
@@ -138,11 +145,11 @@ class Service:
 
     async def _pass_on(self, web: exchange.Exchange, path: str, request: passthrough.Passed) -> None:
         model = self._find(web, request.model, catalog.CHAT, stream=request.stream)
-        call = self._call(web, model, None)
+        call = self._call(web, model)
         renamer = passthrough.Renamer(model.name, request.model)
-        source = self._dispatch.run(self._engine.relay(path, request, model), 0, model, call)
+        answers = self._dispatch.open(self._engine.relay(path, request, model), model, call)
         try:
-            async with self._deadline(), contextlib.aclosing(source) as answer:
+            async with self._deadline(), answers, contextlib.aclosing(answers.answer(0)) as answer:
                 async for data in answer:
                     if not request.stream:
                         await web.reply(200, renamer.feed(data) + renamer.rest())
@@ -160,21 +167,22 @@ class Service:
             self._note(web, call, usage.Tokens())
 
     async def _stream(
-        self, web: exchange.Exchange, call: port.Call, sources: list[Pieces], frames: Frames
+        self, web: exchange.Exchange, call: port.Call, answers: Answers, frames: Frames
     ) -> None:
         """Hand on what arrives.
 
         The status line waits for the first of it, so that a failure until then can be told by the status.
         """
         try:
-            async with self._deadline():
-                if sources[1:]:
-                    async with contextlib.aclosing(merge.streams(sources)) as merged:
+            async with self._deadline(), answers:
+                if answers.units > 1:
+                    merging = merge.streams(answers.units, answers.answer)
+                    async with contextlib.aclosing(merging) as merged:
                         async for index, pieces in merged:
                             await self._write(web, call, frames.events(index, pieces))
                 else:
                     # Nearly all requests; every generator in between costs each token microseconds.
-                    async with contextlib.aclosing(sources[0]) as only:
+                    async with contextlib.aclosing(answers.answer(0)) as only:
                         async for pieces in only:
                             if not web.started:
                                 await self._begin(web, call)
@@ -209,16 +217,16 @@ class Service:
             spent = time.monotonic() - web.first_byte
             self._metrics.per_token(call.served, spent / (tokens.completion - 1))
 
-    async def _collect(self, sources: list[Pieces], make: Callable[[], Collecting]) -> list[Collecting]:
-        async def one(source: Pieces) -> Collecting:
+    async def _collect(self, answers: Answers, make: Callable[[], Collecting]) -> list[Collecting]:
+        async def one(unit: int) -> Collecting:
             choice = make()
-            async with contextlib.aclosing(source):
-                async for pieces in source:
+            async with contextlib.aclosing(answers.answer(unit)) as answer:
+                async for pieces in answer:
                     choice.add(pieces)
             return choice
 
-        async with self._deadline():
-            return await merge.results([one(source) for source in sources])
+        async with self._deadline(), answers:
+            return await merge.results(answers.units, one)
 
     def _deadline(self) -> contextlib.AbstractAsyncContextManager[None]:
         seconds = self._dispatch.limits.request_timeout_seconds
@@ -229,8 +237,8 @@ class Service:
         web.facts.update(model=model.served_names[0], stream=stream)
         return model
 
-    def _call(self, web: exchange.Exchange, model: catalog.Model, affinity: int | None) -> port.Call:
-        return port.Call(web.request_id, model.served_names[0], web.client, affinity)
+    def _call(self, web: exchange.Exchange, model: catalog.Model) -> port.Call:
+        return port.Call(web.request_id, model.served_names[0], web.client)
 
     def _fail(self, web: exchange.Exchange, error: errors.ApiError) -> None:
         web.facts["error"] = error.code or error.kind
@@ -282,13 +290,3 @@ async def _deadline(seconds: float) -> AsyncGenerator[None, None]:
 
 def _unsupported_media(message: str) -> errors.ApiError:
     return errors.ApiError(415, message, code="unsupported_media_type")
-
-
-def _affinity(request: requests.ChatRequest) -> int:
-    """Return one number for all turns of a conversation: of its beginning, which stays as it grows."""
-    digest = hashlib.blake2b(request.model.encode(), digest_size=8)
-    for message in request.messages:
-        if isinstance(message, requests.AssistantMessage):
-            break
-        digest.update(msgspec.json.encode(message.content))
-    return int.from_bytes(digest.digest())

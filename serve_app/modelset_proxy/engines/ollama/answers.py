@@ -22,6 +22,7 @@ _RUNNER_DIED = re.compile(r"runner (process )?has (unexpectedly )?(terminated|st
 _BAD_FORMAT = re.compile(
     r"invalid JSON schema in format|invalid format|failed to parse grammar", re.IGNORECASE
 )
+_FOUND_SECONDS = 0.1
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
 _ASCII_ELSE_FF = bytes(range(128)) + b"\xff" * 128
 _GO_TYPE = re.compile(r"cannot unmarshal .* into Go struct field \w+\.(\S+) of type")
@@ -82,8 +83,18 @@ class Line(msgspec.Struct):
     prompt_eval_count: int = 0
     eval_count: int = 0
     load_duration: int = 0
+    prompt_eval_duration: int = 0
     logprobs: list[NativeLogprob] | None = None
     error: str | None = None
+
+    def outcome(self) -> port.Outcome:
+        """Return how the answer went."""
+        return port.Outcome(
+            _load_seconds(self.load_duration),
+            self.prompt_eval_duration / 1e9,
+            self.prompt_eval_count,
+            self.eval_count,
+        )
 
 
 class EmbedAnswer(msgspec.Struct):
@@ -91,6 +102,7 @@ class EmbedAnswer(msgspec.Struct):
 
     embeddings: list[msgspec.Raw]
     prompt_eval_count: int = 0
+    load_duration: int = 0
 
 
 class HeldModel(msgspec.Struct):
@@ -113,6 +125,7 @@ class LoadedModel(msgspec.Struct):
     """One entry of ``/api/ps``: a model in memory."""
 
     name: str
+    size: int = 0
 
 
 class Tags(msgspec.Struct):
@@ -186,10 +199,10 @@ class Reader:
     def __init__(self, forced: native.Forced | None = None, *, single_call: bool = False) -> None:
         self._forced = forced
         self._single_call = single_call
-        self._calls = 0
+        self._attempts = 0
         self._held_back: list[str] = []
         self._unplaced: list[NativeLogprob] = []
-        self.load_seconds = 0.0
+        self.outcome = port.Outcome()
         self.done = False
 
     def read(self, line: bytes) -> pieces.Piece:
@@ -218,15 +231,15 @@ class Reader:
 
     def _finish(self, native: Line, piece: pieces.Piece) -> None:
         self.done = True
-        self.load_seconds = native.load_duration / 1e9
+        self.outcome = native.outcome()
         reason = "length" if native.done_reason == "length" else "stop"
         if self._forced is not None:
-            if self._calls == 0:
+            if self._attempts == 0:
                 piece.tool_calls = _forced_calls(self._forced, "".join(self._held_back).strip(), reason)
             # OpenAI ends a call that was asked for by name with "stop".
             if reason == "stop" and not self._forced.named:
                 reason = "tool_calls"
-        elif self._calls and reason == "stop":
+        elif self._attempts and reason == "stop":
             reason = "tool_calls"
         piece.end = pieces.End(reason, native.prompt_eval_count, native.eval_count)
 
@@ -246,8 +259,8 @@ class Reader:
 
     def _tool_calls(self, calls: list[NativeCall]) -> list[pieces.ToolCall]:
         if self._single_call:
-            calls = calls[: max(0, 1 - self._calls)]
-        self._calls += len(calls)
+            calls = calls[: max(0, 1 - self._attempts)]
+        self._attempts += len(calls)
         return [
             pieces.ToolCall(
                 call.id or _call_id(), call.function.name, bytes(call.function.arguments).decode()
@@ -321,12 +334,21 @@ def _logprob(entry: NativeLogprob) -> pieces.Logprob:
     return pieces.Logprob(entry.token, entry.logprob, entry.bytes, top)
 
 
-def embeddings(body: bytes) -> pieces.Embeddings:
+def _load_seconds(nanoseconds: int) -> float:
+    """Return what a load took; less is what Ollama takes to find a model that is loaded."""
+    seconds = nanoseconds / 1e9
+    return seconds if seconds > _FOUND_SECONDS else 0.0
+
+
+def embeddings(body: bytes, attempt: port.Attempt) -> pieces.Embeddings:
     """Read the answer of ``/api/embed``."""
     try:
         answer = _embed.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise BrokenAnswerError(f"not an answer of /api/embed: {problem}") from None
+    attempt.outcome = port.Outcome(
+        _load_seconds(answer.load_duration), prompt_tokens=answer.prompt_eval_count
+    )
     return pieces.Embeddings(answer.embeddings, answer.prompt_eval_count)
 
 
@@ -374,11 +396,11 @@ def _public(text: str, otherwise: str) -> str:
     return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def broken(problem: str, call: port.Call) -> errors.ApiError:
+def broken(problem: str, attempt: port.Attempt) -> errors.ApiError:
     """Return the 502 for an answer that is not whole; what was wrong with it is for the log."""
     _logger.warning(
         "answer of ollama is broken",
-        extra=log.facts(request_id=call.request_id, server=call.server, reason=problem),
+        extra=log.facts(request_id=attempt.request_id, server=attempt.server, reason=problem),
     )
     return errors.upstream_failed(
         "The model server ended its answer before it was complete. Ollama does so when a model repeats "

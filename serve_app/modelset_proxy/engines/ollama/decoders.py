@@ -35,10 +35,10 @@ class Raw:
 class Pieces:
     """Decodes the lines of ``/api/chat`` and ``/api/generate``; a list is what came together."""
 
-    def __init__(self, reader: answers.Reader, call: port.Call) -> None:
+    def __init__(self, reader: answers.Reader, attempt: port.Attempt) -> None:
         self._lines = answers.Lines()
         self._reader = reader
-        self._call = call
+        self._attempt = attempt
 
     def feed(self, data: bytes) -> Iterator[list[pieces.Piece]]:
         """Yield the pieces of the lines that are complete now."""
@@ -48,9 +48,9 @@ class Pieces:
         """Yield what came after the last line break; a 502 when the answer had not said that it is done."""
         rest = self._lines.rest()
         yield from self._read([rest] if rest else [])
-        self._call.load_seconds = self._reader.load_seconds
+        self._attempt.outcome = self._reader.outcome
         if not self._reader.done:
-            raise answers.broken("the answer ended before it was done", self._call)
+            raise answers.broken("the answer ended before it was done", self._attempt)
 
     def _read(self, lines: list[bytes]) -> Iterator[list[pieces.Piece]]:
         read: list[pieces.Piece] = []
@@ -61,7 +61,7 @@ class Pieces:
         except errors.ApiError as problem:
             failure = problem
         except answers.BrokenAnswerError as problem:
-            failure = answers.broken(str(problem), self._call)
+            failure = answers.broken(str(problem), self._attempt)
         if read:
             yield read
         if failure is not None:
@@ -71,9 +71,9 @@ class Pieces:
 class Embedding:
     """Decodes the one answer of ``/api/embed``."""
 
-    def __init__(self, call: port.Call) -> None:
+    def __init__(self, attempt: port.Attempt) -> None:
         self._body = bytearray()
-        self._call = call
+        self._attempt = attempt
 
     def feed(self, data: bytes) -> Iterator[pieces.Embeddings]:
         """Keep the bytes: there is one answer, at the end."""
@@ -83,6 +83,6 @@ class Embedding:
     def end(self) -> Iterator[pieces.Embeddings]:
         """Yield the answer."""
         try:
-            yield answers.embeddings(bytes(self._body))
+            yield answers.embeddings(bytes(self._body), self._attempt)
         except answers.BrokenAnswerError as problem:
-            raise answers.broken(str(problem), self._call) from None
+            raise answers.broken(str(problem), self._attempt) from None

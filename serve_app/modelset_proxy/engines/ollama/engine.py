@@ -1,5 +1,6 @@
 """The engine that is Ollama: OpenAI's requests as jobs in its native API, and looks at its servers."""
 
+import time
 from collections.abc import AsyncGenerator
 
 from modelset_proxy.engines import port
@@ -29,14 +30,24 @@ class Ollama:
 
     async def look(self, url: str) -> port.Sight:
         """Ask a server for its ``/api/tags`` and ``/api/ps``; raises UnreachableError."""
+        began = time.monotonic()
         tags, processes = await self._http.lists(url)
         return port.Sight(
+            began=began,
             held={
                 names.canonical(model.name): port.Held(model.name, model.digest, model.changed)
                 for model in tags.models
             },
-            loaded=frozenset(names.canonical(model.name) for model in processes.models),
+            loaded={names.canonical(model.name): model.size for model in processes.models},
         )
+
+    async def load(self, url: str, model: catalog.Model) -> bool:
+        """Ask for nothing, upon which Ollama loads the model; tell whether it did."""
+        return await self._http.touch(url, *native.load(model))
+
+    async def unload(self, url: str, model: catalog.Model) -> None:
+        """Ask for nothing and to keep the model for no time."""
+        await self._http.touch(url, *native.unload(model))
 
     def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Translate a chat to ``/api/chat``."""
@@ -78,10 +89,10 @@ class _Chat:
         self._chat = translated
         self._streams = streams
 
-    def ask(self, url: str, unit: int, call: port.Call) -> AsyncGenerator[list[pieces.Piece], None]:
+    def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         reader = answers.Reader(self._chat.forced, single_call=self._chat.single_call)
         question = http.Question("/api/chat", self._chat.body.of(unit), "messages", streams=self._streams)
-        return self._http.ask(url, question, decoders.Pieces(reader, call), call)
+        return self._http.ask(url, question, decoders.Pieces(reader, attempt), attempt)
 
 
 class _Completion:
@@ -96,7 +107,7 @@ class _Completion:
         # One prompt is as good as another to find out what cannot be honoured; the last is made already.
         self._prompt, self._body = 0, native.completion(request, request.prompts[0], model)
 
-    def ask(self, url: str, unit: int, call: port.Call) -> AsyncGenerator[list[pieces.Piece], None]:
+    def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         prompt, choice = divmod(unit, self._request.choices)
         if prompt != self._prompt:
             text = self._request.prompts[prompt]
@@ -104,7 +115,7 @@ class _Completion:
         question = http.Question(
             "/api/generate", self._body.of(choice), "prompt", streams=bool(self._request.stream)
         )
-        return self._http.ask(url, question, decoders.Pieces(answers.Reader(), call), call)
+        return self._http.ask(url, question, decoders.Pieces(answers.Reader(), attempt), attempt)
 
 
 class _Embedding:
@@ -114,9 +125,9 @@ class _Embedding:
         self._http = connections
         self._body = body
 
-    def ask(self, url: str, _unit: int, call: port.Call) -> AsyncGenerator[pieces.Embeddings, None]:
+    def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[pieces.Embeddings, None]:
         question = http.Question("/api/embed", self._body, "input", streams=False)
-        return self._http.ask(url, question, decoders.Embedding(call), call)
+        return self._http.ask(url, question, decoders.Embedding(attempt), attempt)
 
 
 class _Relay:
@@ -131,5 +142,5 @@ class _Relay:
             path, body, "input", streams=request.stream, content_type=content_type.decode("latin-1")
         )
 
-    def ask(self, url: str, _unit: int, call: port.Call) -> AsyncGenerator[bytes, None]:
-        return self._http.ask(url, self._question, decoders.Raw(), call)
+    def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[bytes, None]:
+        return self._http.ask(url, self._question, decoders.Raw(), attempt)

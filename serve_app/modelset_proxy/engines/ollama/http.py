@@ -60,7 +60,11 @@ class Http:
         await self._session.close()
 
     async def ask(
-        self, url: str, question: Question, decoder: decoders.Decoder[decoders.Decoded_co], call: port.Call
+        self,
+        url: str,
+        question: Question,
+        decoder: decoders.Decoder[decoders.Decoded_co],
+        attempt: port.Attempt,
     ) -> AsyncGenerator[decoders.Decoded_co, None]:
         """Yield what the decoder makes of the answer, see ``port.Job``.
 
@@ -82,7 +86,7 @@ class Http:
                     for decoded in decoder.feed(data):
                         yield decoded
         except (aiohttp.ClientError, TimeoutError) as problem:
-            raise _lost(problem, url, call) from None
+            raise _lost(problem, url, attempt) from None
         for decoded in decoder.end():
             yield decoded
 
@@ -101,6 +105,23 @@ class Http:
                 )
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError) as problem:
             raise port.UnreachableError(_why(problem)) from None
+
+    async def touch(self, url: str, path: str, body: bytes) -> bool:
+        """Ask for something that has no answer worth reading; tell whether it was done."""
+        try:
+            async with self._session.post(
+                f"{url}{path}", data=body, headers={"content-type": "application/json"}, allow_redirects=False
+            ) as response:
+                text = answers.error_text(await response.content.read(_ERROR_BYTES))
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            text = _why(problem)
+        else:
+            if response.status == 200:
+                return True
+        _logger.warning(
+            "ollama did not do as asked", extra=log.facts(server=url, path=path, reason=text[:300])
+        )
+        return False
 
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask what a model can do; None when the server does not tell."""
@@ -158,10 +179,10 @@ def _refuse(url: str, status: int, text: str, param: str) -> NoReturn:
     raise port.ServerFailure(error, text, absent=absent)
 
 
-def _lost(problem: Exception, url: str, call: port.Call) -> port.ServerFailure:
+def _lost(problem: Exception, url: str, attempt: port.Attempt) -> port.ServerFailure:
     why = _why(problem)
     _logger.warning(
-        "connection to ollama failed", extra=log.facts(request_id=call.request_id, server=url, reason=why)
+        "connection to ollama failed", extra=log.facts(request_id=attempt.request_id, server=url, reason=why)
     )
     if isinstance(problem, aiohttp.ClientConnectorError | TimeoutError):
         error = errors.unavailable("The model server cannot be reached.", code="upstream_unavailable")

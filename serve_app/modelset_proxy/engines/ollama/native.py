@@ -133,6 +133,23 @@ def embedding(request: requests.EmbeddingRequest, texts: list[str], model: catal
     return _encode(body)
 
 
+def load(model: catalog.Model) -> tuple[str, bytes]:
+    """Return path and body of a request that asks for nothing but to have the model in memory.
+
+    Options that are given when a model is loaded are those of its other requests, or they would load it anew.
+    """
+    body: dict[str, Any] = {"model": model.name}
+    _add_common(body, model, {} if model.context_length is None else {"num_ctx": model.context_length})
+    if model.kind == catalog.EMBEDDING:
+        return "/api/embed", _encode({**body, "input": []})
+    return "/api/generate", _encode(body)
+
+
+def unload(model: catalog.Model) -> tuple[str, bytes]:
+    """Return path and body of a request to let go of a model, of either kind."""
+    return "/api/generate", _encode({"model": model.name, "keep_alive": 0})
+
+
 def keep_alive(text: str) -> int | str:
     """Return Ollama's ``keep_alive``: whole seconds as a number, since "-1" in quotes is refused; else a
     duration.

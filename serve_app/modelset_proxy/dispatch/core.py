@@ -1,0 +1,364 @@
+"""Decides how many requests run and where. Pure: it is told what happens and when, and says what to do.
+
+The same code runs in the proxy and in the simulator of ``benchmarks/dispatch``. After everything it is told,
+``decide`` is asked for all that can be decided now, and ``wake`` for when time alone will change that.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+
+from modelset_proxy.dispatch import facts, fairness, growth, memory
+from modelset_proxy.dispatch.state import Lane, State
+from modelset_proxy.engines import port
+
+_LONGEST_AVOIDED_SECONDS = 30.0
+# A slot whose prompt would have to be read again is left alone while another one is this little busier.
+_CROWD_SECONDS = 0.02
+
+
+class _Running:
+    """One unit at one slot, where the share ``unread`` of its prompt was still to be read."""
+
+    __slots__ = ("charged", "copy", "slot", "started", "unread", "waiting")
+
+    def __init__(
+        self, waiting: fairness.Waiting, copy: memory.Copy, slot: memory.Slot, now: float, unread: float
+    ) -> None:
+        self.waiting = waiting
+        self.copy = copy
+        self.slot = slot
+        self.started = now
+        self.charged = 0
+        self.unread = unread
+
+
+class Core:
+    """Knows requests, servers and what is in memory; ``granted`` is as in ``state.State``."""
+
+    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int] | None = None) -> None:
+        self._state = State(limits, granted)
+        self._waiting: dict[int, fairness.Waiting] = {}
+        self._running: dict[tuple[int, int], _Running] = {}
+
+    @property
+    def limits(self) -> facts.Limits:
+        """The bounds; they may be replaced at any time."""
+        return self._state.limits
+
+    @limits.setter
+    def limits(self, limits: facts.Limits) -> None:
+        self._state.limits = limits
+
+    # ---- what it is told ----
+
+    def report(self, reports: Mapping[str, facts.Report | None]) -> None:
+        """Take in looks at all servers; None is for one that did not answer."""
+        for url in self._state.servers.keys() - reports.keys():
+            self._gone(url)
+        for url, report in reports.items():
+            server = self._state.servers.get(url)
+            if server is None:
+                server = self._state.servers[url] = memory.Server(url)
+            server.reachable = report is not None
+            if report is not None:
+                self._correct(server, report)
+
+    def arrive(self, now: float, request: facts.Request) -> None:
+        """Let a request wait. Raises QueueFull or NeverFits, and then it does not."""
+        lane = self._state.lane(request.model)
+        self._check_fits(lane)
+        # Those of them for whom there is a slot do not wait, and neither would this one.
+        if lane.line:
+            if lane.line.length >= self._state.limits.max_queued_requests:
+                raise facts.QueueFull(client=False)
+            each = self._state.limits.max_queued_per_client
+            if each is not None and lane.line.of_client(request.client) >= each:
+                raise facts.QueueFull(client=True)
+        elif not self._state.limits.max_queued_requests and not self._free_copy(lane, now):
+            raise facts.QueueFull(client=False)
+        lane.known.rate.arrive(now)
+        waiting = fairness.Waiting(request, now)
+        self._waiting[request.id] = waiting
+        lane.line.append(waiting, active=request.client in lane.clients)
+        lane.clients[request.client] = lane.clients.get(request.client, 0) + 1
+        self._state.queued[lane.model] = lane
+
+    def leave(self, now: float, request: facts.Request) -> None:
+        """Forget a request, whatever of it waits or runs: it is done, or nobody wants it any more."""
+        lane = self._state.lanes[request.model]
+        waiting = self._waiting.pop(request.id)
+        if waiting.units:
+            self._remove(lane, waiting)
+        for unit in range(request.units):
+            running = self._running.pop((request.id, unit), None)
+            if running is not None:
+                self._free(lane, running)
+        lane.clients[request.client] -= 1
+        if not lane.clients[request.client]:
+            del lane.clients[request.client]
+        if not lane.clients:
+            lane.idle_since = now
+
+    def served(self, request: facts.Request, unit: int, answer_tokens: int) -> None:
+        """Count what a unit has been answered so far, in tokens."""
+        running = self._running[request.id, unit]
+        new = answer_tokens - running.charged
+        running.charged = answer_tokens
+        self._state.lanes[request.model].line.charge(request.client, new * fairness.ANSWER_WEIGHT)
+        if running.copy.loading:
+            running.copy.loading = False
+
+    def ended(self, now: float, request: facts.Request, unit: int, outcome: port.Outcome) -> None:
+        """Take in that a unit was answered, and how it went."""
+        running = self._running.pop((request.id, unit))
+        lane = self._state.lanes[request.model]
+        copy, server = running.copy, running.copy.server
+        copy.loading = False
+        server.failures = 0
+        server.avoid_until = 0.0
+        held = now - running.started
+        if outcome.load_seconds > 0:
+            lane.known.learn_load(server.url, outcome.load_seconds)
+            held -= outcome.load_seconds
+        lane.known.slot_seconds.learn(max(0.0, held))
+        lane.known.learn_prompt(int(outcome.prompt_tokens * running.unread), outcome.prompt_seconds)
+        lane.line.charge(request.client, (outcome.answer_tokens - running.charged) * fairness.ANSWER_WEIGHT)
+        self._free(lane, running)
+
+    def failed(self, now: float, request: facts.Request, unit: int, *, absent: bool = False) -> None:
+        """Take in that a server failed a unit, which waits again now, before all others of its client.
+
+        Other requests avoid the server for a second, twice as long each time, until something works there;
+        one where the model is ``absent`` is well otherwise.
+        """
+        running = self._running.pop((request.id, unit))
+        lane, waiting = self._state.lanes[request.model], running.waiting
+        server = running.copy.server
+        self._free(lane, running)
+        if absent:
+            server.held -= {request.model}
+            self._state.drop(running.copy)
+        else:
+            server.failures += 1
+            server.avoid_until = now + min(2.0 ** (server.failures - 1), _LONGEST_AVOIDED_SECONDS)
+        waiting.tried.add(server.url)
+        if not waiting.units:
+            lane.line.put_back(waiting)
+            self._state.queued[lane.model] = lane
+        waiting.units.appendleft(unit)
+
+    def retry(self, request: facts.Request) -> None:
+        """Let a request go again to servers that failed it: they may have been restarted."""
+        self._waiting[request.id].tried.clear()
+
+    def loaded(self, now: float, model: str, url: str, seconds: float | None) -> None:
+        """Take in how long a load took that was decided ahead; None when it failed."""
+        server = self._state.servers.get(url)
+        copy = server.copies.get(model) if server else None
+        if server is None or copy is None or not copy.ahead:
+            return
+        copy.ahead = copy.loading = False
+        copy.asked = now
+        if seconds is None:
+            self._state.drop(copy)
+            server.failures += 1
+            server.avoid_until = now + min(2.0 ** (server.failures - 1), _LONGEST_AVOIDED_SECONDS)
+        else:
+            self._state.lanes[model].known.learn_load(url, seconds)
+
+    def sick(self, url: str) -> None:
+        """Send nothing more to a server that accepts requests and does not answer them, until it is well."""
+        if url in self._state.servers:
+            self._state.servers[url].sick = True
+
+    def well(self, url: str) -> None:
+        """Use a server again."""
+        if url in self._state.servers:
+            self._state.servers[url].sick = False
+
+    # ---- what it tells ----
+
+    def holders(self, model: str) -> int:
+        """Count the servers that hold a model and answer."""
+        return sum(model in server.held and server.reachable for server in self._state.servers.values())
+
+    def untried(self, request: facts.Request) -> bool:
+        """Tell whether a server holds the model that has not failed this request."""
+        tried = self._waiting[request.id].tried
+        return any(
+            request.model in server.held and server.reachable and server.url not in tried
+            for server in self._state.servers.values()
+        )
+
+    def counts(self, model: str) -> tuple[int, int]:
+        """Return how many units of a model run, and how many requests wait."""
+        lane = self._state.lanes.get(model)
+        return (lane.running, lane.line.length) if lane else (0, 0)
+
+    def demand(self, now: float) -> dict[str, facts.Demand]:
+        """Return by model who runs and waits, and how long nobody has."""
+        return {
+            lane.model: facts.Demand(
+                in_flight=lane.running,
+                queued=lane.line.length,
+                longest_wait_seconds=now - lane.line.oldest() if lane.line else 0.0,
+                idle_seconds=0.0 if lane.clients else now - lane.idle_since,
+            )
+            for lane in self._state.lanes.values()
+        }
+
+    def state(self) -> Mapping[str, int]:
+        """Count the servers known and those that answer."""
+        servers = self._state.servers.values()
+        return {"servers": len(servers), "reachable": sum(server.reachable for server in servers)}
+
+    def wake(self, now: float) -> float | None:
+        """Return when ``decide`` may decide something though nothing has happened; None for never."""
+        times = [lane.again for lane in self._state.queued.values()]
+        times += [server.avoid_until for server in self._state.servers.values() if server.avoid_until > now]
+        earliest = min(times, default=math.inf) if self._state.queued else math.inf
+        return None if earliest == math.inf else max(now, earliest)
+
+    # ---- what it decides ----
+
+    def decide(self, now: float) -> list[facts.Decision]:
+        """Return all that is to be done now, in order."""
+        decisions: list[facts.Decision] = []
+        if not self._state.queued:
+            return decisions
+        lanes = list(self._state.queued.values())
+        if lanes[1:]:
+            lanes.sort(key=lambda lane: lane.line.oldest())
+        for lane in lanes:
+            self._place(now, lane, decisions)
+        return decisions
+
+    def _place(self, now: float, lane: Lane, decisions: list[facts.Decision]) -> None:
+        """Start what can be started of one model's line; make room for it where that pays."""
+        lane.again = math.inf
+        while lane.line:
+            free = [copy for copy in lane.copies if self._state.takes(copy, now)]
+            if not free:
+                if not growth.grow(self._state, now, lane, decisions):
+                    return
+                continue
+            waiting = lane.line.next(functools.partial(_most_shared, free))
+            untried = [copy for copy in free if copy.server.url not in waiting.tried]
+            if waiting.tried and not untried:
+                # Another server may take it once it has the model; meanwhile this one holds up nobody else.
+                if growth.grow(self._state, now, lane, decisions, but=waiting.tried):
+                    continue
+                untried = free
+            self._start(now, lane, waiting, self._nearest(now, lane, waiting.request, untried), decisions)
+
+    def _nearest(
+        self, now: float, lane: Lane, request: facts.Request, copies: list[memory.Copy]
+    ) -> memory.Copy:
+        """Return the copy where the first token comes soonest."""
+        if len(copies) == 1:
+            return copies[0]
+
+        def seconds(copy: memory.Copy) -> float:
+            unread = request.prompt_tokens * _unread(_most_shared([copy], request), request)
+            load = max(0.0, copy.ready - now) if copy.loading else 0.0
+            return load + lane.known.prompt_seconds(unread) + _CROWD_SECONDS * copy.server.running()
+
+        return min(copies, key=seconds)
+
+    def _start(
+        self,
+        now: float,
+        lane: Lane,
+        waiting: fairness.Waiting,
+        copy: memory.Copy,
+        decisions: list[facts.Decision],
+    ) -> None:
+        request = waiting.request
+        unit = waiting.units.popleft()
+        if not waiting.units:
+            self._remove(lane, waiting)
+        slot, shared = copy.free_slot(request.prefix, self._state.slots(copy.server.url, copy.model))
+        slot.busy = True
+        copy.running += 1
+        copy.asked = now
+        lane.running += 1
+        unread = _unread(shared, request)
+        self._running[request.id, unit] = _Running(waiting, copy, slot, now, unread)
+        lane.line.charge(request.client, request.prompt_tokens * unread * fairness.PROMPT_WEIGHT)
+        decisions.append(facts.Start(request, unit, copy.server.url))
+
+    # ---- the rest ----
+
+    def _free_copy(self, lane: Lane, now: float) -> bool:
+        return any(self._state.takes(copy, now) for copy in lane.copies)
+
+    def _check_fits(self, lane: Lane) -> None:
+        if not lane.size:
+            return
+        capacities = [server.capacity for server in self._state.servers.values() if lane.model in server.held]
+        known = [capacity for capacity in capacities if capacity is not None]
+        if known and len(known) == len(capacities) and lane.size > max(known):
+            raise facts.NeverFits(lane.size, max(known))
+
+    def _correct(self, server: memory.Server, report: facts.Report) -> None:
+        """Bring what is thought to be in a server's memory in line with what it says.
+
+        What was asked for after the look began is newer than the look.
+        """
+        began = report.began
+        server.held = report.held
+        server.capacity = report.capacity
+        for model, size in report.loaded.items():
+            lane = self._state.lane(model)
+            lane.size = size or lane.size
+            copy = server.copies.get(model)
+            if copy is not None:
+                copy.size = lane.size
+                if copy.asked < began:
+                    copy.loading = False
+            elif server.unloaded.get(model, -math.inf) < began:
+                copy = memory.Copy(model, server, size=lane.size, asked=began, ready=began)
+                server.copies[model] = copy
+                lane.copies.append(copy)
+        for copy in list(server.copies.values()):
+            under_way = copy.running or copy.ahead or (copy.loading and began < copy.ready)
+            if copy.model not in report.loaded and not under_way and copy.asked < began:
+                self._state.drop(copy)
+
+    def _gone(self, url: str) -> None:
+        server = self._state.servers.pop(url)
+        server.reachable = False
+        for copy in list(server.copies.values()):
+            self._state.drop(copy)
+        for lane in self._state.lanes.values():
+            lane.known.forget(url)
+
+    def _free(self, lane: Lane, running: _Running) -> None:
+        running.slot.busy = False
+        running.slot.prefix = running.waiting.request.prefix
+        running.copy.running -= 1
+        lane.running -= 1
+
+    def _remove(self, lane: Lane, waiting: fairness.Waiting) -> None:
+        lane.line.remove(waiting)
+        if not lane.line:
+            self._state.queued.pop(lane.model, None)
+
+
+def _most_shared(copies: list[memory.Copy], request: facts.Request) -> int:
+    """Return how much of a prompt some free slot has read already, in blocks."""
+    return max(
+        (
+            memory.common(slot.prefix, request.prefix)
+            for copy in copies
+            for slot in copy.slots
+            if not slot.busy
+        ),
+        default=0,
+    )
+
+
+def _unread(shared: int, request: facts.Request) -> float:
+    """Return what share of a prompt is left when so many blocks of it have been read."""
+    return 1.0 - shared / len(request.prefix) if request.prefix else 1.0

@@ -1,0 +1,105 @@
+"""What the core of the dispatcher is told, and what it decides. Times are monotonic seconds, sizes bytes."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, rename="camel"):
+    """Bounds on what is accepted. None is no bound.
+
+    ``max_in_flight_per_server`` is how many requests of one model run at one server (Ollama's
+    OLLAMA_NUM_PARALLEL), ``max_loaded_per_server`` how many models it has in memory at most
+    (OLLAMA_MAX_LOADED_MODELS); ``max_queued_requests`` how many more may wait, a model, and
+    ``max_queued_per_client`` how many of them may be one client's; ``switch_seconds`` how long requests wait
+    at most before models that are in use must make room; times are in seconds, sizes in bytes.
+    """
+
+    max_in_flight_per_server: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_loaded_per_server: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_queued_requests: Annotated[int, msgspec.Meta(ge=0)] = 1024
+    max_queued_per_client: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    switch_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    queue_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    request_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a look at a server found: models by key, on its disk, and in its memory with the bytes they take
+    there (0 where it does not tell); ``capacity`` is the memory that models may take. The look ``began``
+    then.
+    """
+
+    began: float
+    held: frozenset[str]
+    loaded: Mapping[str, int]
+    capacity: int | None = None
+
+
+class Request(msgspec.Struct, eq=False):
+    """A request that asks one model for ``units`` answers.
+
+    ``prefix`` and ``prompt_tokens`` are as in ``prompts.Prompt``.
+    """
+
+    id: int
+    model: str
+    client: str = ""
+    prefix: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    units: int = 1
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """Decision: ask this server for one unit of a request now. It loads the model if it has to."""
+
+    request: Request
+    unit: int
+    url: str
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Decision: have the server load a model before anybody is sent there; ``loaded`` tells how it went."""
+
+    model: str
+    url: str
+
+
+class Unload(msgspec.Struct, frozen=True):
+    """Decision: have the server let go of a model, before anything else is started there."""
+
+    model: str
+    url: str
+
+
+Decision = Start | Load | Unload
+
+
+class Demand(msgspec.Struct, frozen=True, rename="camel"):
+    """What is asked of one model now: units that run, requests that wait and the longest wait; and for how
+    many seconds nobody has asked anything.
+    """
+
+    in_flight: int
+    queued: int
+    longest_wait_seconds: float
+    idle_seconds: float
+
+
+class QueueFull(Exception):
+    """As many wait as may; ``client`` tells whether it is the client's own bound."""
+
+    def __init__(self, *, client: bool) -> None:
+        super().__init__()
+        self.client = client
+
+
+class NeverFits(Exception):
+    """No server that holds the model has the memory for it; sizes in bytes."""
+
+    def __init__(self, needed: int, largest: int) -> None:
+        super().__init__()
+        self.needed = needed
+        self.largest = largest

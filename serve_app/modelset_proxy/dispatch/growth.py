@@ -1,0 +1,161 @@
+"""When another copy of a model is brought into memory, where, and what makes room for it. Pure.
+
+An empty server comes before an eviction, the copy that others hold before the only one, and those who wait
+for what is loaded before a switch, for a while.
+"""
+
+from modelset_proxy.dispatch import facts, memory
+from modelset_proxy.dispatch.state import Lane, State
+
+# A second copy is worth an eviction when those who wait would wait longer than it takes, by this factor.
+_SECOND_COPY = 1.5
+# While a model has copies and others wait for it, another look at whether one more pays.
+_LOOK_AGAIN_SECONDS = 1.0
+# Those who wait have waited together this many times what an eviction costs before it is made. More means
+# fewer loads and longer waits for what is rare: `make bench-dispatch` shows both.
+_PATIENCE = 2.0
+
+
+def grow(
+    state: State,
+    now: float,
+    lane: Lane,
+    decisions: list[facts.Decision],
+    but: set[str] | None = None,
+) -> bool:
+    """Begin another copy of a model if that pays now, at no server of ``but``.
+
+    Tell whether there is a copy now at which something may be started.
+    """
+    usable = _candidates(state, now, lane, but or set())
+    best = _cheapest(state, now, lane, usable)
+    wait = _expected_wait(state, now, lane)
+    if best is not None:
+        total, server, victims = best
+        load = lane.known.load_seconds(server.url)
+        if wait is not None and but is None:
+            # There are copies already, at work. Whoever waits goes where a slot is free first.
+            if not victims or wait > _SECOND_COPY * total:
+                _load(state, now, lane, server, victims, load, decisions).ahead = True
+                decisions.append(facts.Load(lane.model, server.url))
+            lane.again = min(lane.again, now + _LOOK_AGAIN_SECONDS)
+            return False
+        if _pays(state, now, lane, total - load):
+            _load(state, now, lane, server, victims, load, decisions)
+            return True
+    elif usable and not lane.copies:
+        _force(state, now, lane, usable)
+    return False
+
+
+def _candidates(state: State, now: float, lane: Lane, but: set[str]) -> list[memory.Server]:
+    """Return the servers where a copy could be."""
+    return [
+        server
+        for server in state.servers.values()
+        if lane.model in server.held
+        and lane.model not in server.copies
+        and state.usable(server, lane.model, now)
+        and server.url not in but
+        and state.slots(server.url, lane.model) > 0
+    ]
+
+
+def _cheapest(
+    state: State, now: float, lane: Lane, usable: list[memory.Server]
+) -> tuple[float, memory.Server, list[memory.Copy]] | None:
+    """Return where a copy costs least now: seconds in all, the server, and what has to go from it."""
+    best: tuple[float, memory.Server, list[memory.Copy]] | None = None
+    for server in usable:
+        if any(copy.loading for copy in server.copies.values()):
+            continue  # loads at one server only hold each other up
+        victims = _victims(state, now, server, lane)
+        if victims is None:
+            continue
+        total = lane.known.load_seconds(server.url) + sum(state.worth(copy, now) for copy in victims)
+        if best is None or total < best[0]:
+            best = total, server, victims
+    return best
+
+
+def _pays(state: State, now: float, lane: Lane, cost: float) -> bool:
+    """Tell whether those who wait have waited enough for an eviction of this cost, in seconds."""
+    waits = [now - one.arrived for one in lane.line]
+    together, oldest = sum(waits), max(waits)
+    if together >= _PATIENCE * cost or oldest >= state.limits.switch_seconds:
+        return True
+    due = (_PATIENCE * cost - together) / len(waits)
+    lane.again = min(lane.again, now + min(due, state.limits.switch_seconds - oldest) + 1e-6)
+    return False
+
+
+def _expected_wait(state: State, now: float, lane: Lane) -> float | None:
+    """Return how long the last one in line is going to wait for the copies there are; None without any."""
+    copies = [
+        copy for copy in lane.copies if state.usable(copy.server, copy.model, now) and not state.leaves(copy)
+    ]
+    slots = sum(state.slots(copy.server.url, copy.model) for copy in copies)
+    if not slots:
+        return None
+    units = sum(len(one.units) for one in lane.line)
+    first = min(copy.ready - now if copy.loading else 0.0 for copy in copies)
+    return units * lane.known.slot_seconds.value / slots + max(0.0, first)
+
+
+def _victims(state: State, now: float, server: memory.Server, lane: Lane) -> list[memory.Copy] | None:
+    """Return what has to go from a server so that a model fits, the least worth first; None: not now."""
+    copies = dict(server.copies)
+    idle = sorted(
+        (copy for copy in copies.values() if _idle(state, copy)), key=lambda copy: state.worth(copy, now)
+    )
+    chosen: list[memory.Copy] = []
+    while not _fits(state, server, lane, len(copies), sum(copy.size for copy in copies.values())):
+        if not idle:
+            return None
+        chosen.append(idle.pop(0))
+        del copies[chosen[-1].model]
+    return chosen
+
+
+def _fits(state: State, server: memory.Server, lane: Lane, count: int, used: int) -> bool:
+    most = state.limits.max_loaded_per_server
+    if most is not None and count >= most:
+        return False
+    return server.capacity is None or not lane.size or used + lane.size <= server.capacity or not count
+
+
+def _idle(state: State, copy: memory.Copy) -> bool:
+    """Tell whether a copy may go: nothing runs there, and nobody waits whom it alone would serve."""
+    if copy.running or copy.loading:
+        return False
+    return state.leaves(copy) or not state.lanes[copy.model].line
+
+
+def _force(state: State, now: float, lane: Lane, usable: list[memory.Server]) -> None:
+    """Once somebody has waited too long, have a copy that is in use finish what it runs and go."""
+    due = lane.line.oldest() + state.limits.switch_seconds
+    if now < due:
+        lane.again = min(lane.again, due)
+        return
+    busy = [copy for server in usable for copy in server.copies.values() if not copy.loading]
+    if busy and not any(copy.leaving == lane.model for copy in busy):
+        min(busy, key=lambda copy: state.worth(copy, now)).leaving = lane.model
+
+
+def _load(
+    state: State,
+    now: float,
+    lane: Lane,
+    server: memory.Server,
+    victims: list[memory.Copy],
+    load: float,
+    decisions: list[facts.Decision],
+) -> memory.Copy:
+    for victim in victims:
+        state.drop(victim)
+        server.unloaded[victim.model] = now
+        decisions.append(facts.Unload(victim.model, server.url))
+    copy = memory.Copy(lane.model, server, size=lane.size, asked=now, ready=now + load)
+    server.copies[lane.model] = copy
+    lane.copies.append(copy)
+    return copy

@@ -1,0 +1,140 @@
+"""What servers have in memory, and what is to give way.
+
+A copy is a model in one server's memory. What a copy is worth is what its loss is expected to cost: the time
+to load it again, times how likely somebody asks for it soon. One that another server has too is worth little.
+"""
+
+import math
+
+from modelset_proxy.dispatch import estimates
+
+# Whether a model is needed again is asked for this long ahead, in seconds.
+_HORIZON_SECONDS = 60.0
+# Up to this share of the slots that others have for a model, a copy is not missed.
+_SPARE = 0.7
+# What is left of a copy's worth when others hold it: evicting it still takes a load's time one day.
+_SPARE_WORTH = 0.05
+
+
+class Slot:
+    """One of the places at which a copy answers; ``prefix`` is what was read there last."""
+
+    __slots__ = ("busy", "prefix")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.prefix: tuple[int, ...] = ()
+
+
+class Copy:
+    """A model in a server's memory, or on its way there until about ``ready``.
+
+    ``asked`` is when the server was last sent something for it; ``ahead`` that it is loaded before anybody
+    is sent there; ``leaving`` names the model that it is to make room for: no more is started here.
+    """
+
+    __slots__ = (
+        "ahead",
+        "asked",
+        "leaving",
+        "loading",
+        "model",
+        "ready",
+        "running",
+        "server",
+        "size",
+        "slots",
+    )
+
+    def __init__(self, model: str, server: "Server", *, size: int, asked: float, ready: float) -> None:
+        self.model = model
+        self.server = server
+        self.size = size
+        self.asked = asked
+        self.ready = ready
+        self.loading = ready > asked
+        self.ahead = False
+        self.leaving = ""
+        self.running = 0
+        self.slots: list[Slot] = []
+
+    def free_slot(self, prefix: tuple[int, ...], allowed: int) -> tuple[Slot, int]:
+        """Return a slot that is not busy, and how many blocks of a prompt it has read already.
+
+        At most ``allowed`` slots are there; fewer than these must be busy.
+        """
+        free = [(common(slot.prefix, prefix), slot) for slot in self.slots if not slot.busy]
+        shared, best = max(free, key=_shared) if free else (0, None)
+        if best is None or (not shared and len(self.slots) < allowed):
+            # A slot that was never used spoils no prompt that may come again.
+            best, shared = Slot(), 0
+            self.slots.append(best)
+        return best, shared
+
+
+def _shared(found: tuple[int, Slot]) -> int:
+    return found[0]
+
+
+class Server:
+    """One model server; ``avoid_until`` and ``sick`` keep requests away from it."""
+
+    __slots__ = (
+        "avoid_until",
+        "capacity",
+        "copies",
+        "failures",
+        "held",
+        "reachable",
+        "sick",
+        "unloaded",
+        "url",
+    )
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.held: frozenset[str] = frozenset()
+        self.capacity: int | None = None
+        self.copies: dict[str, Copy] = {}
+        self.unloaded: dict[str, float] = {}
+        self.reachable = False
+        self.failures = 0
+        self.avoid_until = 0.0
+        self.sick = False
+
+    def well(self, now: float) -> bool:
+        """Tell whether it answers and has not failed just now."""
+        return self.reachable and not self.sick and self.avoid_until <= now
+
+    def running(self) -> int:
+        """Count the units that run there."""
+        return sum(copy.running for copy in self.copies.values())
+
+    def room(self, size: int, most: int | None) -> bool:
+        """Tell whether one more model fits beside those that are there."""
+        if most is not None and len(self.copies) >= most:
+            return False
+        used = sum(copy.size for copy in self.copies.values())
+        return self.capacity is None or not size or used + size <= self.capacity
+
+
+def common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Return how many blocks two prompts have in common at their beginning."""
+    low, high = 0, min(len(one), len(other))
+    # Each hash is of all blocks up to its own, so equal ones have all before them in common.
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[middle - 1] == other[middle - 1]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def worth(copy: Copy, known: estimates.Model, others: int, now: float) -> float:
+    """Return what losing a copy is expected to cost, in seconds; ``others`` counts other copies' slots."""
+    rate = known.rate.a_second(now)
+    loss = known.load_seconds(copy.server.url) * (1.0 - math.exp(-rate * _HORIZON_SECONDS))
+    if others and rate * known.slot_seconds.value <= _SPARE * others:
+        return loss * _SPARE_WORTH
+    return loss

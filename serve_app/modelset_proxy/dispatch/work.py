@@ -1,0 +1,172 @@
+"""The work of one request: its turns, its attempts, and what is learnt from them."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from modelset_proxy.dispatch import facts
+from modelset_proxy.engines import port
+from modelset_proxy.openai import errors
+
+if TYPE_CHECKING:
+    from modelset_proxy.dispatch import dispatcher
+
+Item = TypeVar("Item")
+_ATTEMPTS = 4
+# An item of a stream is about a token; the counters of clients need not move with each.
+_ITEMS_A_COUNT = 16
+
+
+class Work(Generic[Item]):
+    """Made by ``Dispatcher.open``; within ``async with``, each unit may be asked for once."""
+
+    def __init__(
+        self, owner: dispatcher.Dispatcher, job: port.Job[Item], request: facts.Request, call: port.Call
+    ) -> None:
+        self._owner = owner
+        self._job = job
+        self._call = call
+        self.request = request
+        self._arrived = 0.0
+        self._begun = False
+        self._starts: collections.deque[facts.Start] = collections.deque()
+        self._takers: collections.deque[asyncio.Future[facts.Start]] = collections.deque()
+
+    async def __aenter__(self) -> Self:
+        owner = self._owner
+        if not owner.core.holders(self.request.model):
+            # Pods may have moved, or hold more than they did.
+            await owner.fleet.refresh()
+            self._check_holders()
+        self._arrived = owner.clock()
+        try:
+            owner.enter(self)
+        except facts.QueueFull as full:
+            whose = "of yours " if full.client else ""
+            raise errors.ApiError(
+                429,
+                f"Too many requests {whose}are waiting for this model. Try again later.",
+                kind="requests",
+                code="queue_full",
+                retry_after=5,
+            ) from None
+        except facts.NeverFits:
+            raise errors.ApiError(
+                503,
+                "This model needs more memory than any of its servers has.",
+                kind="server_error",
+                code="model_too_large",
+                may_retry=False,
+            ) from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._owner.leave(self)
+
+    @property
+    def units(self) -> int:
+        """How many answers are wanted."""
+        return self.request.units
+
+    def deliver(self, start: facts.Start) -> None:
+        """Take a turn, for the unit that has waited longest for one."""
+        while self._takers:
+            taker = self._takers.popleft()
+            if not taker.done():
+                taker.set_result(start)
+                return
+        self._starts.append(start)
+
+    def check(self) -> None:
+        """Have units that wait for a turn end where no server is left that could give them one."""
+        if self._takers and (error := self._nowhere()):
+            for taker in self._takers:
+                if not taker.done():
+                    taker.set_exception(error)
+            self._takers.clear()
+
+    async def answer(self, unit: int) -> AsyncGenerator[Item, None]:
+        """Yield the answer to one unit; raises ApiError.
+
+        Each item passes one generator here: what is done for it is done for every token.
+        """
+        owner, core, call = self._owner, self._owner.core, self._call
+        for attempts in itertools.count(1):
+            start = await self._turn()
+            url = start.url
+            await owner.settled(url)
+            attempt = port.Attempt(call.request_id, url)
+            call.server, call.attempts = url, max(call.attempts, attempts)
+            if attempts > 1:
+                owner.metrics.upstream_retry(call.served)
+            items = 0
+            answer = self._job.ask(url, unit, attempt)
+            try:
+                async for item in answer:
+                    items += 1
+                    yield item
+                    if not items % _ITEMS_A_COUNT:
+                        core.served(self.request, start.unit, items)
+            except port.ServerFailure as failure:
+                await self._failed(start, failure, final=bool(items) or attempts == _ATTEMPTS)
+            else:
+                call.load_seconds = max(call.load_seconds, attempt.outcome.load_seconds)
+                core.ended(owner.clock(), self.request, start.unit, attempt.outcome)
+                owner.decide()
+                return
+            finally:
+                await answer.aclose()
+
+    async def _turn(self) -> facts.Start:
+        if self._starts:
+            self._begun = True
+            return self._starts.popleft()
+        taker: asyncio.Future[facts.Start] = asyncio.get_running_loop().create_future()
+        self._takers.append(taker)
+        owner = self._owner
+        # Once one unit has begun the others are waited for: what was made of the request is not thrown away.
+        due = None if self._begun else self._arrived + owner.limits.queue_timeout_seconds - owner.clock()
+        try:
+            async with asyncio.timeout(due):
+                start = await taker
+        except TimeoutError:
+            self._check_holders()
+            raise errors.unavailable(
+                "The model was busy for too long. Try again later.", code="queue_timeout"
+            ) from None
+        self._begun = True
+        self._call.queued_seconds = max(self._call.queued_seconds, owner.clock() - self._arrived)
+        return start
+
+    async def _failed(self, start: facts.Start, failure: port.ServerFailure, *, final: bool) -> None:
+        """Have the unit wait for another server; raise what the client is told when there is none to try."""
+        owner, core, request = self._owner, self._owner.core, self.request
+        owner.metrics.upstream_failure(self._call.served, failure.error.code or "")
+        core.failed(owner.clock(), request, start.unit, absent=failure.absent)
+        if not final and not core.untried(request):
+            # Pods may have moved, or hold more than they did.
+            await owner.fleet.refresh()
+            if failure.lost:
+                # The server may have been restarted, and counts again.
+                core.retry(request)
+            final = not core.untried(request)
+        if final:
+            raise failure.error from None
+        owner.decide()
+
+    def _check_holders(self) -> None:
+        if error := self._nowhere():
+            raise error
+
+    def _nowhere(self) -> errors.ApiError | None:
+        """Return what a client is told when no server that answers holds the model."""
+        core = self._owner.core
+        if core.holders(self.request.model):
+            return None
+        if not core.state()["reachable"]:
+            return errors.unavailable("No model server can be reached.", code="upstream_unavailable")
+        return errors.model_not_ready()
