@@ -12,7 +12,7 @@ PYTHON_SOURCES := operator serve_app stack tests examples
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 # ---- the main job ----
 
@@ -59,6 +59,10 @@ e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k 
 .PHONY: bench
 bench: machine ## what the proxy costs, beside LiteLLM, plain uvicorn and no proxy
 	@$(DEV) "$$dev/bin/python" -m benchmarks.run
+
+.PHONY: bench-dispatch
+bench-dispatch: machine ## where requests go, simulated: loads, waits and fairness, each with its floor
+	@$(DEV) PYTHONPATH=.:serve_app "$$dev/bin/python" -m benchmarks.dispatch
 
 .PHONY: bench-routing
 bench-routing: machine ## our routing beside taking turns (needs OLLAMA_BINARY and OLLAMA_MODELS)

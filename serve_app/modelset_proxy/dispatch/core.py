@@ -285,7 +285,7 @@ class Core:
         lane.running += 1
         unread = _unread(shared, request)
         self._running[request.id, unit] = _Running(waiting, copy, slot, now, unread)
-        lane.line.charge(request.client, request.prompt_tokens * unread * fairness.PROMPT_WEIGHT)
+        lane.line.charge(request.client, request.prompt_tokens * fairness.PROMPT_WEIGHT)
         decisions.append(facts.Start(request, unit, copy.server.url))
 
     # ---- the rest ----

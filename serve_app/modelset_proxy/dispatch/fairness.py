@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from modelset_proxy.dispatch import facts
 
+# A prompt counts whole, whether or not a slot has read it: it is answers that are shared out, not work.
 PROMPT_WEIGHT = 1.0
 ANSWER_WEIGHT = 2.0
 # How far a client may be ahead of the one served least and still go first for its prefix, in weighted tokens.

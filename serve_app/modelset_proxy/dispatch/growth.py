@@ -65,7 +65,7 @@ def _cheapest(
     state: State, now: float, lane: Lane, usable: list[memory.Server]
 ) -> tuple[float, memory.Server, list[memory.Copy]] | None:
     """Return where a copy costs least now: seconds in all, the server, and what has to go from it."""
-    best: tuple[float, memory.Server, list[memory.Copy]] | None = None
+    found: list[tuple[float, memory.Server, list[memory.Copy]]] = []
     for server in usable:
         if any(copy.loading for copy in server.copies.values()):
             continue  # loads at one server only hold each other up
@@ -73,9 +73,9 @@ def _cheapest(
         if victims is None:
             continue
         total = lane.known.load_seconds(server.url) + sum(state.worth(copy, now) for copy in victims)
-        if best is None or total < best[0]:
-            best = total, server, victims
-    return best
+        found.append((total, server, victims))
+    # What nobody asked for yet costs nothing to lose, and is let alone all the same where there is room.
+    return min(found, key=lambda one: (one[0], len(one[2])), default=None)
 
 
 def _pays(state: State, now: float, lane: Lane, cost: float) -> bool:

@@ -1,0 +1,103 @@
+"""What happens to a unit, and to a server, when the server fails it."""
+
+from modelset_proxy.dispatch import facts
+from serve_app.tests.dispatch.bench import MODELS, Bench
+
+
+def test_a_failed_unit_goes_to_another_server_before_all_others_of_its_client() -> None:
+    bench = Bench({"s1": "a", "s2": "a"})
+    first, home = bench.ask()
+    second, other = bench.ask()
+    bench.arrive()
+    bench.core.failed(bench.now, first, 0)
+    bench.end(second)
+    assert bench.starts() == [(first.id, other)]
+    assert home != other
+
+
+def test_a_failing_server_is_avoided_twice_as_long_each_time() -> None:
+    bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=9)
+    waits = []
+    server = bench.core._state.servers["s1"]
+    for _ in range(7):
+        request, url = bench.ask()
+        while url != "s1":
+            request, url = bench.ask()
+        bench.core.failed(bench.now, request, 0)
+        waits.append(server.avoid_until - bench.now)
+        bench.core.leave(bench.now, request)
+        bench.now = server.avoid_until
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_server_that_works_again_is_forgiven() -> None:
+    bench = Bench({"s1": "a"})
+    request, _ = bench.ask()
+    bench.core.failed(bench.now, request, 0)
+    bench.core.retry(request)
+    assert bench.starts() == [(request.id, "s1")]
+    bench.end(request)
+    assert bench.core._state.servers["s1"].avoid_until == 0
+
+
+def test_the_only_server_is_used_though_it_failed() -> None:
+    bench = Bench({"s1": "a"})
+    request, _ = bench.ask()
+    bench.core.failed(bench.now, request, 0)
+    bench.core.leave(bench.now, request)
+    assert bench.ask()[1] == "s1"
+
+
+def test_a_failed_server_is_tried_again_once_its_time_is_over() -> None:
+    bench = Bench({"s1": "a", "s2": "a"})
+    failed, url = bench.ask()
+    bench.core.failed(bench.now, failed, 0)
+    bench.starts()
+    waiting = bench.arrive()
+    assert bench.starts() == []
+    assert bench.core.wake(bench.now) == bench.now + 1
+    bench.now += 1
+    assert bench.starts() == [(waiting.id, url)]
+
+
+def test_a_model_that_is_absent_is_looked_for_elsewhere_and_the_server_is_well() -> None:
+    bench = Bench({"s1": "ab", "s2": ""})
+    request, url = bench.ask("a")
+    assert url == "s1"
+    bench.core.failed(bench.now, request, 0, absent=True)
+    assert bench.core.untried(request)
+    assert bench.starts() == [(request.id, "s2")]
+    assert bench.ask("b")[1] == "s1"
+
+
+def test_nobody_is_left_to_try_once_all_have_failed() -> None:
+    bench = Bench({"s1": "a"})
+    request, _ = bench.ask()
+    bench.core.failed(bench.now, request, 0)
+    assert not bench.core.untried(request)
+
+
+def test_a_sick_server_gets_nothing_until_it_is_well() -> None:
+    bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=9)
+    bench.core.sick("s1")
+    assert {bench.ask()[1] for _ in range(4)} == {"s2"}
+    bench.core.well("s1")
+    assert bench.ask()[1] == "s1"
+
+
+def test_a_server_that_does_not_answer_gets_nothing() -> None:
+    bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=9)
+    bench.look(s1=None)
+    assert {bench.ask()[1] for _ in range(4)} == {"s2"}
+    assert bench.core.state() == {"servers": 2, "reachable": 1}
+    assert bench.core.holders("a") == 1
+
+
+def test_a_server_that_is_gone_takes_its_copies_along() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    running, _ = bench.ask()
+    report = facts.Report(bench.now, frozenset(MODELS), {})
+    bench.core.report({"s2": report})
+    assert bench.core.state() == {"servers": 1, "reachable": 1}
+    bench.end(running)
+    assert bench.ask()[1] == "s2"

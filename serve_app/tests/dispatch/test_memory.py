@@ -1,0 +1,233 @@
+"""What is in memory where, and what gives way."""
+
+import pytest
+
+from modelset_proxy.dispatch import facts, memory
+from modelset_proxy.engines import port
+from serve_app.tests.dispatch.bench import MODELS, Bench
+
+
+def _loads(bench: Bench) -> list[facts.Decision]:
+    return [one for one in bench.decide() if not isinstance(one, facts.Start)]
+
+
+def test_a_first_request_has_its_model_loaded_and_the_next_goes_there_too() -> None:
+    bench = Bench({"s1": "", "s2": ""}, max_in_flight_per_server=4)
+    first, url = bench.ask()
+    assert bench.ask()[1] == url
+    assert bench.core.counts("a") == (2, 0)
+    bench.end(first)
+
+
+def test_an_empty_server_comes_before_an_eviction() -> None:
+    bench = Bench({"s1": "b", "s2": ""}, max_loaded_per_server=1)
+    assert bench.ask("a")[1] == "s2"
+
+
+def test_once_all_slots_are_taken_another_server_with_room_loads_the_model() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    running, _ = bench.ask()
+    waiting = bench.arrive()
+    assert bench.decide() == [facts.Load("a", "s2")]
+    assert bench.decide() == []
+    bench.core.loaded(bench.now + 2, "a", "s2", 2.0)
+    assert bench.starts() == [(waiting.id, "s2")]
+    bench.end(running)
+
+
+def test_who_waits_for_a_load_ahead_takes_a_slot_that_is_free_before() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    running, _ = bench.ask()
+    waiting = bench.arrive()
+    bench.decide()
+    bench.end(running)
+    assert bench.starts() == [(waiting.id, "s1")]
+
+
+def test_a_load_ahead_that_failed_is_not_used() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    bench.ask()
+    bench.arrive()
+    bench.decide()
+    bench.core.loaded(bench.now, "a", "s2", None)
+    assert bench.decide() == []
+
+
+def test_the_copy_that_others_hold_gives_way_before_the_only_one() -> None:
+    bench = Bench({"s1": "ab", "s2": "b"}, max_loaded_per_server=2)
+    for model in "aab":
+        bench.end(bench.ask(model)[0])
+    bench.loaded["s2"] = ["b", "c"]
+    bench.look()
+    bench.core.limits = facts.Limits(max_in_flight_per_server=1, max_loaded_per_server=2)
+    bench.arrive("d")
+    bench.now += 60
+    [unload, start] = bench.decide()
+    assert isinstance(start, facts.Start)
+    assert isinstance(unload, facts.Unload)
+    assert (unload.model, unload.url) != ("a", "s1")
+
+
+def test_what_is_asked_for_more_often_stays() -> None:
+    bench = Bench({"s1": "ab"}, max_loaded_per_server=2, max_in_flight_per_server=4)
+    bench.end(bench.ask("b")[0])
+    for _ in range(9):
+        bench.end(bench.ask("a")[0])
+    bench.arrive("c")
+    bench.now += 60
+    assert bench.decide()[0] == facts.Unload("b", "s1")
+
+
+def test_an_eviction_waits_until_it_is_worth_it() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=1, max_in_flight_per_server=4)
+    for _ in range(50):
+        bench.end(bench.ask("a")[0])
+    bench.arrive("b")
+    assert bench.decide() == []
+    due = bench.core.wake(bench.now)
+    assert due is not None
+    assert 1 < due - bench.now < 15
+    bench.now = due
+    assert [type(one) for one in bench.decide()] == [facts.Unload, facts.Start]
+
+
+def test_many_who_wait_together_wait_less() -> None:
+    def seconds(count: int) -> float:
+        bench = Bench({"s1": "a"}, max_loaded_per_server=1, max_in_flight_per_server=4)
+        for _ in range(50):
+            bench.end(bench.ask("a")[0])
+        for _ in range(count):
+            bench.arrive("b")
+        bench.decide()
+        return (bench.core.wake(bench.now) or 0.0) - bench.now
+
+    assert seconds(4) == pytest.approx(seconds(1) / 4, rel=0.01)
+
+
+def test_what_runs_is_never_let_go() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=1, switch_seconds=10)
+    running, _ = bench.ask("a")
+    bench.arrive("b")
+    bench.now += 5
+    assert bench.decide() == []
+    bench.end(running)
+    bench.now += 5
+    assert [type(one) for one in bench.decide()] == [facts.Unload, facts.Start]
+
+
+def test_those_who_wait_for_what_is_loaded_go_before_a_switch_but_not_for_ever() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=1, switch_seconds=10)
+    running, _ = bench.ask("a")
+    patient = bench.arrive("b")
+    for _ in range(3):
+        bench.now += 3
+        following = bench.arrive("a")
+        bench.end(running)
+        assert bench.starts() == [(following.id, "s1")]
+        running = following
+    assert bench.core.wake(bench.now) == pytest.approx(110.0)
+    bench.now = 110.0
+    late = bench.arrive("a")
+    assert bench.decide() == []
+    bench.end(running)
+    [unload, start] = bench.decide()
+    assert unload == facts.Unload("a", "s1")
+    assert isinstance(start, facts.Start)
+    assert start.request is patient
+    bench.end(patient)
+    bench.now += 60
+    assert (late.id, "s1") in bench.starts()
+
+
+def test_a_copy_that_was_to_go_serves_on_when_nobody_waits_for_its_place() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=1, switch_seconds=10, max_in_flight_per_server=2)
+    bench.ask("a")
+    leaver = bench.arrive("b")
+    bench.now += 11
+    bench.decide()
+    bench.core.leave(bench.now, leaver)
+    assert bench.ask("a")[1] == "s1"
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    bench = Bench({"s1": ""})
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 900}, capacity=1000))
+    bench.end(bench.ask("a")[0])
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {}, capacity=800))
+    with pytest.raises(facts.NeverFits) as refusal:
+        bench.arrive("a")
+    assert (refusal.value.needed, refusal.value.largest) == (900, 800)
+
+
+def test_memory_is_counted_in_bytes_where_servers_tell() -> None:
+    held = frozenset(MODELS)
+    bench = Bench({"s1": ""}, switch_seconds=1)
+    bench.look(s1=facts.Report(bench.now, held, {"a": 600, "b": 300}, capacity=1000))
+    bench.look(s1=facts.Report(bench.now, held, {"c": 500}, capacity=1000))
+    bench.now += 1
+    bench.look(s1=facts.Report(bench.now, held, {"a": 600, "b": 300}, capacity=1000))
+    bench.now += 60
+    bench.arrive("c")
+    decisions = bench.decide()
+    assert facts.Unload("a", "s1") in decisions
+    assert facts.Unload("b", "s1") not in decisions
+
+
+class TestLooks:
+    """What servers say, and what was asked of them since."""
+
+    def test_an_old_look_does_not_undo_what_was_asked_for(self) -> None:
+        bench = Bench({"s1": "", "s2": ""}, max_in_flight_per_server=4)
+        stale = bench.now
+        bench.now += 1
+        first, url = bench.ask()
+        bench.end(first)
+        bench.core.report({one: facts.Report(stale, frozenset(MODELS), {}) for one in ("s1", "s2")})
+        assert bench.ask()[1] == url
+
+    def test_a_new_look_corrects_what_is_thought_to_be_loaded(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""}, max_in_flight_per_server=4)
+        bench.now += 1
+        bench.look(
+            s1=facts.Report(bench.now, frozenset(MODELS), {}),
+            s2=facts.Report(bench.now, frozenset(MODELS), {"a": 0}),
+        )
+        assert bench.ask()[1] == "s2"
+
+    def test_what_was_let_go_is_not_back_because_of_an_old_look(self) -> None:
+        bench = Bench({"s1": "a"}, max_loaded_per_server=1)
+        stale = bench.now
+        bench.now += 1
+        bench.arrive("b")
+        bench.now += 60
+        bench.decide()
+        bench.core.report({"s1": facts.Report(stale, frozenset(MODELS), {"a": 0})})
+        assert [copy.model for copy in bench.core._state.lane("a").copies] == []
+
+    def test_what_is_being_loaded_is_not_missed(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.ask()
+        waiting = bench.arrive()
+        bench.decide()
+        bench.now += 1
+        bench.look()
+        bench.core.loaded(bench.now, "a", "s2", 1.0)
+        assert bench.starts() == [(waiting.id, "s2")]
+
+    def test_measured_loads_decide_where_the_next_goes(self) -> None:
+        bench = Bench({"s1": "", "s2": ""})
+        for away, seconds in (("s2", 9.0), ("s1", 2.0)):
+            bench.look(**{away: None})
+            request, _ = bench.ask("a")
+            bench.end(request, port.Outcome(load_seconds=seconds))
+            bench.now += 60
+            bench.look()
+        assert bench.ask("a")[1] == "s2"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [((), (), 0), ((1,), (), 0), ((1, 2), (1, 3), 1), ((1, 2, 3), (1, 2, 3), 3), ((9, 2), (1, 2), 0)],
+)
+def test_common_beginnings_are_counted(one: tuple[int, ...], other: tuple[int, ...], shared: int) -> None:
+    assert memory.common(one, other) == shared
