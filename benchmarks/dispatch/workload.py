@@ -38,7 +38,7 @@ def shifting_popularity(
 
 
 def conversations(
-    *, clients: Sequence[int], seconds: float, system_tokens: int, seed: int
+    *, clients: Sequence[float], seconds: float, system_tokens: int, seed: int
 ) -> Iterator[Arrival]:
     """Yield more than one model can answer, by clients that send so many times as much as the others.
 
