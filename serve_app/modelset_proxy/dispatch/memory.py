@@ -10,6 +10,8 @@ from modelset_proxy.dispatch import estimates
 
 # Whether a model is needed again is asked for this long ahead, in seconds.
 _HORIZON_SECONDS = 60.0
+# Servers have fewer slots than this; where all requests are sent on at once, the rest are not looked at.
+_MOST_MIRRORED = 64
 # Up to this share of the slots that others have for a model, a copy is not missed.
 _SPARE = 0.7
 # What is left of a copy's worth when others hold it: evicting it still takes a load's time one day.
@@ -68,7 +70,8 @@ class Copy:
         if best is None or (not shared and len(self.slots) < allowed):
             # A slot that was never used spoils no prompt that may come again.
             best, shared = Slot(), 0
-            self.slots.append(best)
+            if len(self.slots) < _MOST_MIRRORED:
+                self.slots.append(best)
         return best, shared
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from modelset_proxy.dispatch import estimates, facts, fairness, memory
 
-# As many requests of a model run at a server where nobody says how many.
-_PARALLEL = 16
+# Where nobody says how many requests of a model a server runs, all are sent on at once.
+_UNLIMITED = 1_000_000
 
 
 class Lane:
@@ -49,7 +49,7 @@ class State:
         """Return how many requests of a model may run at a server."""
         if self.granted is not None:
             return self.granted(url, model)
-        return self.limits.max_in_flight_per_server or _PARALLEL
+        return self.limits.max_in_flight_per_server or _UNLIMITED
 
     def usable(self, server: memory.Server, model: str, now: float) -> bool:
         """Tell whether requests for a model may go to a server.

@@ -16,6 +16,14 @@ def test_never_more_run_than_there_are_slots() -> None:
     assert bench.core.counts("a") == (4, 3)
 
 
+def test_without_a_limit_all_are_sent_on_at_once() -> None:
+    bench = Bench({"s1": "a"}, max_in_flight_per_server=None)
+    for _ in range(300):
+        bench.arrive()
+    assert len(bench.starts()) == 300
+    assert len(bench.core._state.lane("a").copies[0].slots) == 64
+
+
 def test_a_slot_that_is_free_again_goes_to_the_next() -> None:
     bench = Bench({"s1": "a"})
     first, _ = bench.ask()
