@@ -267,8 +267,9 @@ async def test_browsers_are_told_who_may_call(client: aiohttp.ClientSession) -> 
         assert "access-control-allow-origin" not in response.headers
 
 
-async def test_health_tells_that_it_serves(client: aiohttp.ClientSession) -> None:
-    async with client.get("/healthz") as response:
+@pytest.mark.parametrize("path", ["/", "/health", "/healthz", "/v1/health"])
+async def test_health_tells_that_it_serves(client: aiohttp.ClientSession, path: str) -> None:
+    async with client.get(path) as response:
         assert await response.json() == {"status": "ok", "models": 2, "servers": 1, "reachable": 1}
 
 

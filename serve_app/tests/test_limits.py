@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import pathlib
+import pickle
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -83,6 +84,44 @@ class TestKeys:
     def test_a_folder_that_is_not_there_lets_nobody_in(self, tmp_path: pathlib.Path) -> None:
         with pytest.raises(errors.ApiError):
             access.Keys(str(tmp_path / "gone")).client(b"Bearer x", b"")
+
+    def test_a_folder_that_goes_takes_its_keys_along(self, tmp_path: pathlib.Path) -> None:
+        folder = tmp_path / "keys"
+        folder.mkdir()
+        (folder / "team-a").write_text("sesame")
+        keys = access.Keys(str(folder))
+        assert keys.client(b"Bearer sesame", b"") == "team-a"
+        (folder / "team-a").unlink()
+        folder.rmdir()
+        keys.reload()
+        with pytest.raises(errors.ApiError):
+            keys.client(b"Bearer sesame", b"")
+
+    def test_keys_of_one_client_that_cannot_be_read_hold_up_no_other(
+        self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "team-a").write_text("old")
+        (tmp_path / "team-b").write_text("other")
+        keys = access.Keys(str(tmp_path))
+        genuine = pathlib.Path.read_bytes
+
+        def read_bytes(path: pathlib.Path) -> bytes:
+            if path.name == "team-b":
+                raise PermissionError(13, "Permission denied")
+            return genuine(path)
+
+        monkeypatch.setattr(pathlib.Path, "read_bytes", read_bytes)
+        (tmp_path / "team-a").write_text("new")
+        keys.reload()
+        keys.reload()
+        assert keys.client(b"Bearer new", b"") == "team-a"
+        with pytest.raises(errors.ApiError):
+            keys.client(b"Bearer other", b"")
+        assert [record.getMessage() for record in caplog.records].count("cannot read API keys") == 1
+
+    def test_no_key_is_kept_as_it_was_given(self, tmp_path: pathlib.Path) -> None:
+        (tmp_path / "team-a").write_text("sesame")
+        assert b"sesame" not in pickle.dumps(access.Keys(str(tmp_path)))
 
     async def test_routes_ask_for_a_key_but_health_and_preflights_do_not(
         self,
@@ -246,6 +285,19 @@ async def test_what_runs_and_waits_is_counted(ollama: fake_ollama.FakeOllama) ->
         go_on.set()
         await asyncio.gather(*requests)
         await _until(lambda: recorded.levels.get("smollm2") == (0, 0), built)
+
+
+async def test_a_model_that_leaves_is_counted_down_to_nothing(ollama: fake_ollama.FakeOllama) -> None:
+    go_on = asyncio.Event()
+    ollama.chat = [go_on, *fake_ollama.answer("one")]
+    recorded = Recorded()
+    async with running.proxied(ollama.url, measures=recorded) as (session, built):
+        request = asyncio.create_task(_ask(session))
+        await _until(lambda: recorded.levels.get("smollm2") == (1, 0), built)
+        await built.configure({"models": [running.USER_CONFIG["models"][0]]})
+        await _until(lambda: recorded.levels["smollm2"] == (0, 0), built)
+        go_on.set()
+        assert (await request)[0] == 200
 
 
 async def test_failures_and_retries_are_counted_and_unknown_paths_are_one_route() -> None:

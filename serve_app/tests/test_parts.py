@@ -173,6 +173,7 @@ def test_errors_of_ollama_become_openai_errors(status: int, text: str, wanted: i
         "open /var/lib/ollama/models/blobs/sha256-1: no such file",
         "dial tcp 10.0.0.7: refused",
         "dial tcp [fd00::1]:53: refused",
+        "model 'models.example:5000/library/x:1' not found",
         "",
         "x" * 1000,
     ],

@@ -238,6 +238,13 @@ def test_only_what_the_client_says_overrides_the_modelfile(
     assert _chat(body, choice=2).get("options") == options
 
 
+@pytest.mark.parametrize(
+    ("stop", "sent"), [("", None), ([], None), ([""], None), (["", "x"], ["x"]), ("x", ["x"])]
+)
+def test_an_empty_stop_stops_nothing(stop: object, sent: object) -> None:
+    assert _chat({"stop": stop}).get("options", {}).get("stop") == sent
+
+
 @pytest.mark.parametrize(("text", "sent"), [("-1", -1), ("300", 300), ("5m", "5m"), ("1h30m", "1h30m")])
 def test_keep_alive_of_whole_seconds_is_a_number(text: str, sent: int | str) -> None:
     assert native.keep_alive(text) == sent

@@ -77,8 +77,8 @@ def context_length_exceeded(param: str) -> ApiError:
     """Return OpenAI's 400 for a prompt that does not fit into the model's context."""
     return ApiError(
         400,
-        "The input is longer than the context of this model. Shorten it, or ask whoever runs the model for a "
-        "longer context.",
+        "This model's maximum context length is shorter than the input. Shorten it, or ask whoever runs the "
+        "model for a longer context.",
         param=param,
         code="context_length_exceeded",
     )

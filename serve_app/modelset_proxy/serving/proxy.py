@@ -92,10 +92,16 @@ class Proxy:
 
     async def _keep_up(self) -> None:
         """After each look at the servers: let requests in that wait for one, and hand over numbers."""
+        told: dict[str, tuple[int, int]] = {}
         while True:
             await self.fleet.next_round()
-            for model, counts in self.dispatch.counts().items():
+            now = self.dispatch.counts()
+            # A gauge keeps what it was told last, so a model that has left is told to be idle once.
+            for model in told.keys() - now.keys():
+                self._metrics.in_flight(model, 0, 0)
+            for model, counts in now.items():
                 self._metrics.in_flight(model, *counts)
+            told = now
             self._metrics.flush()
 
     async def _stop(self) -> None:

@@ -22,33 +22,43 @@ class Keys:
     def __init__(self, folder: str | None) -> None:
         self._folder = pathlib.Path(folder) if folder else None
         self._clients: list[tuple[bytes, str]] = []
-        self._known: dict[str, bytes] | None = None
+        self._known: dict[str, list[bytes]] | None = None
+        self._complaints: dict[str, str | None] = {}
         self.reload()
 
     def reload(self) -> None:
         """Read the folder again."""
         if self._folder is None:
             return
-        found: dict[str, bytes] = {}
+        found: dict[str, list[bytes]] = {}
         try:
             # Kubernetes keeps its own bookkeeping beside the keys, under names that begin with two dots.
-            for path in sorted(self._folder.iterdir()):
-                if not path.name.startswith(".") and path.is_file():
-                    found[path.name] = path.read_bytes()
+            paths = [path for path in sorted(self._folder.iterdir()) if not path.name.startswith(".")]
         except OSError as problem:
-            # Replaced just now, or not mounted: what was known stays, which is nothing at first.
-            _logger.warning("cannot read API keys", extra=log.facts(reason=problem.strerror))
-            return
+            self._complain("", problem)
+            paths = []
+        else:
+            self._complaints.pop("", None)
+        for path in paths:
+            try:
+                if path.is_file():
+                    found[path.name] = _digests(path.read_bytes())
+            except OSError as problem:
+                # The keys of this client end here; those of the others are changed all the same.
+                self._complain(path.name, problem)
+            else:
+                self._complaints.pop(path.name, None)
         if found == self._known:
             return
         self._known = found
-        self._clients = [
-            (hashlib.sha256(key.strip()).digest(), client)
-            for client, keys in found.items()
-            for key in keys.splitlines()
-            if key.strip()
-        ]
-        _logger.info("API keys", extra=log.facts(clients=", ".join(sorted(found))))
+        self._clients = [(digest, client) for client, digests in found.items() for digest in digests]
+        _logger.info("API keys", extra=log.facts(clients=", ".join(sorted(found)) or "none: nobody may call"))
+
+    def _complain(self, name: str, problem: OSError) -> None:
+        """Say what is wrong once, not every few seconds."""
+        if self._complaints.get(name) != problem.strerror:
+            self._complaints[name] = problem.strerror
+            _logger.warning("cannot read API keys", extra=log.facts(client=name, reason=problem.strerror))
 
     async def watch(self) -> None:
         """Read the folder every few seconds, for ever."""
@@ -75,6 +85,10 @@ class Keys:
         if not found:
             raise _unauthorized("Incorrect API key provided.")
         return found
+
+
+def _digests(keys: bytes) -> list[bytes]:
+    return [hashlib.sha256(key.strip()).digest() for key in keys.splitlines() if key.strip()]
 
 
 def _unauthorized(message: str) -> errors.ApiError:

@@ -11,7 +11,7 @@ from modelset_proxy.web import access, cors, exchange, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
-_HEALTH_PATHS = {"/", "/healthz"}
+_HEALTH_PATHS = {"/", "/health", "/healthz"}
 
 
 class App:
@@ -41,6 +41,7 @@ class App:
         self.cors = cors.Cors()
         self._routes: dict[str, dict[str, service.Handler]] = {
             "/": {"GET": routes.health},
+            "/health": {"GET": routes.health},
             "/healthz": {"GET": routes.health},
             "/models": {"GET": routes.list_models},
             "/chat/completions": {"POST": routes.chat},

@@ -27,7 +27,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
 _ASCII_ELSE_FF = bytes(range(128)) + b"\xff" * 128
 _GO_TYPE = re.compile(r"cannot unmarshal .* into Go struct field \w+\.(\S+) of type")
 # What an error may hold that is nobody's business outside: addresses, URLs and paths.
-_INTERNAL = re.compile(r"://|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-f:]+\]:\d|(^|[\s\"'=(])/\w")
+_INTERNAL = re.compile(r"://|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-f:]+\]:\d|(^|[\s\"'=(])/\w|[\w-]:\d{2,5}/")
 
 
 _logger = logging.getLogger(__name__)

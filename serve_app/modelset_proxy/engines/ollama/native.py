@@ -176,7 +176,9 @@ def _add_common(body: dict[str, Any], model: catalog.Model, options: dict[str, A
 
 def _options(request: requests.Sampling, limit: int | None, model: catalog.Model) -> dict[str, Any]:
     """Only what the client said: what it left out is the Modelfile's to say."""
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop
+    given = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    # Every text begins with an empty one: it would stop each answer before its first token.
+    stop = [text for text in given if text]
     options = {
         "num_ctx": model.context_length,
         "num_predict": limit or None,
