@@ -307,6 +307,25 @@ async def test_a_model_that_no_server_holds_is_not_ready(
     assert "retry-after" in response.headers
 
 
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"},
+            "tools",
+        ),
+    ],
+)
+async def test_a_schema_that_ollama_cannot_follow_is_blamed_on_its_field(
+    client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama, more: dict[str, Any], param: str
+) -> None:
+    ollama.refusal = 500, "failed to parse grammar"
+    body = {"model": "smollm2", "messages": [{"role": "user", "content": "x"}], **more}
+    status, reply, _ = await _post(client, "/v1/chat/completions", body)
+    assert (status, reply["error"]["param"]) == (400, param)
+
+
 async def test_busy_ollama_is_a_503(client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama) -> None:
     ollama.refusal = (503, "server busy, please try again.  maximum pending requests exceeded")
     status, reply, response = await _post(client, "/v1/chat/completions", _CHAT)

@@ -316,6 +316,32 @@ def test_allowed_tools_narrow_what_the_model_sees() -> None:
     assert [tool["function"]["name"] for tool in sent["tools"]] == ["g"]
 
 
+def test_references_within_tools_resolve_in_the_schema_of_a_call() -> None:
+    def tool(name: str, **parameters: Any) -> dict[str, Any]:
+        return {
+            "type": "function",
+            "function": {"name": name, "parameters": {"type": "object", **parameters}},
+        }
+
+    place = {"properties": {"at": {"$ref": "#/$defs/place"}}, "$defs": {"place": {"const": "here"}}}
+    tree = {"properties": {"left": {"$ref": "#"}, "$ref": {"type": "string"}}}
+    tools = [tool("f", **place), tool("g", **tree), tool("h")]
+    schema = _chat({"tools": tools, "tool_choice": "required"}, _ABLE)["format"]
+
+    def resolved(reference: str) -> Any:
+        found = schema
+        for step in reference.removeprefix("#/").split("/"):
+            found = found[step]
+        return found
+
+    arguments = [call["properties"]["arguments"] for call in schema["anyOf"]]
+    first, second = (resolved(found["$ref"]) for found in arguments[:2])
+    assert resolved(first["properties"]["at"]["$ref"]) == {"const": "here"}
+    assert resolved(second["properties"]["left"]["$ref"]) == second
+    assert second["properties"]["$ref"] == {"type": "string"}
+    assert arguments[2] == {"type": "object", "properties": {}}
+
+
 def test_suffix_needs_a_model_that_fills_in() -> None:
     request = requests.completion(b'{"model": "m", "prompt": "a", "suffix": "b"}')
     assert json.loads(native.completion(request, "a", _ABLE).of(0))["suffix"] == "b"

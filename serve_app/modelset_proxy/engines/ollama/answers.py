@@ -361,14 +361,18 @@ def error_text(body: bytes) -> str:
     return error if isinstance(error, str) else error.message
 
 
-def error(status: int, text: str, *, param: str = "messages") -> errors.ApiError:
-    """Return the OpenAI error for one of Ollama's; ``param`` is the field that holds the prompt."""
+def error(
+    status: int, text: str, *, param: str = "messages", schema: str = "response_format"
+) -> errors.ApiError:
+    """Return the OpenAI error for one of Ollama's; ``param`` is the field that holds the prompt, ``schema``
+    the one that holds what the answer is to follow.
+    """
     if _TOO_LONG.search(text):
         return errors.context_length_exceeded(param)
     if _BAD_FORMAT.search(text):
         return errors.invalid(
             "The JSON schema cannot be turned into a grammar by the model server.",
-            param="response_format",
+            param=schema,
             code="invalid_value",
         )
     if found := _GO_TYPE.search(text):

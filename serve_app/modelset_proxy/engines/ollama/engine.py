@@ -91,7 +91,13 @@ class _Chat:
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         reader = answers.Reader(self._chat.forced, single_call=self._chat.single_call)
-        question = http.Question("/api/chat", self._chat.body.of(unit), "messages", streams=self._streams)
+        question = http.Question(
+            "/api/chat",
+            self._chat.body.of(unit),
+            "messages",
+            streams=self._streams,
+            schema="response_format" if self._chat.forced is None else "tools",
+        )
         return self._http.ask(url, question, decoders.Pieces(reader, attempt), attempt)
 
 

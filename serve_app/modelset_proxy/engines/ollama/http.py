@@ -28,8 +28,9 @@ class PullFailedError(Exception):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is asked: ``param`` is the field of OpenAI's request that holds the prompt, for errors; an answer
-    that is not ``streams`` is read whole before any of it is handed on.
+    """What is asked: ``param`` and ``schema`` are the fields of OpenAI's request that hold the prompt and
+    what the answer is to follow, for errors; an answer that is not ``streams`` is read whole before any of
+    it is handed on.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Question(msgspec.Struct, frozen=True):
     param: str
     streams: bool
     content_type: str = "application/json"
+    schema: str = "response_format"
 
 
 class Http:
@@ -79,7 +81,7 @@ class Http:
             async with _Whole(response):
                 if response.status != 200:
                     text = answers.error_text(await response.content.read(_ERROR_BYTES))
-                    _refuse(url, response.status, text, question.param)
+                    _refuse(url, response.status, text, question)
                 # Both return nothing at the end.
                 read = response.content.readany if question.streams else response.content.read
                 while data := await read():
@@ -165,11 +167,11 @@ class _Whole:
             self._response.close()
 
 
-def _refuse(url: str, status: int, text: str, param: str) -> NoReturn:
+def _refuse(url: str, status: int, text: str, question: Question) -> NoReturn:
     """Raise what a status but 200 means: the client's mistake, or a reason to ask another server."""
     if status == 404 and text.startswith(_NO_ROUTE):
         raise errors.ApiError(404, "The model server has no such endpoint.", code="unknown_url")
-    error = answers.error(status, text, param=param)
+    error = answers.error(status, text, param=question.param, schema=question.schema)
     absent = status == 404
     if absent:
         error = errors.model_not_ready()

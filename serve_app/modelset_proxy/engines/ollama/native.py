@@ -362,21 +362,41 @@ def _function(function: requests.Function) -> dict[str, Any]:
 
 
 def _forced_schema(tools: list[dict[str, Any]]) -> dict[str, Any]:
-    schemas = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"]["parameters"],
-            },
-            "required": ["name", "arguments"],
-        }
-        for tool in tools
-    ]
+    """Return the schema of a call; references within a tool's own schema go on meaning the same."""
     if len(tools) == 1:
         parameters: dict[str, Any] = tools[0]["function"]["parameters"]
         return parameters
-    return {"anyOf": schemas}
+    calls = []
+    definitions: dict[str, Any] = {}
+    for number, tool in enumerate(tools):
+        arguments = tool["function"]["parameters"]
+        root = f"#/$defs/call_{number}"
+        moved = _moved(arguments, root)
+        if moved != arguments:
+            definitions[f"call_{number}"] = moved
+            arguments = {"$ref": root}
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool["function"]["name"]}, "arguments": arguments},
+                "required": ["name", "arguments"],
+            }
+        )
+    return {"anyOf": calls, "$defs": definitions} if definitions else {"anyOf": calls}
+
+
+def _moved(schema: Any, root: str) -> Any:
+    """Return a schema whose references to its own root go to ``root``, where it is put."""
+    if isinstance(schema, list):
+        return [_moved(item, root) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: root + value[1:]
+        if name == "$ref" and isinstance(value, str) and value.startswith("#")
+        else _moved(value, root)
+        for name, value in schema.items()
+    }
 
 
 def _forced_instruction(tools: list[dict[str, Any]]) -> str:
