@@ -75,7 +75,7 @@ class Core:
             each = self._state.limits.max_queued_per_client
             if each is not None and lane.line.of_client(request.client) >= each:
                 raise facts.QueueFull(client=True)
-        elif not self._state.limits.max_queued_requests and not self._free_copy(lane, now):
+        elif lane.copies and not self._state.limits.max_queued_requests and not self._free_copy(lane, now):
             raise facts.QueueFull(client=False)
         lane.known.rate.arrive(now)
         waiting = fairness.Waiting(request, now)

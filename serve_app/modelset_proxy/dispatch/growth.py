@@ -28,6 +28,8 @@ def grow(
     Tell whether there is a copy now at which something may be started.
     """
     usable = _candidates(state, now, lane, but or set())
+    if not usable:
+        return False
     best = _cheapest(state, now, lane, usable)
     wait = _expected_wait(state, now, lane)
     if best is not None:
@@ -43,7 +45,7 @@ def grow(
         if _pays(state, now, lane, total - load):
             _load(state, now, lane, server, victims, load, decisions)
             return True
-    elif usable and not lane.copies:
+    elif not lane.copies:
         _force(state, now, lane, usable)
     return False
 
@@ -97,9 +99,8 @@ def _expected_wait(state: State, now: float, lane: Lane) -> float | None:
     slots = sum(state.slots(copy.server.url, copy.model) for copy in copies)
     if not slots:
         return None
-    units = sum(len(one.units) for one in lane.line)
     first = min(copy.ready - now if copy.loading else 0.0 for copy in copies)
-    return units * lane.known.slot_seconds.value / slots + max(0.0, first)
+    return lane.line.length * lane.known.slot_seconds.value / slots + max(0.0, first)
 
 
 def _victims(state: State, now: float, server: memory.Server, lane: Lane) -> list[memory.Copy] | None:

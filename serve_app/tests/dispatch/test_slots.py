@@ -115,6 +115,13 @@ def test_waiting_has_bounds(limits: dict[str, int], waiting: list[str], mine: bo
     assert bench.core.counts("a")[1] == 0
 
 
+def test_without_a_queue_a_model_that_is_not_loaded_is_loaded_all_the_same() -> None:
+    bench = Bench({"s1": ""}, max_queued_requests=0)
+    bench.ask()
+    with pytest.raises(facts.QueueFull):
+        bench.arrive()
+
+
 def test_another_clients_queue_takes_no_place_of_ones_own() -> None:
     bench = Bench({"s1": "a"}, max_queued_per_client=1)
     bench.ask(client="me")
