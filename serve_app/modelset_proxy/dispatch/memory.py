@@ -113,13 +113,6 @@ class Server:
         """Count the units that run there."""
         return sum(copy.running for copy in self.copies.values())
 
-    def room(self, size: int, most: int | None) -> bool:
-        """Tell whether one more model fits beside those that are there."""
-        if most is not None and len(self.copies) >= most:
-            return False
-        used = sum(copy.size for copy in self.copies.values())
-        return self.capacity is None or not size or used + size <= self.capacity
-
 
 def common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     """Return how many blocks two prompts have in common at their beginning."""

@@ -38,6 +38,9 @@ def test_a_server_that_works_again_is_forgiven() -> None:
     assert bench.starts() == [(request.id, "s1")]
     bench.end(request)
     assert bench.core._state.servers["s1"].avoid_until == 0
+    again, _ = bench.ask()
+    bench.core.failed(bench.now, again, 0)
+    assert bench.core._state.servers["s1"].avoid_until == bench.now + 1
 
 
 def test_the_only_server_is_used_though_it_failed() -> None:
@@ -66,8 +69,25 @@ def test_a_model_that_is_absent_is_looked_for_elsewhere_and_the_server_is_well()
     assert url == "s1"
     bench.core.failed(bench.now, request, 0, absent=True)
     assert bench.core.untried(request)
+    assert [copy.server.url for copy in bench.core._state.lane("a").copies] == []
     assert bench.starts() == [(request.id, "s2")]
     assert bench.ask("b")[1] == "s1"
+
+
+def test_a_failed_unit_rather_has_its_model_loaded_elsewhere_than_goes_back() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    request, _ = bench.ask()
+    bench.core.failed(bench.now, request, 0)
+    bench.now += 1
+    assert bench.starts() == [(request.id, "s2")]
+
+
+def test_a_failed_unit_goes_back_when_there_is_nowhere_else() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    request, _ = bench.ask()
+    bench.core.failed(bench.now, request, 0)
+    bench.look(s2=None)
+    assert bench.starts() == [(request.id, "s1")]
 
 
 def test_nobody_is_left_to_try_once_all_have_failed() -> None:

@@ -44,6 +44,15 @@ def test_what_streams_counts_before_it_ends() -> None:
     assert bench.starts() == [(waiting.id, "s1")]
 
 
+def test_tokens_are_counted_once() -> None:
+    bench = Bench({"s1": "a"})
+    streaming, _ = bench.ask(client="one")
+    for _ in range(3):
+        bench.core.served(streaming, 0, 1000)
+    bench.end(streaming, port.Outcome(answer_tokens=1000))
+    assert bench.core._state.lane("a").line._counters["one"] == 1000 * fairness.ANSWER_WEIGHT
+
+
 def test_a_pause_earns_no_credit() -> None:
     bench = Bench({"s1": "a"})
     for _ in range(10):

@@ -104,6 +104,21 @@ def test_many_who_wait_together_wait_less() -> None:
     assert seconds(4) == pytest.approx(seconds(1) / 4, rel=0.01)
 
 
+def test_a_second_copy_takes_the_place_of_another_model_only_when_waits_are_long() -> None:
+    def decided(seconds: float) -> list[type]:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1)
+        slow, _ = bench.ask("a")
+        bench.now += seconds
+        bench.end(slow)
+        bench.ask("a")
+        for _ in range(3):
+            bench.arrive("a")
+        return [type(one) for one in bench.decide()]
+
+    assert decided(1.0) == []
+    assert decided(20.0) == [facts.Unload, facts.Load]
+
+
 def test_what_runs_is_never_let_go() -> None:
     bench = Bench({"s1": "a"}, max_loaded_per_server=1, switch_seconds=10)
     running, _ = bench.ask("a")
@@ -213,6 +228,29 @@ class TestLooks:
         bench.look()
         bench.core.loaded(bench.now, "a", "s2", 1.0)
         assert bench.starts() == [(waiting.id, "s2")]
+
+    def test_a_look_tells_that_a_load_has_ended(self) -> None:
+        bench = Bench({"s1": "", "s2": "a"}, max_in_flight_per_server=1)
+        bench.look(s2=None)
+        bench.ask()
+        bench.look()
+        blocker, _ = bench.ask()
+        bench.core.limits = facts.Limits(max_in_flight_per_server=2)
+        bench.now += 1
+        bench.loaded["s1"] = ["a"]
+        bench.look()
+        bench.ask()
+        bench.end(blocker)
+        copies = bench.core._state.lane("a").copies
+        assert [copy.loading for copy in copies] == [False, False]
+
+    def test_a_server_that_is_gone_leaves_nothing_behind(self) -> None:
+        bench = Bench({"s1": "a", "s2": "a"})
+        bench.end(bench.ask()[0], port.Outcome(load_seconds=9.0))
+        bench.core.report({})
+        lane = bench.core._state.lane("a")
+        assert lane.copies == []
+        assert lane.known.load_seconds("s1") == lane.known.load_seconds("s2")
 
     def test_measured_loads_decide_where_the_next_goes(self) -> None:
         bench = Bench({"s1": "", "s2": ""})
