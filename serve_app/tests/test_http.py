@@ -3,34 +3,17 @@
 import asyncio
 import base64
 import json
-import socket
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import openai
 import pytest
 
-from modelset_proxy.serving import proxy
-from serve_app.tests import fake_ollama, running
+from serve_app.tests import asking, fake_ollama, running
 
-_CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
 _BOTH_PREFIXES = pytest.mark.parametrize("prefix", ["", "/v1"])
-
-
-@pytest.fixture
-async def ollama() -> AsyncIterator[fake_ollama.FakeOllama]:
-    fake = fake_ollama.FakeOllama()
-    async with fake_ollama.running(fake):
-        yield fake
-
-
-@pytest.fixture
-async def client(ollama: fake_ollama.FakeOllama) -> AsyncIterator[aiohttp.ClientSession]:
-    async with running.proxied(ollama.url) as (session, _):
-        yield session
 
 
 @pytest.fixture
@@ -41,28 +24,9 @@ async def sdk(client: aiohttp.ClientSession) -> AsyncIterator[openai.AsyncOpenAI
         yield made
 
 
-async def _post(
-    client: aiohttp.ClientSession, path: str, body: Any
-) -> tuple[int, Any, aiohttp.ClientResponse]:
-    async with client.post(path, data=body if isinstance(body, bytes) else json.dumps(body)) as response:
-        return response.status, json.loads(await response.read()), response
-
-
-def _events(text: str) -> list[Any]:
-    assert text.endswith("\n\n")
-    payloads = [event.removeprefix("data: ") for event in text[:-2].split("\n\n")]
-    return [payload if payload == "[DONE]" else json.loads(payload) for payload in payloads]
-
-
-async def _stream(client: aiohttp.ClientSession, **extra: Any) -> list[Any]:
-    async with client.post("/v1/chat/completions", json={**_CHAT, "stream": True, **extra}) as response:
-        assert (response.status, response.headers["content-type"]) == (200, "text/event-stream")
-        return _events(await response.text())
-
-
 @_BOTH_PREFIXES
 async def test_chat_is_answered(client: aiohttp.ClientSession, prefix: str) -> None:
-    status, body, response = await _post(client, f"{prefix}/chat/completions", _CHAT)
+    status, body, response = await asking.post(client, f"{prefix}/chat/completions", asking.CHAT)
     assert (status, response.headers["content-type"]) == (200, "application/json")
     assert body["object"] == "chat.completion"
     assert body["model"] == "smollm2"
@@ -72,7 +36,7 @@ async def test_chat_is_answered(client: aiohttp.ClientSession, prefix: str) -> N
 
 
 async def test_chat_streams_role_once_then_words_then_reason_then_done(client: aiohttp.ClientSession) -> None:
-    *chunks, done = await _stream(client)
+    *chunks, done = await asking.stream(client)
     assert done == "[DONE]"
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
         {"role": "assistant", "content": ""},
@@ -86,7 +50,7 @@ async def test_chat_streams_role_once_then_words_then_reason_then_done(client: a
 
 
 async def test_usage_comes_last_in_a_stream_when_asked_for(client: aiohttp.ClientSession) -> None:
-    *chunks, usage, done = await _stream(client, stream_options={"include_usage": True})
+    *chunks, usage, done = await asking.stream(client, stream_options={"include_usage": True})
     assert (usage["choices"], usage["usage"]["total_tokens"], done) == ([], 5, "[DONE]")
     assert all(chunk["usage"] is None for chunk in chunks)
 
@@ -94,7 +58,7 @@ async def test_usage_comes_last_in_a_stream_when_asked_for(client: aiohttp.Clien
 async def test_native_request_carries_model_and_keep_alive(
     client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
 ) -> None:
-    await _post(client, "/v1/chat/completions", {**_CHAT, "model": "team/smollm2:135m"})
+    await asking.post(client, "/v1/chat/completions", {**asking.CHAT, "model": "team/smollm2:135m"})
     sent = ollama.sent("/api/chat")[0]
     assert (sent["model"], sent["keep_alive"], sent["truncate"]) == ("smollm2:135m", -1, False)
 
@@ -102,11 +66,11 @@ async def test_native_request_carries_model_and_keep_alive(
 async def test_several_choices_are_told_apart(
     client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
 ) -> None:
-    _, body, _ = await _post(client, "/v1/chat/completions", {**_CHAT, "n": 3, "seed": 5})
+    _, body, _ = await asking.post(client, "/v1/chat/completions", {**asking.CHAT, "n": 3, "seed": 5})
     assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
     assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
     assert sorted(sent["options"]["seed"] for sent in ollama.sent("/api/chat")) == [5, 6, 7]
-    *chunks, _ = await _stream(client, n=2)
+    *chunks, _ = await asking.stream(client, n=2)
     for index in (0, 1):
         words = [
             chunk["choices"][0]["delta"].get("content", "")
@@ -117,7 +81,7 @@ async def test_several_choices_are_told_apart(
 
 
 async def test_many_choices_are_no_failed_attempts(client: aiohttp.ClientSession) -> None:
-    status, body, _ = await _post(
+    status, body, _ = await asking.post(
         client, "/v1/completions", {"model": "smollm2", "prompt": ["a", "b"], "n": 5}
     )
     assert (status, len(body["choices"])) == (200, 10)
@@ -148,7 +112,7 @@ async def test_real_client_reads_all_of_it(sdk: openai.AsyncOpenAI) -> None:
 async def test_embeddings_as_numbers(
     client: aiohttp.ClientSession, prefix: str, given: dict[str, Any], count: int
 ) -> None:
-    status, body, _ = await _post(client, f"{prefix}/embeddings", {"model": "all-minilm", **given})
+    status, body, _ = await asking.post(client, f"{prefix}/embeddings", {"model": "all-minilm", **given})
     assert status == 200
     assert [entry["index"] for entry in body["data"]] == list(range(count))
     assert body["data"][0]["embedding"][:2] == [0.5, -0.25]
@@ -156,16 +120,18 @@ async def test_embeddings_as_numbers(
 
 
 async def test_embeddings_as_base64_of_singles(client: aiohttp.ClientSession) -> None:
-    _, body, _ = await _post(
+    _, body, _ = await asking.post(
         client, "/v1/embeddings", {"model": "all-minilm", "input": "abc", "encoding_format": "base64"}
     )
     assert struct.unpack("<3f", base64.b64decode(body["data"][0]["embedding"])) == (0.5, -0.25, 3.0)
 
 
 async def test_dimensions_are_kept_or_refused(client: aiohttp.ClientSession) -> None:
-    _, body, _ = await _post(client, "/v1/embeddings", {"model": "all-minilm", "input": "a", "dimensions": 2})
+    _, body, _ = await asking.post(
+        client, "/v1/embeddings", {"model": "all-minilm", "input": "a", "dimensions": 2}
+    )
     assert len(body["data"][0]["embedding"]) == 2
-    status, body, _ = await _post(
+    status, body, _ = await asking.post(
         client, "/v1/embeddings", {"model": "all-minilm", "input": "a", "dimensions": 9}
     )
     assert (status, body["error"]["param"]) == (400, "dimensions")
@@ -186,7 +152,7 @@ async def test_model_ids_may_hold_slashes_and_colons(
 
 
 _REFUSALS: dict[str, tuple[str, str, Any, int, str | None]] = {
-    "unknown model": ("POST", "/v1/chat/completions", {**_CHAT, "model": "x"}, 404, "model_not_found"),
+    "unknown model": ("POST", "/v1/chat/completions", {**asking.CHAT, "model": "x"}, 404, "model_not_found"),
     "unknown embedding model": (
         "POST",
         "/v1/embeddings",
@@ -198,7 +164,7 @@ _REFUSALS: dict[str, tuple[str, str, Any, int, str | None]] = {
     "chat with an embedding model": (
         "POST",
         "/v1/chat/completions",
-        {**_CHAT, "model": "all-minilm"},
+        {**asking.CHAT, "model": "all-minilm"},
         400,
         "model_not_supported",
     ),
@@ -277,8 +243,11 @@ async def test_no_ollama_is_a_503_and_the_models_stay_listed(
     client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
 ) -> None:
     await ollama.stop()
-    for path, body in (("chat/completions", _CHAT), ("embeddings", {"model": "all-minilm", "input": "a"})):
-        status, reply, response = await _post(client, f"/v1/{path}", body)
+    for path, body in (
+        ("chat/completions", asking.CHAT),
+        ("embeddings", {"model": "all-minilm", "input": "a"}),
+    ):
+        status, reply, response = await asking.post(client, f"/v1/{path}", body)
         assert (status, reply["error"]["code"]) == (503, "upstream_unavailable")
         assert int(response.headers["retry-after"]) > 0
         assert "127.0.0.1" not in reply["error"]["message"]
@@ -291,10 +260,10 @@ async def test_ollama_that_comes_back_serves_at_once(
 ) -> None:
     port = ollama.port
     await ollama.stop()
-    assert (await _post(client, "/v1/chat/completions", _CHAT))[0] == 503
+    assert (await asking.post(client, "/v1/chat/completions", asking.CHAT))[0] == 503
     await ollama.start(port=port)
     async with asyncio.timeout(5):
-        while (await _post(client, "/v1/chat/completions", _CHAT))[0] != 200:
+        while (await asking.post(client, "/v1/chat/completions", asking.CHAT))[0] != 200:
             pass
 
 
@@ -302,7 +271,7 @@ async def test_a_model_that_no_server_holds_is_not_ready(
     client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
 ) -> None:
     del ollama.models["smollm2:135m"]
-    status, reply, response = await _post(client, "/v1/chat/completions", _CHAT)
+    status, reply, response = await asking.post(client, "/v1/chat/completions", asking.CHAT)
     assert (status, reply["error"]["code"]) == (503, "model_not_ready")
     assert "retry-after" in response.headers
 
@@ -322,13 +291,13 @@ async def test_a_schema_that_ollama_cannot_follow_is_blamed_on_its_field(
 ) -> None:
     ollama.refusal = 500, "failed to parse grammar"
     body = {"model": "smollm2", "messages": [{"role": "user", "content": "x"}], **more}
-    status, reply, _ = await _post(client, "/v1/chat/completions", body)
+    status, reply, _ = await asking.post(client, "/v1/chat/completions", body)
     assert (status, reply["error"]["param"]) == (400, param)
 
 
 async def test_busy_ollama_is_a_503(client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama) -> None:
     ollama.refusal = (503, "server busy, please try again.  maximum pending requests exceeded")
-    status, reply, response = await _post(client, "/v1/chat/completions", _CHAT)
+    status, reply, response = await asking.post(client, "/v1/chat/completions", asking.CHAT)
     assert (status, reply["error"]["code"], response.headers["retry-after"]) == (
         503,
         "server_overloaded",
@@ -349,7 +318,7 @@ async def test_failure_in_mid_stream_is_an_error_event_and_the_end(
     client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama, script: list[fake_ollama.Step], code: str
 ) -> None:
     ollama.chat = script
-    *before, last = await _stream(client)
+    *before, last = await asking.stream(client)
     assert before[1]["choices"][0]["delta"] == {"content": "one"}
     assert last["error"]["code"] == code
     assert last["error"]["type"] == "server_error"
@@ -370,7 +339,7 @@ async def test_failure_before_the_first_byte_of_a_stream_is_a_status(
     client: aiohttp.ClientSession, ollama: fake_ollama.FakeOllama
 ) -> None:
     ollama.chat = [{"error": "model requires more system memory (9 GiB) than is available (2 GiB)"}]
-    status, reply, _ = await _post(client, "/v1/chat/completions", _CHAT)
+    status, reply, _ = await asking.post(client, "/v1/chat/completions", asking.CHAT)
     assert status == 502
     assert "more system memory" in reply["error"]["message"]
 
@@ -381,10 +350,12 @@ async def test_a_client_that_leaves_frees_ollama(
 ) -> None:
     never = asyncio.Event()
     ollama.chat = [*fake_ollama.answer("one")[:-1], never, *fake_ollama.answer("two")]
-    asking = asyncio.create_task(_post(client, "/v1/chat/completions", {**_CHAT, "stream": stream}))
+    leaver = asyncio.create_task(
+        asking.post(client, "/v1/chat/completions", {**asking.CHAT, "stream": stream})
+    )
     async with asyncio.timeout(5):
         await ollama.asked.wait()
-        asking.cancel()
+        leaver.cancel()
         await ollama.cancelled.wait()
 
 
@@ -396,7 +367,7 @@ async def test_a_stream_hands_on_each_word_as_it_comes(
     ollama.chat = [first, go_on, second, last]
     async with (
         asyncio.timeout(5),
-        client.post("/v1/chat/completions", json={**_CHAT, "stream": True}) as response,
+        client.post("/v1/chat/completions", json={**asking.CHAT, "stream": True}) as response,
     ):
         seen = b""
         while b"one" not in seen:
@@ -405,129 +376,15 @@ async def test_a_stream_hands_on_each_word_as_it_comes(
         assert b"two" in await response.content.read()
 
 
-class TestTwoServers:
-    """Failing over, over two Ollamas."""
-
-    @pytest.fixture
-    async def pair(self) -> AsyncIterator[tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]]:
-        pair = fake_ollama.FakeOllama(), fake_ollama.FakeOllama()
-        async with fake_ollama.running(*pair):
-            yield pair
-
-    @pytest.fixture
-    async def client(
-        self, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-    ) -> AsyncIterator[aiohttp.ClientSession]:
-        async with running.proxied(*(fake.url for fake in pair)) as (session, _):
-            yield session
-
-    async def test_one_that_died_is_not_noticed(
-        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-    ) -> None:
-        await pair[0].stop()
-        for number in range(6):
-            body = {**_CHAT, "messages": [{"role": "user", "content": str(number)}]}
-            assert (await _post(client, "/v1/chat/completions", body))[0] == 200
-
-    @pytest.mark.parametrize("stream", [True, False])
-    @pytest.mark.parametrize(
-        "script", [[fake_ollama.CUT], [{"error": "runner stopped"}]], ids=["cut", "error"]
-    )
-    async def test_one_that_fails_before_the_first_byte_is_not_noticed(
-        self,
-        client: aiohttp.ClientSession,
-        pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama],
-        script: list[fake_ollama.Step],
-        stream: bool,
-    ) -> None:
-        if stream and script != [fake_ollama.CUT]:
-            # As real Ollama does when nothing was written yet.
-            pair[0].refusal = (500, "runner stopped")
-        pair[0].chat = script
-        for number in range(4):
-            body = {**_CHAT, "stream": stream, "messages": [{"role": "user", "content": str(number)}]}
-            async with client.post("/v1/chat/completions", json=body) as response:
-                assert "there" in await response.text()
-
-    async def test_a_stream_that_has_begun_is_never_begun_again(
-        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-    ) -> None:
-        for fake in pair:
-            fake.chat = [*fake_ollama.answer("one")[:-1], fake_ollama.CUT]
-        assert (await _stream(client))[-1]["error"]["code"] == "upstream_disconnected"
-        assert len(pair[0].sent("/api/chat") + pair[1].sent("/api/chat")) == 1
-
-    async def test_a_model_gone_from_one_is_found_at_the_other(
-        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-    ) -> None:
-        del pair[0].models["smollm2:135m"]
-        for number in range(4):
-            body = {**_CHAT, "messages": [{"role": "user", "content": str(number)}]}
-            assert (await _post(client, "/v1/chat/completions", body))[0] == 200
-        assert len(pair[1].sent("/api/chat")) == 4
-
-    async def test_a_mistake_of_the_client_is_not_tried_twice(
-        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-    ) -> None:
-        for fake in pair:
-            fake.refusal = (400, "the input length exceeds the context length")
-        status, reply, _ = await _post(client, "/v1/chat/completions", _CHAT)
-        assert (status, reply["error"]["code"]) == (400, "context_length_exceeded")
-        assert len(pair[0].sent("/api/chat") + pair[1].sent("/api/chat")) == 1
-
-
-async def test_all_addresses_of_a_name_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    pods = {host: fake_ollama.FakeOllama() for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3")}
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
-    for host, pod in pods.items():
-        await pod.start(host, port)
-    addresses = ["127.0.0.1", "127.0.0.2"]
-    loop = asyncio.get_running_loop()
-    genuine = loop.getaddrinfo
-
-    async def lookup(host: str, *args: Any, **kwargs: Any) -> list[Any]:
-        if host != "pods.example":
-            return await genuine(host, *args, **kwargs)
-        if not addresses:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-    monkeypatch.setattr(loop, "getaddrinfo", lookup)
-
-    async def known(built: proxy.Proxy, session: aiohttp.ClientSession) -> set[str]:
-        for pod in pods.values():
-            pod.requests.clear()
-        assert (await _post(session, "/v1/embeddings", {"model": "all-minilm", "input": "x"}))[0] == 200
-        hosts = {str(urlsplit(url).hostname) for url in built.fleet.sights}
-        assert {host for host, pod in pods.items() if pod.answered} <= hosts
-        return hosts
-
-    try:
-        async with running.proxied(f"http://pods.example:{port}") as (session, built):
-            assert await known(built, session) == {"127.0.0.1", "127.0.0.2"}
-            addresses[:] = ["127.0.0.2", "127.0.0.3"]
-            await built.fleet.next_round()
-            assert await known(built, session) == {"127.0.0.2", "127.0.0.3"}
-            addresses.clear()
-            await built.fleet.next_round()
-            status, reply, _ = await _post(session, "/v1/embeddings", {"model": "all-minilm", "input": "x"})
-            assert (status, reply["error"]["code"]) == (503, "upstream_unavailable")
-    finally:
-        for pod in pods.values():
-            await pod.stop()
-
-
 async def test_a_new_configuration_leaves_running_streams_alone(ollama: fake_ollama.FakeOllama) -> None:
     go_on = asyncio.Event()
     first, second, last = fake_ollama.answer("one", "two")
     ollama.chat = [first, go_on, second, last]
     async with running.proxied(ollama.url) as (session, built):
-        async with session.post("/v1/chat/completions", json={**_CHAT, "stream": True}) as response:
+        async with session.post("/v1/chat/completions", json={**asking.CHAT, "stream": True}) as response:
             seen = await response.content.readany()
             await built.configure({"models": [running.USER_CONFIG["models"][0]]})
-            assert (await _post(session, "/v1/chat/completions", _CHAT))[0] == 404
+            assert (await asking.post(session, "/v1/chat/completions", asking.CHAT))[0] == 404
             go_on.set()
             seen += await response.content.read()
         assert b"two" in seen
