@@ -1,0 +1,119 @@
+"""Which servers there are: names, looks at them, and looks that fail or do not end."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from modelset_proxy.dispatch import addresses, facts, fleet
+from modelset_proxy.engines import port
+
+_V4, _V6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
+
+
+class Engine:
+    """Looks at servers as a test says: ``None`` does not answer, an event does not until it is set."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, asyncio.Event | Exception | None] = {}
+        self.looks: list[str] = []
+
+    async def look(self, url: str) -> port.Sight:
+        self.looks.append(url)
+        found = self.servers.get(url, port.UnreachableError("refused"))
+        if isinstance(found, Exception):
+            raise found
+        if found is not None:
+            await found.wait()
+        return port.Sight(0.0, {"m": port.Held("m")}, {})
+
+
+def _resolving(monkeypatch: pytest.MonkeyPatch, found: Callable[[], list[str]]) -> None:
+    async def lookup(host: str, number: int, **_: Any) -> list[Any]:
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                (address, number),
+            )
+            for address in found()
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+
+
+async def test_a_pod_with_two_addresses_is_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    _resolving(monkeypatch, lambda: [*_V6, *_V4])
+    name = addresses.Name("http://pods:11434")
+    await name.resolve()
+    assert name.servers == ("http://[fd00::1]:11434", "http://[fd00::2]:11434")
+    assert name.try_other_family()
+    assert name.servers == ("http://10.0.0.1:11434", "http://10.0.0.2:11434")
+    await name.resolve()
+    assert name.servers[0] == "http://10.0.0.1:11434"
+
+
+async def test_with_one_family_there_is_no_other_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    _resolving(monkeypatch, lambda: list(_V4))
+    name = addresses.Name("http://pods:11434")
+    await name.resolve()
+    assert not name.try_other_family()
+
+
+async def test_https_keeps_its_name() -> None:
+    name = addresses.Name("https://ollama.example:443")
+    await name.resolve()
+    assert name.servers == ("https://ollama.example:443",)
+
+
+async def test_the_family_that_answers_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    _resolving(monkeypatch, lambda: [*_V6, *_V4])
+    engine = Engine()
+    engine.servers["http://10.0.0.2:11434"] = None
+    looked = fleet.Fleet(["http://pods:11434"], engine)
+    await looked.refresh()
+    assert {url for url, sight in looked.sights.items() if sight} == {"http://10.0.0.2:11434"}
+    assert len(looked.sights) == 2
+    await looked.stop()
+
+
+async def test_a_server_that_hangs_holds_up_no_look_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "_ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(fleet, "_MIN_SPACING_SECONDS", 0.0)
+    _resolving(monkeypatch, lambda: list(_V4))
+    engine = Engine()
+    hung = asyncio.Event()
+    engine.servers = {"http://10.0.0.1:11434": hung, "http://10.0.0.2:11434": None}
+    looked = fleet.Fleet(["http://pods:11434"], engine)
+    reports: list[Mapping[str, facts.Report | None]] = []
+    looked.seen = reports.append
+    for _ in range(3):
+        await asyncio.wait_for(looked.refresh(), 5)
+    assert [sorted(url for url, report in one.items() if report) for one in reports] == [
+        ["http://10.0.0.2:11434"]
+    ] * 3
+    assert engine.looks.count("http://10.0.0.1:11434") == 1
+    hung.set()
+    await looked.refresh()
+    assert all(reports[-1].values())
+    await looked.stop()
+
+
+async def test_a_defect_in_a_look_does_not_end_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "_MIN_SPACING_SECONDS", 0.0)
+    _resolving(monkeypatch, lambda: list(_V4[:1]))
+    engine = Engine()
+    looked = fleet.Fleet(["http://pods:11434"], engine, interval=0.001)
+    await looked.start()
+    looked._background._again_seconds = 0
+    engine.servers["http://10.0.0.1:11434"] = KeyError("a defect")
+    await asyncio.wait_for(looked.next_round(), 5)
+    engine.servers["http://10.0.0.1:11434"] = None
+    async with asyncio.timeout(5):
+        while not looked.sights["http://10.0.0.1:11434"]:
+            await looked.next_round()
+    await looked.stop()
