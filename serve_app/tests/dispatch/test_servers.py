@@ -74,6 +74,16 @@ class TestTwoServers:
             assert (await asking.post(client, "/v1/chat/completions", body))[0] == 200
         assert len(pair[1].sent("/api/chat")) == 4
 
+    async def test_what_ended_a_models_process_is_not_given_to_another(
+        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
+    ) -> None:
+        for fake in pair:
+            fake.refusal = 500, "llama runner process has terminated: exit status 2"
+        status, reply, response = await asking.post(client, "/v1/chat/completions", asking.CHAT)
+        assert (status, reply["error"]["code"]) == (502, "upstream_error")
+        assert response.headers["x-should-retry"] == "false"
+        assert sum(len(fake.answered) for fake in pair) == 1
+
     async def test_a_mistake_of_the_client_is_not_tried_twice(
         self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
     ) -> None:
