@@ -113,7 +113,7 @@ class Dispatcher:
             if isinstance(decision, facts.Start):
                 self._works[decision.request.id].deliver(decision)
             elif isinstance(decision, facts.Unload):
-                self._ask(self._unload(decision), before=decision.url)
+                self._letting_go[decision.url] = self._ask(self._unload(decision))
             else:
                 self._ask(self._load(decision))
         if self._alarm is not None:
@@ -124,27 +124,26 @@ class Dispatcher:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self.decide)
 
     async def settled(self, url: str) -> None:
-        """Wait until a server has let go of what it is to let go of."""
+        """Wait until a server has let go of what it was to let go of last."""
         if task := self._letting_go.get(url):
             await asyncio.wait([task])
 
     def _seen(self, reports: Mapping[str, facts.Report | None]) -> None:
         self.core.report(reports)
+        for url in [url for url, task in self._letting_go.items() if task.done()]:
+            del self._letting_go[url]
         self.decide()
         for work in self._works.values():
             work.check()
 
-    def _ask(self, asking: Coroutine[Any, Any, None], *, before: str = "") -> None:
+    def _ask(self, asking: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(asking)
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
-        if before:
-            self._letting_go[before] = task
-            task.add_done_callback(lambda _: self._letting_go.pop(before, None))
+        return task
 
     async def _unload(self, decision: facts.Unload) -> None:
         # Where it fails, the server lets go of what it used least when it needs the room.
-        await self.settled(decision.url)
         if (model := self._models.get(decision.model)) is not None:
             await self.engine.unload(decision.url, model)
 

@@ -157,3 +157,21 @@ async def test_a_second_server_gets_work_once_the_first_has_no_slot_left() -> No
         await asking.until_queued(built, 1)
         go_on.set()
         assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 5
+
+
+async def test_a_model_makes_room_before_the_next_one_is_asked_for() -> None:
+    ollama = fake_ollama.FakeOllama()
+    limits = asking.limited(maxInFlightPerServer=1, maxLoadedPerServer=1)
+    async with (
+        fake_ollama.running(ollama),
+        running.proxied(ollama.url, user_config=limits) as (session, _),
+    ):
+        assert (await asking.post(session, "/v1/embeddings", {"model": "all-minilm", "input": "x"}))[0] == 200
+        assert (await asking.ask(session))[0] == 200
+    asked = [(path, body["model"], body.get("keep_alive")) for path, body in ollama.answered]
+    assert asked == [
+        ("/api/embed", "all-minilm:latest", None),
+        ("/api/generate", "all-minilm:latest", 0),
+        ("/api/chat", "smollm2:135m", -1),
+    ]
+    assert ollama.loaded == {"smollm2:135m"}
