@@ -9,7 +9,7 @@ _BLOCK_BYTES = 256
 # What comes later decides little, and long prompts must not cost more than they gain.
 _MOST_BLOCKS = 128
 # English text and code; only orders of magnitude matter here.
-_BYTES_PER_TOKEN = 4
+_CHARACTERS_PER_TOKEN = 4
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -24,9 +24,17 @@ def prompt(model: str, parts: Iterable[str]) -> Prompt:
 
     Hashes differ from process to process: they are for one dispatcher.
     """
-    text = "\0".join((model, *parts)).encode("utf-8", "surrogatepass")
+    beginning: list[str] = [model]
+    wanted = _MOST_BLOCKS * _BLOCK_BYTES
+    characters = 0
+    for part in parts:
+        if wanted > 0:
+            beginning.append(part[:wanted])
+            wanted -= len(part) + 1
+        characters += len(part)
+    text = "\0".join(beginning).encode("utf-8", "surrogatepass")
     chain: list[int] = []
     for start in range(0, min(len(text), _MOST_BLOCKS * _BLOCK_BYTES), _BLOCK_BYTES):
         block = text[start : start + _BLOCK_BYTES]
         chain.append(hash((chain[-1] if chain else 0, block)))
-    return Prompt(tuple(chain), len(text) // _BYTES_PER_TOKEN + 1)
+    return Prompt(tuple(chain), characters // _CHARACTERS_PER_TOKEN + 1)

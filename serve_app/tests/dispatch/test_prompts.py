@@ -1,0 +1,32 @@
+"""What is known of a prompt without reading it as the model does."""
+
+from modelset_proxy.dispatch import memory, prompts
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    return memory.common(prompts.prompt("m", one).prefix, prompts.prompt("m", other).prefix)
+
+
+def test_prompts_that_begin_alike_have_blocks_in_common() -> None:
+    system, question = "s" * 1000, "q" * 1000
+    assert _shared([system, question], [system, question, "more"]) >= 7
+    assert 3 <= _shared([system, question], [system, "another"]) <= 4
+    assert _shared([system], ["x" + system]) == 0
+
+
+def test_where_a_part_ends_makes_a_difference() -> None:
+    assert prompts.prompt("m", ["ab", "c"]).prefix != prompts.prompt("m", ["a", "bc"]).prefix
+
+
+def test_models_have_nothing_in_common() -> None:
+    assert prompts.prompt("a", ["x" * 999]).prefix[0] != prompts.prompt("b", ["x" * 999]).prefix[0]
+
+
+def test_of_a_long_prompt_only_the_beginning_is_looked_at() -> None:
+    found = prompts.prompt("m", ["word " * 100_000, "word " * 100_000])
+    assert len(found.prefix) == 128
+    assert found.tokens == 250_001
+
+
+def test_text_that_is_no_unicode_is_looked_at_all_the_same() -> None:
+    assert prompts.prompt("m", ["\ud800"]).prefix
