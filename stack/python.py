@@ -22,9 +22,10 @@ def environment(name: str) -> Path:
         log = cache.log(f"python-{name}")
         with step(f"install Python packages of pins/{requirements.name}"):
             _create(folder, log)
-            # The file names all there is to install. Older pips would look for newer versions of what is asked for
-            # with extras, and then miss their hashes.
-            run([*_pip(folder, "install"), "--no-deps", "--require-hashes", "-r", requirements], log=log)
+            # The file names all there is to install. Older pips would look for newer versions of what is
+            # asked for with extras, and then miss their hashes.
+            install = [*_pip(folder, "install"), "--no-deps", "--require-hashes"]
+            run([*install, "-r", requirements], log=log)
 
     return cache.entry("venv", f"{name}-py{version}", cache.key(requirements), install)
 

@@ -35,6 +35,8 @@ class FakeOllama:
         self.loaded: set[str] = set()
         self.chat: list[Step] = answer("Hello", " there")
         self.refusal: tuple[int, str] | None = None
+        self.thawed = asyncio.Event()
+        self.thawed.set()
         self.pullable: dict[str, list[str]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.asked = asyncio.Event()
@@ -112,6 +114,9 @@ class FakeOllama:
         if request.path in _ANSWERING:
             self.asked.set()
         try:
+            if request.path in _ANSWERING:
+                # What a runner that was stopped does: everything that needs it waits, the lists do not.
+                await self.thawed.wait()
             return await getattr(self, request.path.replace("/api/", "_"))(request, body)
         except asyncio.CancelledError:
             self.cancelled.set()
@@ -167,6 +172,7 @@ class FakeOllama:
         response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         whole: dict[str, Any] = {"message": {"role": "assistant", "content": ""}}
         for step in list(self.chat):
+            await self.thawed.wait()
             if isinstance(step, asyncio.Event):
                 await step.wait()
             elif step == CUT:

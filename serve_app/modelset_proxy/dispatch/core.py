@@ -6,9 +6,9 @@ The same code runs in the proxy and in the simulator of ``benchmarks/dispatch``.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
-from modelset_proxy.dispatch import facts, fairness, growth, memory
+from modelset_proxy.dispatch import facts, fairness, growth, memory, silence
 from modelset_proxy.dispatch.state import Lane, State
 from modelset_proxy.engines import port
 
@@ -115,6 +115,7 @@ class Core:
         lane = self._state.lanes[request.model]
         copy, server = running.copy, running.copy.server
         copy.loading = False
+        copy.heard = now
         server.failures = 0
         server.avoid_until = 0.0
         held = now - running.started
@@ -140,8 +141,7 @@ class Core:
             server.held -= {request.model}
             self._state.drop(running.copy)
         else:
-            server.failures += 1
-            server.avoid_until = now + min(2.0 ** (server.failures - 1), _LONGEST_AVOIDED_SECONDS)
+            _avoid(server, now)
         waiting.tried.add(server.url)
         if not waiting.units:
             lane.line.put_back(waiting)
@@ -162,20 +162,21 @@ class Core:
         copy.asked = now
         if seconds is None:
             self._state.drop(copy)
-            server.failures += 1
-            server.avoid_until = now + min(2.0 ** (server.failures - 1), _LONGEST_AVOIDED_SECONDS)
+            _avoid(server, now)
         else:
             self._state.lanes[model].known.learn_load(url, seconds)
 
-    def sick(self, url: str) -> None:
-        """Send nothing more to a server that accepts requests and does not answer them, until it is well."""
-        if url in self._state.servers:
-            self._state.servers[url].sick = True
+    def heard(self, now: float, request: facts.Request, unit: int) -> None:
+        """Take in that something of an answer came."""
+        copy = self._running[request.id, unit].copy
+        copy.heard = now
+        copy.loading = False
 
-    def well(self, url: str) -> None:
-        """Use a server again."""
-        if url in self._state.servers:
-            self._state.servers[url].sick = False
+    def tried(self, now: float, decision: facts.Try, *, answered: bool) -> None:
+        """Take in whether a server that was tried answered."""
+        server = self._state.servers.get(decision.url)
+        if server is not None:
+            silence.tried(server, now, whole=decision.whole, answered=answered)
 
     # ---- what it tells ----
 
@@ -208,6 +209,14 @@ class Core:
             for lane in self._state.lanes.values()
         }
 
+    def sick(self) -> dict[str, str]:
+        """Return the servers that hang, by URL, and for which model."""
+        return {url: server.sick for url, server in self._state.servers.items() if server.sick}
+
+    def load_patience(self, model: str, url: str) -> float:
+        """Return after how many seconds a load that was decided ahead has failed."""
+        return silence.load_patience(self._state.lane(model).known, url)
+
     def state(self) -> Mapping[str, int]:
         """Count the servers known and those that answer."""
         servers = self._state.servers.values()
@@ -233,6 +242,16 @@ class Core:
         for lane in lanes:
             self._place(now, lane, decisions)
         return decisions
+
+    def check(self, now: float, waited_for: Set[tuple[str, str]]) -> list[facts.Try | facts.GiveUp]:
+        """Return what is to be done about servers that are silent; see ``silence.check``."""
+        tries, hanging = silence.check(self._state, now, waited_for)
+        given_up = [
+            facts.GiveUp(running.waiting.request, unit, running.copy.server.url)
+            for (_, unit), running in self._running.items()
+            if running.copy in hanging
+        ]
+        return [*given_up, *tries]
 
     def _place(self, now: float, lane: Lane, decisions: list[facts.Decision]) -> None:
         """Start what can be started of one model's line; make room for it where that pays."""
@@ -280,10 +299,13 @@ class Core:
             self._remove(lane, waiting)
         slot, shared = copy.free_slot(request.prefix, self._state.slots(copy.server.url, copy.model))
         slot.busy = True
+        if not copy.running:
+            copy.heard = now
         copy.running += 1
         copy.asked = now
         lane.running += 1
         unread = _unread(shared, request)
+        copy.unread_tokens += unread * request.prompt_tokens
         self._running[request.id, unit] = _Running(waiting, copy, slot, now, unread)
         lane.line.charge(request.client, request.prompt_tokens * fairness.PROMPT_WEIGHT)
         decisions.append(facts.Start(request, unit, copy.server.url))
@@ -315,7 +337,8 @@ class Core:
             copy = server.copies.get(model)
             if copy is not None:
                 copy.size = lane.size
-                if copy.asked < began:
+                # Ollama lists a model from the beginning of its load on; those who wait for it will tell.
+                if copy.asked < began and not copy.running:
                     copy.loading = False
             elif server.unloaded.get(model, -math.inf) < began:
                 copy = memory.Copy(model, server, size=lane.size, asked=began, ready=began)
@@ -338,6 +361,9 @@ class Core:
         running.slot.busy = False
         running.slot.prefix = running.waiting.request.prefix
         running.copy.running -= 1
+        running.copy.unread_tokens -= running.unread * running.waiting.request.prompt_tokens
+        if not running.copy.running:
+            running.copy.unread_tokens = 0.0  # not what rounding has left
         lane.running -= 1
 
     def _remove(self, lane: Lane, waiting: fairness.Waiting) -> None:
@@ -357,6 +383,13 @@ def _most_shared(copies: list[memory.Copy], request: facts.Request) -> int:
         ),
         default=0,
     )
+
+
+def _avoid(server: memory.Server, now: float) -> None:
+    """Keep away from a server that failed; all that was under way there when it did fails for one reason."""
+    if server.avoid_until <= now:
+        server.failures += 1
+        server.avoid_until = now + min(2.0 ** (server.failures - 1), _LONGEST_AVOIDED_SECONDS)
 
 
 def _unread(shared: int, request: facts.Request) -> float:

@@ -5,16 +5,22 @@ Afterwards a failure is an error, never a second answer.
 """
 
 import asyncio
+import contextlib
 import itertools
+import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from modelset_proxy.dispatch import core, facts, fleet, prompts
+from modelset_proxy.dispatch import core, facts, fleet, leases, prompts
 from modelset_proxy.dispatch.work import Work
 from modelset_proxy.engines import port
 from modelset_proxy.openai import catalog
-from modelset_proxy.telemetry import metrics
+from modelset_proxy.telemetry import background, log, metrics
+
+_logger = logging.getLogger(__name__)
+_CHECK_SECONDS = 1.0
+_UNLOAD_SECONDS = 10.0
 
 
 class Dispatcher:
@@ -41,6 +47,8 @@ class Dispatcher:
         self._alarm: asyncio.TimerHandle | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._letting_go: dict[str, asyncio.Task[None]] = {}
+        self._background = background.Background()
+        self.leases: set[leases.Lease] = set()
         servers.seen = self._seen
 
     @property
@@ -57,8 +65,13 @@ class Dispatcher:
         """Take over which models there are."""
         self._models = {self.engine.key(model.name): model for model in models.models}
 
+    async def start(self) -> None:
+        """Watch over servers that fall silent, from now on."""
+        self._background.start("silence", self._watch)
+
     async def close(self) -> None:
         """End what was asked for in the background."""
+        await self._background.stop()
         if self._alarm is not None:
             self._alarm.cancel()
         for task in self._asking:
@@ -123,6 +136,47 @@ class Dispatcher:
         if due is not None:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self.decide)
 
+    def lease(self, start: facts.Start, call: port.Call) -> leases.Lease:
+        """Note that a unit is asked for, until its lease is taken out of ``leases``."""
+        lease = leases.Lease(start, call, self.clock())
+        self.leases.add(lease)
+        return lease
+
+    def check(self) -> None:
+        """Look for servers that hang and for clients that take nothing; to be called every second."""
+        now = self.clock()
+        for lease in self.leases:
+            if lease.moved(now):
+                self.core.heard(now, lease.start.request, lease.start.unit)
+            lease.drop_if_stalled(now)
+        given_up = []
+        for decision in self.core.check(now, leases.waited_for(self.leases)):
+            if isinstance(decision, facts.Try):
+                self._ask(self._try(decision))
+            else:
+                given_up.append((decision.request, decision.unit))
+        for lease in self.leases:
+            if (lease.start.request, lease.start.unit) in given_up:
+                lease.give_up()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            self.check()
+
+    async def _try(self, decision: facts.Try) -> None:
+        model = self._models.get(decision.model)
+        ask = self.engine.replies if decision.whole else self.engine.load
+        answered = False
+        if model is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.core.load_patience(decision.model, decision.url)):
+                    answered = await ask(decision.url, model)
+        self.core.tried(self.clock(), decision, answered=answered)
+        if decision.whole and answered:
+            _logger.info("model server answers again", extra=log.facts(server=decision.url))
+        self.decide()
+
     async def settled(self, url: str) -> None:
         """Wait until a server has let go of what it was to let go of last."""
         if task := self._letting_go.get(url):
@@ -145,13 +199,19 @@ class Dispatcher:
     async def _unload(self, decision: facts.Unload) -> None:
         # Where it fails, the server lets go of what it used least when it needs the room.
         if (model := self._models.get(decision.model)) is not None:
-            await self.engine.unload(decision.url, model)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_UNLOAD_SECONDS):
+                    await self.engine.unload(decision.url, model)
 
     async def _load(self, decision: facts.Load) -> None:
         began = self.clock()
         await self.settled(decision.url)
         model = self._models.get(decision.model)
-        done = model is not None and await self.engine.load(decision.url, model)
+        done = False
+        if model is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.core.load_patience(decision.model, decision.url)):
+                    done = await self.engine.load(decision.url, model)
         now = self.clock()
         self.core.loaded(now, decision.model, decision.url, now - began if done else None)
         self.decide()

@@ -57,6 +57,11 @@ class Model:
         self.slot_seconds = Mean(_SLOT_SECONDS)
         self.rate = Rate()
 
+    @property
+    def has_loaded(self) -> bool:
+        """Tell whether a load was seen."""
+        return bool(self._load_at)
+
     def load_seconds(self, url: str) -> float:
         """Return how long a server takes to load the model."""
         here = self._load_at.get(url)

@@ -74,6 +74,24 @@ class Unload(msgspec.Struct, frozen=True):
     url: str
 
 
+class Try(msgspec.Struct, frozen=True):
+    """Decision: find out whether a server still answers for a model, by a touch or, as a ``whole``, by having
+    it answer something short; ``tried`` tells how it went.
+    """
+
+    model: str
+    url: str
+    whole: bool
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """Decision: wait no longer for a unit's answer, since its server hangs."""
+
+    request: Request
+    unit: int
+    url: str
+
+
 Decision = Start | Load | Unload
 
 

@@ -31,13 +31,16 @@ class Slot:
 class Copy:
     """A model in a server's memory, or on its way there until about ``ready``.
 
-    ``asked`` is when the server was last sent something for it; ``ahead`` that it is loaded before anybody
-    is sent there; ``leaving`` names the model that it is to make room for: no more is started here.
+    ``asked`` is when the server was last sent something for it, ``heard`` when something of what runs here
+    came last; ``ahead`` that it is loaded before anybody is sent there; ``leaving`` names the model that it
+    is to make room for: no more is started here. ``unread_tokens`` are those of prompts that run here and
+    were not read here before.
     """
 
     __slots__ = (
         "ahead",
         "asked",
+        "heard",
         "leaving",
         "loading",
         "model",
@@ -46,6 +49,7 @@ class Copy:
         "server",
         "size",
         "slots",
+        "unread_tokens",
     )
 
     def __init__(self, model: str, server: "Server", *, size: int, asked: float, ready: float) -> None:
@@ -53,11 +57,13 @@ class Copy:
         self.server = server
         self.size = size
         self.asked = asked
+        self.heard = asked
         self.ready = ready
         self.loading = ready > asked
         self.ahead = False
         self.leaving = ""
         self.running = 0
+        self.unread_tokens = 0.0
         self.slots: list[Slot] = []
 
     def free_slot(self, prefix: tuple[int, ...], allowed: int) -> tuple[Slot, int]:
@@ -80,7 +86,11 @@ def _shared(found: tuple[int, Slot]) -> int:
 
 
 class Server:
-    """One model server; ``avoid_until`` and ``sick`` keep requests away from it."""
+    """One model server; ``avoid_until`` and ``sick`` keep requests away from it.
+
+    ``sick`` names the model for which it hangs; ``trying`` is since when it is asked whether it does, and
+    ``try_after`` when it may be again.
+    """
 
     __slots__ = (
         "avoid_until",
@@ -90,6 +100,8 @@ class Server:
         "held",
         "reachable",
         "sick",
+        "try_after",
+        "trying",
         "unloaded",
         "url",
     )
@@ -103,7 +115,9 @@ class Server:
         self.reachable = False
         self.failures = 0
         self.avoid_until = 0.0
-        self.sick = False
+        self.sick = ""
+        self.trying: float | None = None
+        self.try_after = 0.0
 
     def well(self, now: float) -> bool:
         """Tell whether it answers and has not failed just now."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import collections
 import itertools
+import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from modelset_proxy.dispatch import facts
 from modelset_proxy.engines import port
 from modelset_proxy.openai import errors
+from modelset_proxy.telemetry import log
 
 if TYPE_CHECKING:
     from modelset_proxy.dispatch import dispatcher
 
+_logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 _ATTEMPTS = 4
 # An item of a stream is about a token; the counters of clients need not move with each.
@@ -96,40 +99,51 @@ class Work(Generic[Item]):
         """
         owner, core, call = self._owner, self._owner.core, self._call
         for attempts in itertools.count(1):
-            start = await self._turn()
+            start = await self._turn(again=attempts > 1)
             url = start.url
             await owner.settled(url)
             attempt = port.Attempt(call.request_id, url)
             call.server, call.attempts = url, max(call.attempts, attempts)
             if attempts > 1:
                 owner.metrics.upstream_retry(call.served)
-            items = 0
+            lease = owner.lease(start, call)
             answer = self._job.ask(url, unit, attempt)
             try:
                 async for item in answer:
-                    items += 1
+                    lease.items += 1
+                    lease.handing = True
                     yield item
-                    if not items % _ITEMS_A_COUNT:
-                        core.served(self.request, start.unit, items)
+                    lease.handing = False
+                    if not lease.items % _ITEMS_A_COUNT:
+                        core.served(self.request, start.unit, lease.items)
             except port.ServerFailure as failure:
-                await self._failed(start, failure, final=bool(items) or attempts == _ATTEMPTS)
+                await self._failed(start, failure, final=bool(lease.items) or attempts == _ATTEMPTS)
+            except asyncio.CancelledError:
+                if not lease.was_given_up():
+                    raise
+                await self._failed(start, _hung(url), final=bool(lease.items) or attempts == _ATTEMPTS)
             else:
                 call.load_seconds = max(call.load_seconds, attempt.outcome.load_seconds)
                 core.ended(owner.clock(), self.request, start.unit, attempt.outcome)
                 owner.decide()
                 return
             finally:
+                owner.leases.discard(lease)
                 await answer.aclose()
 
-    async def _turn(self) -> facts.Start:
+    async def _turn(self, *, again: bool) -> facts.Start:
         if self._starts:
             self._begun = True
             return self._starts.popleft()
         taker: asyncio.Future[facts.Start] = asyncio.get_running_loop().create_future()
         self._takers.append(taker)
         owner = self._owner
-        # Once one unit has begun the others are waited for: what was made of the request is not thrown away.
-        due = None if self._begun else self._arrived + owner.limits.queue_timeout_seconds - owner.clock()
+        due: float | None = owner.limits.queue_timeout_seconds
+        if self._begun and not again:
+            # Once one unit has begun the others are waited for: what was made of it is not thrown away.
+            due = None
+        elif not again:
+            due = self._arrived + owner.limits.queue_timeout_seconds - owner.clock()
         try:
             async with asyncio.timeout(due):
                 start = await taker
@@ -170,3 +184,9 @@ class Work(Generic[Item]):
         if not core.state()["reachable"]:
             return errors.unavailable("No model server can be reached.", code="upstream_unavailable")
         return errors.model_not_ready()
+
+
+def _hung(url: str) -> port.ServerFailure:
+    _logger.warning("model server hangs, and is left alone until it answers", extra=log.facts(server=url))
+    error = errors.unavailable("The model server stopped answering.", code="upstream_hung")
+    return port.ServerFailure(error, "it stopped answering", lost=True)

@@ -5,7 +5,7 @@ server is asked, how many requests run at once and what happens when a server fa
 decide, and the same for all engines.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -20,7 +20,8 @@ class Call(msgspec.Struct):
 
     ``served`` is the model's first served name; ``client`` whose API key came with it. Filled in on the way:
     ``server`` (which one answered), ``attempts`` (of the choice that took the most), ``load_seconds`` (spent
-    on loading the model) and ``queued_seconds`` (the longest wait for a slot).
+    on loading the model) and ``queued_seconds`` (the longest wait for a slot). ``drop`` treats the client as
+    one that has left.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class Call(msgspec.Struct):
     attempts: int = 0
     load_seconds: float = 0.0
     queued_seconds: float = 0.0
+    drop: Callable[[], None] = lambda: None
 
 
 class Outcome(msgspec.Struct):
@@ -118,6 +120,9 @@ class Engine(Protocol):
 
     async def load(self, url: str, model: catalog.Model) -> bool:
         """Have a server load a model as requests for it would; tell whether it did."""
+
+    async def replies(self, url: str, model: catalog.Model) -> bool:
+        """Have a server answer the shortest of requests; tell whether it did."""
 
     async def unload(self, url: str, model: catalog.Model) -> None:
         """Have a server let go of a model. Nothing comes of a failure."""

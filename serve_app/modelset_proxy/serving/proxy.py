@@ -85,6 +85,7 @@ class Proxy:
     async def _start(self) -> None:
         await self.engine.start()
         await self.fleet.start()
+        await self.dispatch.start()
         self._background.start("API keys", self.keys.watch)
         self._background.start("numbers", self._keep_up)
         if not self._behind_serve:

@@ -50,6 +50,7 @@ class Exchange:
         self._watches = watches
         self._watch_soon: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._receive = receive
         self._send = send
 
@@ -84,20 +85,25 @@ class Exchange:
             parts.append(part)
             if not message.get("more_body", False):
                 break
-        task = asyncio.current_task()
-        if self._watches and task is not None:
+        self._task = asyncio.current_task()
+        if self._watches:
             loop = asyncio.get_running_loop()
-            self._watch_soon = loop.call_later(_WATCH_AFTER_SECONDS, self._start_watching, task)
+            self._watch_soon = loop.call_later(_WATCH_AFTER_SECONDS, self._start_watching)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _start_watching(self, task: asyncio.Task[Any]) -> None:
-        self._watcher = asyncio.create_task(self._watch(task))
+    def drop(self) -> None:
+        """Treat the client as gone: nobody takes what is written."""
+        if self._task is not None and not self.client_gone:
+            self.client_gone = True
+            self._task.cancel()
 
-    async def _watch(self, task: asyncio.Task[Any]) -> None:
+    def _start_watching(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.client_gone = True
-        task.cancel()
+        self.drop()
 
     def stop_watching(self) -> None:
         """Leave the task alone from now on; the reply is out."""

@@ -238,7 +238,7 @@ class Service:
         return model
 
     def _call(self, web: exchange.Exchange, model: catalog.Model) -> port.Call:
-        return port.Call(web.request_id, model.served_names[0], web.client)
+        return port.Call(web.request_id, model.served_names[0], web.client, drop=web.drop)
 
     def _fail(self, web: exchange.Exchange, error: errors.ApiError) -> None:
         web.facts["error"] = error.code or error.kind

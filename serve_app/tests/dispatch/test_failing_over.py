@@ -97,14 +97,6 @@ def test_nobody_is_left_to_try_once_all_have_failed() -> None:
     assert not bench.core.untried(request)
 
 
-def test_a_sick_server_gets_nothing_until_it_is_well() -> None:
-    bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=9)
-    bench.core.sick("s1")
-    assert {bench.ask()[1] for _ in range(4)} == {"s2"}
-    bench.core.well("s1")
-    assert bench.ask()[1] == "s1"
-
-
 def test_a_server_that_does_not_answer_gets_nothing() -> None:
     bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=9)
     bench.look(s1=None)

@@ -45,6 +45,10 @@ class Ollama:
         """Ask for nothing, upon which Ollama loads the model; tell whether it did."""
         return await self._http.touch(url, *native.load(model))
 
+    async def replies(self, url: str, model: catalog.Model) -> bool:
+        """Ask for one token, or one vector; tell whether it came."""
+        return await self._http.touch(url, *native.shortest(model))
+
     async def unload(self, url: str, model: catalog.Model) -> None:
         """Ask for nothing and to keep the model for no time."""
         await self._http.touch(url, *native.unload(model))

@@ -145,6 +145,17 @@ def load(model: catalog.Model) -> tuple[str, bytes]:
     return "/api/generate", _encode(body)
 
 
+def shortest(model: catalog.Model) -> tuple[str, bytes]:
+    """Return path and body of a request for the least that a model can answer."""
+    options: dict[str, Any] = {} if model.context_length is None else {"num_ctx": model.context_length}
+    body: dict[str, Any] = {"model": model.name}
+    if model.kind == catalog.EMBEDDING:
+        _add_common(body, model, options)
+        return "/api/embed", _encode({**body, "input": ["a"]})
+    _add_common(body, model, {**options, "num_predict": 1})
+    return "/api/generate", _encode({**body, "prompt": "a", "raw": True, "stream": False})
+
+
 def unload(model: catalog.Model) -> tuple[str, bytes]:
     """Return path and body of a request to let go of a model, of either kind."""
     return "/api/generate", _encode({"model": model.name, "keep_alive": 0})
