@@ -10,6 +10,8 @@ from aiohttp import web
 
 Step = dict[str, Any] | asyncio.Event | str
 CUT = "cut"
+# What a chat is as a text, with the template of a model around it.
+RENDERED = "<user>Hi</user><assistant>"
 _ANSWERING = {"/api/chat", "/api/generate", "/api/embed"}
 
 
@@ -35,6 +37,7 @@ class FakeOllama:
         self.loaded: set[str] = set()
         self.chat: list[Step] = answer("Hello", " there")
         self.refusal: tuple[int, str] | None = None
+        self.renders = True
         self.thawed = asyncio.Event()
         self.thawed.set()
         self.pullable: dict[str, list[str]] = {}
@@ -158,20 +161,30 @@ class FakeOllama:
             (self.loaded.add if keeps else self.loaded.discard)(body["model"])
             reason = "load" if keeps else "unload"
             return web.json_response({"response": "", "done": True, "done_reason": reason})
-        return await self._run(request, body, lambda line: {**line, "response": line["message"]["content"]})
+        told = body["prompt"].removeprefix(RENDERED) if body.get("raw") else ""
+        return await self._run(
+            request, body, lambda line: {**line, "response": line["message"]["content"]}, told
+        )
 
     async def _chat(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if body.get("_debug_render_only"):
+            rendered = {"_debug_info": {"rendered_template": RENDERED}} if self.renders else {}
+            return self._refused(body) or web.json_response(rendered)
         return await self._run(request, body, lambda line: line)
 
     async def _run(
-        self, request: web.Request, body: dict[str, Any], shape: Callable[[dict[str, Any]], dict[str, Any]]
+        self,
+        request: web.Request,
+        body: dict[str, Any],
+        shape: Callable[[dict[str, Any]], dict[str, Any]],
+        told: str = "",
     ) -> web.StreamResponse:
         if refused := self._refused(body):
             return refused
         self.loaded.add(body["model"])
         response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         whole: dict[str, Any] = {"message": {"role": "assistant", "content": ""}}
-        for step in list(self.chat):
+        for step in _after(self.chat, told):
             await self.thawed.wait()
             if isinstance(step, asyncio.Event):
                 await step.wait()
@@ -195,6 +208,17 @@ class FakeOllama:
         if body["model"] not in self.models:
             return _error(404, f"model '{body['model']}' not found")
         return None
+
+
+def _after(script: list[Step], told: str) -> list[Step]:
+    """A model that always says the same goes on where a text of its own ends."""
+    said = ""
+    for number, step in enumerate(script):
+        if told and said == told:
+            return script[number:]
+        if isinstance(step, dict) and "message" in step:
+            said += step["message"]["content"]
+    return list(script)
 
 
 def _merged(whole: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:

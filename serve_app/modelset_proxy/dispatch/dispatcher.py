@@ -1,7 +1,8 @@
 """Runs jobs as the core decides: the clock, the waiting and the asking around it.
 
 Until something has been handed on, a unit may start again on another server: generating has no side effects.
-Afterwards a failure is an error, never a second answer.
+Afterwards it goes on there after what was handed on, where its job can; else a failure is an error, never a
+second answer.
 """
 
 import asyncio

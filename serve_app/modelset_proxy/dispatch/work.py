@@ -98,14 +98,22 @@ class Work(Generic[Item]):
         Each item passes one generator here: what is done for it is done for every token.
         """
         owner, core, call = self._owner, self._owner.core, self._call
+        told = port.Told()
+        begun = False
         for attempts in itertools.count(1):
             start = await self._turn(again=attempts > 1)
             url = start.url
             await owner.settled(url)
-            attempt = port.Attempt(call.request_id, url)
+            attempt = port.Attempt(call.request_id, url, told=told)
             call.server, call.attempts = url, max(call.attempts, attempts)
             if attempts > 1:
                 owner.metrics.upstream_retry(call.served)
+            if begun:
+                owner.metrics.stream_continued(call.served)
+                _logger.info(
+                    "an answer goes on",
+                    extra=log.facts(request_id=call.request_id, server=url, tokens=told.tokens),
+                )
             lease = owner.lease(start, call)
             answer = self._job.ask(url, unit, attempt)
             try:
@@ -116,12 +124,12 @@ class Work(Generic[Item]):
                     lease.handing = False
                     if not lease.items % _ITEMS_A_COUNT:
                         core.served(self.request, start.unit, lease.items)
-            except port.ServerFailure as failure:
-                await self._failed(start, failure, final=bool(lease.items) or attempts == _ATTEMPTS)
+            except port.ServerFailure as problem:
+                failure = problem
             except asyncio.CancelledError:
                 if not lease.was_given_up():
                     raise
-                await self._failed(start, _hung(url), final=bool(lease.items) or attempts == _ATTEMPTS)
+                failure = _hung(url)
             else:
                 call.load_seconds = max(call.load_seconds, attempt.outcome.load_seconds)
                 core.ended(owner.clock(), self.request, start.unit, attempt.outcome)
@@ -130,6 +138,9 @@ class Work(Generic[Item]):
             finally:
                 owner.leases.discard(lease)
                 await answer.aclose()
+            begun = begun or lease.items > 0
+            final = attempts == _ATTEMPTS or (begun and not self._job.goes_on(told))
+            await self._failed(start, failure, final=final)
 
     async def _turn(self, *, again: bool) -> facts.Start:
         if self._starts:

@@ -43,12 +43,33 @@ class Outcome(msgspec.Struct):
     answer_tokens: int = 0
 
 
+class Told(msgspec.Struct):
+    """What has come of a unit's answer so far: ``texts`` joined are its text, one a token.
+
+    ``plain`` is False where there was more than text.
+    """
+
+    texts: list[str] = []
+    plain: bool = True
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.texts)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens that was. Where a character takes several, they count as one."""
+        return len(self.texts)
+
+
 class Attempt(msgspec.Struct):
-    """One asking of one server, for the log; the engine fills in the ``outcome``."""
+    """One asking of one server; the engine fills in the ``outcome`` and adds to what was ``told``."""
 
     request_id: str
     server: str
     outcome: Outcome = msgspec.field(default_factory=Outcome)
+    told: Told = msgspec.field(default_factory=Told)
 
 
 class ServerFailure(Exception):
@@ -98,9 +119,13 @@ class Job(Protocol[Item_co]):
     def ask(self, url: str, unit: int, attempt: Attempt, /) -> AsyncGenerator[Item_co, None]:
         """Ask one server and yield its answer as it comes.
 
-        Raises ServerFailure where another server may do better, ApiError where none will. Closing the
-        iterator, or cancelling the task, stops the work behind it at once.
+        Where something was ``told`` already, the answer goes on after it. Raises ServerFailure where another
+        server may do better, ApiError where none will. Closing the iterator, or cancelling the task, stops
+        the work behind it at once.
         """
+
+    def goes_on(self, told: Told, /) -> bool:
+        """Tell whether an answer of which so much was told can go on at another server."""
 
 
 class Engine(Protocol):

@@ -92,10 +92,13 @@ class RayMetrics:
         self._retries = _Tally(
             "modelset_upstream_retries", "Attempts at another Ollama server after a failure.", (_MODEL,)
         )
+        self._continued = _Tally(
+            "modelset_streams_continued", "Answers that went on at another Ollama server.", (_MODEL,)
+        )
 
     def flush(self) -> None:
         """Hand over what was counted since the last time."""
-        for tally in (self._requests, self._tokens, self._failures, self._retries):
+        for tally in (self._requests, self._tokens, self._failures, self._retries, self._continued):
             tally.flush()
 
     def request(self, route: str, model: str, client: str, status: int, seconds: float) -> None:
@@ -133,3 +136,7 @@ class RayMetrics:
     def upstream_retry(self, model: str) -> None:
         """See ``metrics.Metrics``."""
         self._retries.add(model)
+
+    def stream_continued(self, model: str) -> None:
+        """See ``metrics.Metrics``."""
+        self._continued.add(model)

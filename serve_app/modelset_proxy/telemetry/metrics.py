@@ -33,6 +33,9 @@ class Metrics(Protocol):
     def upstream_retry(self, model: str) -> None:
         """Count an attempt after the first."""
 
+    def stream_continued(self, model: str) -> None:
+        """Count an answer that goes on at another server than it began at."""
+
     def flush(self) -> None:
         """Hand over what was held back; called every few seconds."""
 
@@ -62,6 +65,9 @@ class Nothing:
         """Do nothing."""
 
     def upstream_retry(self, model: str) -> None:
+        """Do nothing."""
+
+    def stream_continued(self, model: str) -> None:
         """Do nothing."""
 
     def flush(self) -> None:

@@ -99,7 +99,7 @@ async def test_a_stream_that_hangs_is_told_so() -> None:
     fake.chat = [*fake_ollama.answer("one")[:-1], gate]
     async with proxied(fake) as (session, built):
         clock = Clock(built)
-        asked = asyncio.create_task(asking.stream(session))
+        asked = asyncio.create_task(asking.stream(session, response_format={"type": "json_object"}))
         await asking.until(lambda: bool(fake.running), built)
         await clock.forward(0)
         frozen((fake, fake_ollama.FakeOllama()))

@@ -57,14 +57,6 @@ class TestTwoServers:
             async with client.post("/v1/chat/completions", json=body) as response:
                 assert "there" in await response.text()
 
-    async def test_a_stream_that_has_begun_is_never_begun_again(
-        self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-    ) -> None:
-        for fake in pair:
-            fake.chat = [*fake_ollama.answer("one")[:-1], fake_ollama.CUT]
-        assert (await asking.stream(client))[-1]["error"]["code"] == "upstream_disconnected"
-        assert len(pair[0].sent("/api/chat") + pair[1].sent("/api/chat")) == 1
-
     async def test_a_model_gone_from_one_is_found_at_the_other(
         self, client: aiohttp.ClientSession, pair: tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
     ) -> None:

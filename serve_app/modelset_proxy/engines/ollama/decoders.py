@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from modelset_proxy.engines import port
-from modelset_proxy.engines.ollama import answers
+from modelset_proxy.engines.ollama import answers, going_on
 from modelset_proxy.openai import errors, pieces
 
 Decoded_co = TypeVar("Decoded_co", covariant=True)
@@ -35,7 +37,10 @@ class Raw:
 class Pieces:
     """Decodes the lines of ``/api/chat`` and ``/api/generate``; a list is what came together."""
 
-    def __init__(self, reader: answers.Reader, attempt: port.Attempt) -> None:
+    def __init__(
+        self, reader: answers.Reader, attempt: port.Attempt, seam: going_on.Seam | None = None
+    ) -> None:
+        self._seam = seam
         self._lines = answers.Lines()
         self._reader = reader
         self._attempt = attempt
@@ -63,9 +68,40 @@ class Pieces:
         except answers.BrokenAnswerError as problem:
             failure = answers.broken(str(problem), self._attempt)
         if read:
+            if self._seam is not None:
+                self._seam.mend(read)
+            _keep(read, self._attempt.told)
             yield read
         if failure is not None:
             raise failure
+
+
+class Rendered:
+    """Decodes the one answer to a chat that was to be rendered only: the text that the model would get."""
+
+    def __init__(self, attempt: port.Attempt) -> None:
+        self._body = bytearray()
+        self._attempt = attempt
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Keep the bytes: there is one answer, at the end."""
+        self._body += data
+        return iter(())
+
+    def end(self) -> Iterator[str]:
+        """Yield the text."""
+        try:
+            yield going_on.rendered(bytes(self._body))
+        except msgspec.DecodeError as problem:
+            raise answers.broken(str(problem), self._attempt) from None
+
+
+def _keep(read: list[pieces.Piece], told: port.Told) -> None:
+    for piece in read:
+        if piece.content:
+            told.texts.append(piece.content)
+        if piece.reasoning or piece.tool_calls:
+            told.plain = False
 
 
 class Embedding:

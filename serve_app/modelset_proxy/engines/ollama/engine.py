@@ -1,10 +1,11 @@
 """The engine that is Ollama: OpenAI's requests as jobs in its native API, and looks at its servers."""
 
+import contextlib
 import time
 from collections.abc import AsyncGenerator
 
 from modelset_proxy.engines import port
-from modelset_proxy.engines.ollama import answers, decoders, http, images, names, native
+from modelset_proxy.engines.ollama import answers, decoders, going_on, http, images, names, native
 from modelset_proxy.openai import catalog, passthrough, pieces, requests
 
 _JSON = b"application/json"
@@ -94,15 +95,31 @@ class _Chat:
         self._streams = streams
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
+        body = self._chat.body.of(unit)
+        if attempt.told.tokens:
+            return self._go_on(url, body, attempt)
         reader = answers.Reader(self._chat.forced, single_call=self._chat.single_call)
         question = http.Question(
             "/api/chat",
-            self._chat.body.of(unit),
+            body,
             "messages",
             streams=self._streams,
             schema="response_format" if self._chat.forced is None else "tools",
         )
         return self._http.ask(url, question, decoders.Pieces(reader, attempt), attempt)
+
+    def goes_on(self, told: port.Told) -> bool:
+        return told.plain and self._chat.plain
+
+    async def _go_on(
+        self, url: str, body: bytes, attempt: port.Attempt
+    ) -> AsyncGenerator[list[pieces.Piece], None]:
+        question = http.Question("/api/chat", going_on.render(body), "messages", streams=False)
+        rendering = self._http.ask(url, question, decoders.Rendered(attempt), attempt)
+        [prompt] = [text async for text in rendering]
+        async with contextlib.aclosing(_continued(self._http, url, body, prompt, attempt)) as continued:
+            async for read in continued:
+                yield read
 
 
 class _Completion:
@@ -122,10 +139,14 @@ class _Completion:
         if prompt != self._prompt:
             text = self._request.prompts[prompt]
             self._prompt, self._body = prompt, native.completion(self._request, text, self._model)
-        question = http.Question(
-            "/api/generate", self._body.of(choice), "prompt", streams=bool(self._request.stream)
-        )
+        body = self._body.of(choice)
+        if attempt.told.tokens:
+            return _continued(self._http, url, body, self._request.prompts[prompt], attempt)
+        question = http.Question("/api/generate", body, "prompt", streams=bool(self._request.stream))
         return self._http.ask(url, question, decoders.Pieces(answers.Reader(), attempt), attempt)
+
+    def goes_on(self, told: port.Told) -> bool:
+        return told.plain and not self._request.suffix
 
 
 class _Embedding:
@@ -138,6 +159,9 @@ class _Embedding:
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[pieces.Embeddings, None]:
         question = http.Question("/api/embed", self._body, "input", streams=False)
         return self._http.ask(url, question, decoders.Embedding(attempt), attempt)
+
+    def goes_on(self, _: port.Told) -> bool:
+        return False
 
 
 class _Relay:
@@ -154,3 +178,16 @@ class _Relay:
 
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[bytes, None]:
         return self._http.ask(url, self._question, decoders.Raw(), attempt)
+
+    def goes_on(self, _: port.Told) -> bool:
+        return False
+
+
+def _continued(
+    connections: http.Http, url: str, body: bytes, prompt: str, attempt: port.Attempt
+) -> AsyncGenerator[list[pieces.Piece], None]:
+    """Have a server go on with a prompt after what it was told; ``body`` is that of the first asking."""
+    told = attempt.told
+    question = http.Question("/api/generate", going_on.after(body, prompt, told), "prompt", streams=True)
+    decoder = decoders.Pieces(answers.Reader(), attempt, going_on.Seam(body, told))
+    return connections.ask(url, question, decoder, attempt)

@@ -21,6 +21,7 @@ _LOOK_TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 _CLIENT_CLOSED_REQUEST = 499
 _NO_ROUTE = "404 page not found"
 _ERROR_BYTES = 64 * 1024
+_JSON = {"content-type": "application/json"}
 
 
 class PullFailedError(Exception):
@@ -112,7 +113,7 @@ class Http:
         """Ask for something that has no answer worth reading; tell whether it was done."""
         try:
             async with self._session.post(
-                f"{url}{path}", data=body, headers={"content-type": "application/json"}, allow_redirects=False
+                f"{url}{path}", data=body, headers=_JSON, allow_redirects=False
             ) as response:
                 text = answers.error_text(await response.content.read(_ERROR_BYTES))
         except (aiohttp.ClientError, TimeoutError) as problem:

@@ -50,11 +50,15 @@ class Body:
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """The body of ``POST /api/chat``, and how its answer is to be read."""
+    """The body of ``POST /api/chat``, and how its answer is to be read.
+
+    ``plain`` tells that the answer is what the model writes, word for word.
+    """
 
     body: Body
     forced: Forced | None = None
     single_call: bool = False
+    plain: bool = False
 
 
 def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
@@ -94,7 +98,16 @@ def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
     if request.logprobs:
         body["logprobs"] = True
         body["top_logprobs"] = request.top_logprobs or 0
-    return Chat(Body(body), forced, single_call=request.parallel_tool_calls is False)
+    return Chat(
+        Body(body), forced, single_call=request.parallel_tool_calls is False, plain=_is_plain(body, model)
+    )
+
+
+def _is_plain(body: dict[str, Any], model: catalog.Model) -> bool:
+    """Ollama takes thoughts and calls out of what a model writes, and images are not part of any text."""
+    if "tools" in body or "format" in body or any("images" in message for message in body["messages"]):
+        return False
+    return body.get("think") is False or not model.can("thinking")
 
 
 def completion(request: requests.CompletionRequest, prompt: str, model: catalog.Model) -> Body:
