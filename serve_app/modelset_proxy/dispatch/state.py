@@ -28,10 +28,10 @@ class State:
     """What is known. ``queued`` are the models for which somebody waits.
 
     ``granted`` tells how many slots of a model at a server are this proxy's, where several proxies share
-    them; it gets the server's URL and the model.
+    them; it gets the server's URL and the model. None is no bound.
     """
 
-    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int] | None) -> None:
+    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int | None] | None) -> None:
         self.limits = limits
         self.granted = granted
         self.servers: dict[str, memory.Server] = {}
@@ -47,9 +47,8 @@ class State:
 
     def slots(self, url: str, model: str) -> int:
         """Return how many requests of a model may run at a server."""
-        if self.granted is not None:
-            return self.granted(url, model)
-        return self.limits.max_in_flight_per_server or _UNLIMITED
+        slots = self.limits.max_in_flight_per_server if self.granted is None else self.granted(url, model)
+        return _UNLIMITED if slots is None else slots
 
     def usable(self, server: memory.Server, model: str, now: float) -> bool:
         """Tell whether requests for a model may go to a server.
