@@ -169,6 +169,10 @@ class Core:
         else:
             self._state.lanes[model].known.learn_load(url, seconds)
 
+    def shun(self, urls: Set[str]) -> None:
+        """Keep away from servers that hang for others."""
+        self._state.shunned = frozenset(urls)
+
     def heard(self, now: float, request: facts.Request, unit: int) -> None:
         """Take in that something of an answer came."""
         copy = self._running[request.id, unit].copy

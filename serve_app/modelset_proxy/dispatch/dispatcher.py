@@ -11,7 +11,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from typing import Any
 
 from modelset_proxy.dispatch import core, facts, fleet, leases, prompts, sharing
@@ -118,6 +118,10 @@ class Dispatcher:
                     await changed.wait()
         finally:
             self._changed.discard(changed)
+
+    def shun(self, urls: Set[str]) -> None:
+        """Keep away from servers that hang for other proxies."""
+        self.core.shun(urls)
 
     def note(self) -> None:
         """Tell whoever waits for a change."""

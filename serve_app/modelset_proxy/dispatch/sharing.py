@@ -6,7 +6,7 @@ They agree through a board. Who has not heard from it for a while goes on alone 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 from modelset_proxy.dispatch import board, facts, ledger
@@ -52,6 +52,9 @@ class Dispatching(Protocol):
 
     def decide(self) -> None:
         """Go on, with other slots."""
+
+    def shun(self, urls: Set[str]) -> None:
+        """Keep away from servers that hang for others."""
 
     def note(self) -> None:
         """Take in that others told something."""
@@ -148,10 +151,12 @@ class Sharing:
     def _hear(self, heard: board.Heard) -> None:
         if self._alone:
             _logger.info("slots are shared again", extra=log.facts(proxies=len(heard.members)))
-        changed = self._alone or self._heard is None or heard.allowed != self._heard.allowed
+        before = None if self._alone or self._heard is None else self._heard
+        changed = before is None or (before.allowed, before.feed.sick) != (heard.allowed, heard.feed.sick)
         self._heard, self._alone = heard, False
         self._owes = any(use.holds > heard.allowed.get(key, 0) for key, use in self._told.items())
         self._settled.set()
+        self._dispatching.shun(heard.feed.sick.keys())
         if changed:
             self._dispatching.decide()
         # What is to be given back and is free was told as held.
@@ -163,4 +168,5 @@ class Sharing:
             _logger.warning("cannot share slots, going on alone", extra=log.facts(reason=reason))
             self._alone = True
             self._settled.set()
+            self._dispatching.shun(set())
             self._dispatching.decide()

@@ -25,7 +25,8 @@ class Lane:
 
 
 class State:
-    """What is known. ``queued`` are the models for which somebody waits.
+    """What is known. ``queued`` are the models for which somebody waits, ``shunned`` the servers that hang for
+    other proxies.
 
     ``granted`` tells how many slots of a model at a server are this proxy's, where several proxies share
     them; it gets the server's URL and the model. None is no bound.
@@ -37,6 +38,7 @@ class State:
         self.servers: dict[str, memory.Server] = {}
         self.lanes: dict[str, Lane] = {}
         self.queued: dict[str, Lane] = {}
+        self.shunned: frozenset[str] = frozenset()
 
     def lane(self, model: str) -> Lane:
         """Return what is known of a model."""
@@ -55,6 +57,8 @@ class State:
 
         Where none that holds it works, one that failed just now may have come back.
         """
+        if server.url in self.shunned:
+            return False
         if server.well(now):
             return True
         if not server.reachable or server.sick:

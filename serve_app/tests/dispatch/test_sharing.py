@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 
 import pytest
 
@@ -21,6 +21,7 @@ class Side:
         self.running = self.waiting = 0
         self.sharing: sharing.Sharing
         self.noted = asyncio.Event()
+        self.shunned: set[str] = set()
         self.demand = facts.Feed()
 
     def wants(self) -> Mapping[ledger.Key, tuple[int, int]]:
@@ -28,6 +29,9 @@ class Side:
 
     def feed(self) -> facts.Feed:
         return self.demand
+
+    def shun(self, urls: Set[str]) -> None:
+        self.shunned = set(urls)
 
     def note(self) -> None:
         self.noted.set()
@@ -207,6 +211,9 @@ async def test_each_knows_what_all_are_asked() -> None:
             {"http://one": "smollm2"},
         )
         await until(lambda: one.sharing.feed == other.sharing.feed == everything)
+        await until(lambda: other.shunned == {"http://one"})
         reach.gone = True
         one.ask(1)
+        other.ask(1)
         await until(lambda: one.sharing.feed == one.demand)
+        await until(lambda: other.shunned == set())

@@ -195,6 +195,13 @@ class TestComingBack:
             assert len(checked(bench, set())) == 1
             assert bench.core.sick() == {"s1": "a"}
 
+    def test_one_that_hangs_for_another_proxy_gets_nothing_from_this_one(self) -> None:
+        bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=4)
+        bench.core.shun({"s1"})
+        assert {bench.ask()[1] for _ in range(4)} == {"s2"}
+        bench.core.shun(set())
+        assert bench.ask()[1] == "s1"
+
     def test_it_is_not_tried_where_nothing_listens(self) -> None:
         bench, _ = hanging()
         tried(bench, answered=False)
