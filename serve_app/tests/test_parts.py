@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from modelset_proxy.dispatch import addresses
+from modelset_proxy.engines import decoders
 from modelset_proxy.engines.ollama import answers, names, native
 from modelset_proxy.openai import catalog, chat, errors, requests
 from modelset_proxy.serving import config
@@ -345,14 +346,14 @@ def test_an_error_within_an_answer_is_raised() -> None:
 
 @pytest.mark.parametrize("line", [b"<html>", b"{", b'{"message": 3}', b"\xff\xff"])
 def test_what_is_not_ollamas_is_a_broken_answer(line: bytes) -> None:
-    with pytest.raises(answers.BrokenAnswerError):
+    with pytest.raises(decoders.BrokenAnswerError):
         answers.Reader().read(line)
 
 
 def test_lines_are_cut_wherever_the_reads_end() -> None:
     data = b'{"a":1}\n\n{"b":"\xc3\xbc"}\n{"c":3}'
     for size in range(1, len(data)):
-        lines = answers.Lines()
+        lines = decoders.Lines()
         cut = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
         assert [*cut, lines.rest()] == [b'{"a":1}', b'{"b":"\xc3\xbc"}', b'{"c":3}']
 
