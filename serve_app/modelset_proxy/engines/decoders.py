@@ -99,13 +99,12 @@ class Pieces:
         """Yield what came after the last line break; a 502 when the answer had not said that it is done."""
         rest = self._lines.rest()
         yield from self._read([rest] if rest else [])
-        self._attempt.outcome = self._reader.outcome
         try:
             last = self._reader.finish()
         except BrokenAnswerError as problem:
             raise _broken(problem, self._attempt) from None
+        self._attempt.outcome = self._reader.outcome
         if last is not None:
-            self._attempt.outcome = self._reader.outcome
             yield [last]
 
     def _read(self, lines: list[bytes]) -> Iterator[list[pieces.Piece]]:

@@ -302,12 +302,11 @@ class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
         """How many tokens an answer may have."""
         return self.max_tokens or _COMPLETION_TOKENS
 
-    def server_echoes(self, prompt: int) -> bool:
-        """Tell whether the echo of a prompt is the server's to make: it alone knows what its tokens are."""
-        return bool(self.echo) and (self.logprobs is not None or not isinstance(self.prompts[prompt], str))
-
     def echoed(self, prompt: int) -> str:
-        """Return what is put before the answers to a prompt here."""
+        """Return what is put before the answers to a prompt here.
+
+        The echo of token ids, or with log probabilities, is the server's: it alone knows what its tokens are.
+        """
         if not self.echo or self.logprobs is not None:
             return ""
         text = self.prompts[prompt]
