@@ -32,11 +32,13 @@ async def proxied(
     *urls: str,
     user_config: Mapping[str, Any] | None = USER_CONFIG,
     settings: config.Environment | None = None,
+    engine: str = config.OLLAMA,
     measures: metrics.Metrics | None = None,
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, proxy.Proxy]]:
     """Yield a session with the proxy's base URL, and the proxy; None leaves the models to ``settings``."""
     built = proxy.Proxy(
-        settings or config.Environment(ollama_urls=urls, refresh_seconds=0.05), measures=measures
+        settings or config.Environment(engine=engine, ollama_urls=urls, refresh_seconds=0.05),
+        measures=measures,
     )
     settled = uvicorn.Config(built, host="127.0.0.1", port=0, log_level="error")
     settled.load()

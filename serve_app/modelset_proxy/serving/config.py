@@ -161,8 +161,8 @@ def _engine(variables: Mapping[str, str]) -> str:
     for name in ("OLLAMA_CHAT_MODELS", "OLLAMA_EMBEDDING_MODELS"):
         if engine == OPENAI and _list(variables, name):
             raise ConfigError(
-                f"{name}: only Ollama can be told to pull models. Leave it out with PROXY_ENGINE={OPENAI}, which "
-                "serves all that its servers list"
+                f"{name}: only Ollama can be told to pull models. Leave it out with PROXY_ENGINE={OPENAI}: "
+                "all that the servers list is served"
             )
     return engine
 
