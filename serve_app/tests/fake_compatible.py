@@ -68,7 +68,8 @@ class FakeCompatible:
 
     async def _list(self, request: web.Request) -> web.Response:
         listed = [{"id": name, "object": "model", "created": 5, "owned_by": "vllm"} for name in self.models]
-        return web.json_response({"object": "list", "data": listed})
+        # As Ollama says that there is nothing.
+        return web.json_response({"object": "list", "data": listed or None})
 
     async def _pass(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -63,6 +63,9 @@ def test_ollama_urls_are_completed(text: str, url: str) -> None:
         ({"OLLAMA_KEEP_ALIVE": "for ever"}, "OLLAMA_KEEP_ALIVE"),
         ({"OLLAMA_PULL_INSECURE": "perhaps"}, "OLLAMA_PULL_INSECURE"),
         ({"PROXY_LOG_LEVEL": "loud"}, "PROXY_LOG_LEVEL"),
+        ({"PROXY_ENGINE": "vllm"}, "PROXY_ENGINE: 'vllm' is neither ollama nor openai"),
+        ({"PROXY_ENGINE": "openai", "OLLAMA_CHAT_MODELS": "x"}, "OLLAMA_CHAT_MODELS.*PROXY_ENGINE"),
+        ({"PROXY_ENGINE": "openai", "OLLAMA_EMBEDDING_MODELS": "x"}, "OLLAMA_EMBEDDING_MODELS"),
     ],
 )
 def test_bad_environment_is_refused_by_name(variables: dict[str, str], names: str) -> None:
@@ -80,6 +83,20 @@ def test_environment_lists_are_comma_separated() -> None:
         (),
         "-1",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "engine", "url"),
+    [
+        ({}, "ollama", "http://a:1/v1"),
+        ({"PROXY_ENGINE": " "}, "ollama", "http://a:1/v1"),
+        ({"PROXY_ENGINE": "Ollama"}, "ollama", "http://a:1/v1"),
+        ({"PROXY_ENGINE": "openai"}, "openai", "http://a:1"),
+    ],
+)
+def test_the_engine_is_ollama_unless_another_is_named(given: dict[str, str], engine: str, url: str) -> None:
+    found = config.environment({**given, "OLLAMA_URL": "http://a:1/v1/"})
+    assert (found.engine, found.ollama_urls) == (engine, (url,))
 
 
 def test_user_config_of_the_tests_keeps_the_contract() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.openai import errors, forms, requests
+from modelset_proxy.openai import errors, forms
 
 _JSON = b"application/json"
 # Where the two APIs have the parts of a conversation.
@@ -37,7 +37,7 @@ class Passed(msgspec.Struct):
         """Return the content type and the body with the upstream's name of the model."""
         if isinstance(self.fields, forms.Form):
             return self.fields.encode(model=native)
-        return _JSON, requests.encode({**self.fields, "model": native})
+        return _JSON, msgspec.json.encode({**self.fields, "model": native})
 
 
 def json_request(body: bytes) -> Passed:

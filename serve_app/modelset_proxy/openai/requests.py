@@ -461,14 +461,6 @@ def _check_texts(param: str, given: Texts, texts: list[str | list[int]]) -> None
         raise errors.invalid(f"'{param}' must not hold an empty string.", param=param)
 
 
-def encode(body: Any) -> bytes:
-    """Return the JSON of what was made of a request; raises a 400."""
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:
-        raise errors.invalid("The request holds a lone surrogate, which is no valid text.") from None
-
-
 def texts(request: ChatRequest) -> Iterator[str]:
     """Yield the roles and the words of a conversation, in order; what is no text is left out."""
     for message in request.messages:

@@ -35,7 +35,10 @@ class Side(Protocol):
     engine: str
     asked: asyncio.Event
     cancelled: asyncio.Event
-    url: str
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
 
     def say(self, *steps: Step) -> None:
         """Have chats and completions answered with this."""
@@ -54,6 +57,9 @@ class Side(Protocol):
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Run the server."""
+
+    async def stop(self) -> None:
+        """End the server."""
 
 
 class Ollama:
@@ -104,6 +110,9 @@ class Ollama:
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         return fake_ollama.running(self.fake)
 
+    async def stop(self) -> None:
+        await self.fake.stop()
+
 
 class Compatible:
     """Implements ``Side``."""
@@ -150,6 +159,9 @@ class Compatible:
 
     def running(self) -> contextlib.AbstractAsyncContextManager[None]:
         return fake_compatible.running(self.fake)
+
+    async def stop(self) -> None:
+        await self.fake.stop()
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -19,13 +19,13 @@ _COMPLETION = {"model": "smollm2", "prompt": "a"}
 
 
 @pytest.fixture(params=[sides.Ollama, sides.Compatible], ids=["ollama", "compatible"])
-def make(request: pytest.FixtureRequest) -> type[sides.Ollama] | type[sides.Compatible]:
-    made: type[sides.Ollama] | type[sides.Compatible] = request.param
+def make(request: pytest.FixtureRequest) -> Callable[[], sides.Side]:
+    made: Callable[[], sides.Side] = request.param
     return made
 
 
 @pytest.fixture
-def server(make: type[sides.Ollama] | type[sides.Compatible]) -> sides.Side:
+def server(make: Callable[[], sides.Side]) -> sides.Side:
     return make()
 
 
@@ -88,7 +88,7 @@ async def test_completions_of_several_prompts_are_echoed_and_answered(client: ai
 
 
 async def test_an_embedding_is_numbers_or_base64(client: aiohttp.ClientSession) -> None:
-    body = {"model": "all-minilm", "input": ["ab", "c"]}
+    body: dict[str, Any] = {"model": "all-minilm", "input": ["ab", "c"]}
     _, reply, _ = await asking.post(client, "/v1/embeddings", body)
     assert [entry["embedding"] for entry in reply["data"]] == [[0.5, -0.25, 2.0], [0.5, -0.25, 1.0]]
     assert reply["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
@@ -194,7 +194,7 @@ async def test_a_model_that_the_server_lost_is_not_ready(
 
 
 async def test_another_server_is_asked_as_long_as_nothing_came(
-    make: type[sides.Ollama] | type[sides.Compatible],
+    make: Callable[[], sides.Side],
 ) -> None:
     servers = [make(), make()]
     for server in servers:
@@ -207,7 +207,7 @@ async def test_another_server_is_asked_as_long_as_nothing_came(
     assert (chunks[1]["choices"][0]["delta"], done) == ({"content": "Hi"}, "[DONE]")
 
 
-async def _first_asked(servers: list[Any]) -> int:
+async def _first_asked(servers: list[sides.Side]) -> int:
     waits = [asyncio.create_task(server.asked.wait()) for server in servers]
     done, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=5)
     for wait in left:
@@ -232,10 +232,10 @@ async def test_what_fails_in_mid_stream_is_an_error_event_and_the_end(
     assert (last["error"]["code"], last["error"]["type"]) == (code, "server_error")
 
 
-async def test_no_server_is_a_503(make: type[sides.Ollama] | type[sides.Compatible]) -> None:
+async def test_no_server_is_a_503(make: Callable[[], sides.Side]) -> None:
     server = make()
     async with sides.proxied(server) as (client, _):
-        await server.fake.stop()
+        await server.stop()
         status, reply, _ = await asking.post(client, "/v1/chat/completions", asking.CHAT)
     assert (status, reply["error"]["code"]) == (503, "upstream_unavailable")
 

@@ -27,14 +27,14 @@ class Body:
     """The body of a request, made when it is needed: its choices differ in the seed alone."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self._first = requests.encode(fields)
+        self._first = msgspec.json.encode(fields)
         self._fields = fields if "seed" in fields else {}
 
     def of(self, choice: int) -> bytes:
         """Return the body for one of the answers to a request."""
         if not choice or not self._fields:
             return self._first
-        return requests.encode({**self._fields, "seed": self._fields["seed"] + choice})
+        return msgspec.json.encode({**self._fields, "seed": self._fields["seed"] + choice})
 
 
 def chat(request: requests.ChatRequest, model: catalog.Model) -> Body:
@@ -71,13 +71,13 @@ def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes
     fields: dict[str, Any] = {"model": model.name, "input": request.input, "encoding_format": "float"}
     if request.dimensions is not None:
         fields["dimensions"] = request.dimensions
-    return requests.encode(fields)
+    return msgspec.json.encode(fields)
 
 
 def shortest(model: catalog.Model) -> list[tuple[str, bytes]]:
     """Return paths and bodies of requests for the least that a model can answer, of which one will do."""
-    text = "/v1/completions", requests.encode({"model": model.name, "prompt": "a", "max_tokens": 1})
-    vector = "/v1/embeddings", requests.encode({"model": model.name, "input": "a"})
+    text = "/v1/completions", msgspec.json.encode({"model": model.name, "prompt": "a", "max_tokens": 1})
+    vector = "/v1/embeddings", msgspec.json.encode({"model": model.name, "input": "a"})
     return {catalog.CHAT: [text], catalog.EMBEDDING: [vector]}.get(model.kind, [text, vector])
 
 

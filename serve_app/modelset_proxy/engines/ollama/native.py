@@ -35,7 +35,7 @@ class Body:
     """The body of a native request, made when it is needed: its choices differ in the seed alone."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self._first = requests.encode(fields)
+        self._first = msgspec.json.encode(fields)
         self._options: dict[str, Any] = fields.get("options", {})
         self._fields = fields if "seed" in self._options else {}
 
@@ -44,7 +44,7 @@ class Body:
         if not choice or not self._fields:
             return self._first
         options = {**self._options, "seed": self._options["seed"] + choice}
-        return requests.encode({**self._fields, "options": options})
+        return msgspec.json.encode({**self._fields, "options": options})
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     _add_common(body, model, {} if model.context_length is None else {"num_ctx": model.context_length})
-    return requests.encode(body)
+    return msgspec.json.encode(body)
 
 
 def load(model: catalog.Model) -> tuple[str, bytes]:
@@ -153,8 +153,8 @@ def load(model: catalog.Model) -> tuple[str, bytes]:
     body: dict[str, Any] = {"model": model.name}
     _add_common(body, model, {} if model.context_length is None else {"num_ctx": model.context_length})
     if model.kind == catalog.EMBEDDING:
-        return "/api/embed", requests.encode({**body, "input": []})
-    return "/api/generate", requests.encode(body)
+        return "/api/embed", msgspec.json.encode({**body, "input": []})
+    return "/api/generate", msgspec.json.encode(body)
 
 
 def shortest(model: catalog.Model) -> tuple[str, bytes]:
@@ -163,14 +163,14 @@ def shortest(model: catalog.Model) -> tuple[str, bytes]:
     body: dict[str, Any] = {"model": model.name}
     if model.kind == catalog.EMBEDDING:
         _add_common(body, model, options)
-        return "/api/embed", requests.encode({**body, "input": ["a"]})
+        return "/api/embed", msgspec.json.encode({**body, "input": ["a"]})
     _add_common(body, model, {**options, "num_predict": 1})
-    return "/api/generate", requests.encode({**body, "prompt": "a", "raw": True, "stream": False})
+    return "/api/generate", msgspec.json.encode({**body, "prompt": "a", "raw": True, "stream": False})
 
 
 def unload(model: catalog.Model) -> tuple[str, bytes]:
     """Return path and body of a request to let go of a model, of either kind."""
-    return "/api/generate", requests.encode({"model": model.name, "keep_alive": 0})
+    return "/api/generate", msgspec.json.encode({"model": model.name, "keep_alive": 0})
 
 
 def keep_alive(text: str) -> int | str:
