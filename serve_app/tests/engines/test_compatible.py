@@ -219,6 +219,12 @@ def test_thoughts_come_under_either_name(name: str) -> None:
     assert _read(_chunk(**{name: "hm"}), _chunk("stop"))[0].reasoning == "hm"
 
 
+def test_thoughts_have_no_log_probabilities() -> None:
+    choice = {"delta": {"reasoning": "hm"}, "logprobs": {"content": [{"token": "hm", "logprob": -1}]}}
+    thought = answers.Reader().read(b"data: " + json.dumps({"choices": [choice]}).encode())
+    assert thought == pieces.Piece(reasoning="hm")
+
+
 @pytest.mark.parametrize(
     "line", [b": ping", b"event: message", b"retry: 3\r", _chunk(role="assistant", content=""), b"data: {}\r"]
 )

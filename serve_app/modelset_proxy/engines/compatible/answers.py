@@ -185,7 +185,8 @@ class Reader:
             piece = pieces.Piece(said.content or "", said.reasoning_content or said.reasoning or "")
             for part in said.tool_calls or ():
                 self._call(part, fresh=choice.delta is None).add(part.function)
-        if choice.logprobs is not None:
+        # OpenAI gives none of thoughts, and some servers do.
+        if choice.logprobs is not None and (piece.content or not piece.reasoning):
             piece.logprobs = _logprobs(choice.logprobs)
         return piece if piece.content or piece.reasoning or piece.logprobs else None
 
