@@ -33,12 +33,13 @@ async def proxied(
     *urls: str,
     user_config: Mapping[str, Any] | None = USER_CONFIG,
     settings: config.Environment | None = None,
+    engine: str = config.OLLAMA,
     measures: metrics.Metrics | None = None,
     reach: sharing.Reach | None = None,
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, proxy.Proxy]]:
     """Yield a session with the proxy's base URL, and the proxy; None leaves the models to ``settings``."""
     built = proxy.Proxy(
-        settings or config.Environment(ollama_urls=urls, refresh_seconds=0.05),
+        settings or config.Environment(engine=engine, ollama_urls=urls, refresh_seconds=0.05),
         measures=measures,
         reach=reach,
     )

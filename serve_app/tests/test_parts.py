@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from modelset_proxy.dispatch import addresses
+from modelset_proxy.engines import decoders
 from modelset_proxy.engines.ollama import answers, names, native
 from modelset_proxy.openai import catalog, chat, errors, requests
 from modelset_proxy.serving import config
@@ -62,6 +63,9 @@ def test_ollama_urls_are_completed(text: str, url: str) -> None:
         ({"OLLAMA_KEEP_ALIVE": "for ever"}, "OLLAMA_KEEP_ALIVE"),
         ({"OLLAMA_PULL_INSECURE": "perhaps"}, "OLLAMA_PULL_INSECURE"),
         ({"PROXY_LOG_LEVEL": "loud"}, "PROXY_LOG_LEVEL"),
+        ({"PROXY_ENGINE": "vllm"}, "PROXY_ENGINE: 'vllm' is neither ollama nor openai"),
+        ({"PROXY_ENGINE": "openai", "OLLAMA_CHAT_MODELS": "x"}, "OLLAMA_CHAT_MODELS.*PROXY_ENGINE"),
+        ({"PROXY_ENGINE": "openai", "OLLAMA_EMBEDDING_MODELS": "x"}, "OLLAMA_EMBEDDING_MODELS"),
     ],
 )
 def test_bad_environment_is_refused_by_name(variables: dict[str, str], names: str) -> None:
@@ -79,6 +83,20 @@ def test_environment_lists_are_comma_separated() -> None:
         (),
         "-1",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "engine", "url"),
+    [
+        ({}, "ollama", "http://a:1/v1"),
+        ({"PROXY_ENGINE": " "}, "ollama", "http://a:1/v1"),
+        ({"PROXY_ENGINE": "Ollama"}, "ollama", "http://a:1/v1"),
+        ({"PROXY_ENGINE": "openai"}, "openai", "http://a:1"),
+    ],
+)
+def test_the_engine_is_ollama_unless_another_is_named(given: dict[str, str], engine: str, url: str) -> None:
+    found = config.environment({**given, "OLLAMA_URL": "http://a:1/v1/"})
+    assert (found.engine, found.ollama_urls) == (engine, (url,))
 
 
 def test_user_config_of_the_tests_keeps_the_contract() -> None:
@@ -345,14 +363,14 @@ def test_an_error_within_an_answer_is_raised() -> None:
 
 @pytest.mark.parametrize("line", [b"<html>", b"{", b'{"message": 3}', b"\xff\xff"])
 def test_what_is_not_ollamas_is_a_broken_answer(line: bytes) -> None:
-    with pytest.raises(answers.BrokenAnswerError):
+    with pytest.raises(decoders.BrokenAnswerError):
         answers.Reader().read(line)
 
 
 def test_lines_are_cut_wherever_the_reads_end() -> None:
     data = b'{"a":1}\n\n{"b":"\xc3\xbc"}\n{"c":3}'
     for size in range(1, len(data)):
-        lines = answers.Lines()
+        lines = decoders.Lines()
         cut = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
         assert [*cut, lines.rest()] == [b'{"a":1}', b'{"b":"\xc3\xbc"}', b'{"c":3}']
 

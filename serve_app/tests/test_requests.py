@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from hypothesis import strategies
 
-from modelset_proxy.engines.ollama import native
+from modelset_proxy.engines.ollama import engine, native
 from modelset_proxy.openai import catalog, errors, requests
 from serve_app.tests import pictures
 
+_OLLAMA = engine.Ollama()
 _PLAIN = catalog.Model(
     name="m:1", served_names=("m",), kind=catalog.CHAT, capabilities=frozenset({"completion"})
 )
@@ -177,20 +178,22 @@ def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": [[1], [2]]}, "prompt"),
         ({"prompt": "x", "best_of": 3}, "best_of"),
-        ({"prompt": "x", "echo": True, "logprobs": 1}, "logprobs"),
+        ({"prompt": ["a", [1]]}, "prompt"),
+        ({"prompt": "x", "echo": True, "logprobs": 0}, "logprobs"),
+        ({"prompt": "x", "logit_bias": {"1": 5}}, "logit_bias"),
         ({}, "prompt"),
     ],
 )
 def test_completion_that_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        requests.completion(json.dumps({"model": "m", **body}).encode())
+        _OLLAMA.complete(requests.completion(json.dumps({"model": "m", **body}).encode()), _PLAIN)
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
 @pytest.mark.parametrize("given", ["", [], [""], [1, 2], [[1, 2]], ["a", 1], ["a"] * 2049, None, {}])
 def test_embedding_input_that_is_no_text_is_refused(given: Any) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        requests.embedding(json.dumps({"model": "m", "input": given}).encode())
+        _OLLAMA.embed(requests.embedding(json.dumps({"model": "m", "input": given}).encode()), _PLAIN)
     assert (refusal.value.status, refusal.value.param) == (400, "input")
 
 

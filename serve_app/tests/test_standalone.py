@@ -5,10 +5,11 @@ import logging
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from modelset_proxy.serving import config, proxy
-from serve_app.tests import fake_ollama, running
+from serve_app.tests import fake_compatible, fake_ollama, running
 
 
 async def _listed(session: aiohttp.ClientSession) -> list[str]:
@@ -64,6 +65,22 @@ async def test_listed_models_are_pulled_and_one_that_cannot_be_is_left_out(
     failures = [record for record in caplog.records if "cannot be pulled" in record.message]
     assert [vars(record)["facts"]["model"] for record in failures] == ["absent:1"]
     assert "file does not exist" in vars(failures[0])["facts"]["reason"]
+
+
+async def test_another_engine_serves_all_that_its_servers_list_for_whatever_it_is() -> None:
+    fake = fake_compatible.FakeCompatible("team/Chatty", "embedder:latest")
+    settings = config.environment({"PROXY_ENGINE": "openai"})
+    async with fake_compatible.running(fake):
+        settings = msgspec.structs.replace(settings, ollama_urls=(fake.url,), refresh_seconds=0.05)
+        async with running.proxied(user_config=None, settings=settings) as (session, built):
+            assert await _listed(session) == ["embedder:latest", "team/Chatty"]
+            chat = {"model": "team/Chatty", "messages": [{"role": "user", "content": "x"}]}
+            assert await _status(session, "/v1/chat/completions", chat) == 200
+            embedding = {"model": "embedder:latest", "input": "x"}
+            assert await _status(session, "/v1/embeddings", embedding) == 200
+            fake.models.append("another")
+            await _until_listed(session, built, ["another", "embedder:latest", "team/Chatty"])
+    assert [body["model"] for _, body in fake.requests] == ["team/Chatty", "embedder:latest"]
 
 
 async def test_models_that_are_there_are_not_pulled_again() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.engines import port
+from modelset_proxy.engines import decoders, port
 from modelset_proxy.engines.ollama import answers, native
 from modelset_proxy.openai import catalog, chat, completions, embeddings, errors, requests
 
@@ -344,10 +344,10 @@ def to_native(path: str, body: bytes) -> tuple[str, bytes]:
     if path == "/completions":
         completion = requests.completion(body)
         model = MODELS.find(completion.model, catalog.CHAT, path)
-        return "/api/generate", native.completion(completion, completion.prompts[0], model).of(0)
+        return "/api/generate", native.completion(completion, str(completion.prompts[0]), model).of(0)
     embedding = requests.embedding(body)
     model = MODELS.find(embedding.model, catalog.EMBEDDING, path)
-    return "/api/embed", native.embedding(embedding, embedding.texts, model)
+    return "/api/embed", native.embedding(embedding, model)
 
 
 def to_openai(path: str, body: bytes, status: int, answer: bytes) -> tuple[int, bytes]:
@@ -363,8 +363,8 @@ def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
     if status != 200:
         raise answers.error(status, answers.error_text(answer), param=param)
     if path == "/embeddings":
-        return embeddings.answer(requests.embedding(body), answers.embeddings(answer, port.Attempt("", "")))
-    lines = answers.Lines()
+        return embeddings.answer(requests.embedding(body), answers.embeddings(port.Attempt("", ""), answer))
+    lines = decoders.Lines()
     rows = [*lines.feed(answer), *filter(None, [lines.rest()])]
     if path == "/completions":
         completion = requests.completion(body)

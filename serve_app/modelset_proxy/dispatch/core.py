@@ -271,7 +271,7 @@ class Core:
             self._place(now, lane, decisions)
         return decisions
 
-    def check(self, now: float, waited_for: Set[tuple[str, str]]) -> list[facts.Try | facts.GiveUp]:
+    def check(self, now: float, waited_for: Mapping[tuple[str, str], bool]) -> list[facts.Try | facts.GiveUp]:
         """Return what is to be done about servers that are silent; see ``silence.check``."""
         tries, hanging = silence.check(self._state, now, waited_for)
         given_up = [

@@ -190,9 +190,9 @@ class Dispatcher:
         if due is not None:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self.decide)
 
-    def lease(self, start: facts.Start, call: port.Call) -> leases.Lease:
+    def lease(self, start: facts.Start, call: port.Call, *, streams: bool) -> leases.Lease:
         """Note that a unit is asked for, until its lease is taken out of ``leases``."""
-        lease = leases.Lease(start, call, self.clock())
+        lease = leases.Lease(start, call, self.clock(), streams=streams)
         self.leases.add(lease)
         return lease
 

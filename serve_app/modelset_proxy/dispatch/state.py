@@ -25,8 +25,8 @@ class Lane:
 
 
 class State:
-    """What is known. ``queued`` are the models for which somebody waits, ``shunned`` the servers that hang for
-    other proxies.
+    """What is known. ``queued`` are the models for which somebody waits, ``shunned`` the servers that hang
+    for other proxies.
 
     ``granted`` tells how many slots of a model at a server are this proxy's, where several proxies share
     them; it gets the server's URL and the model. None is no bound.

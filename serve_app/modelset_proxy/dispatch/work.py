@@ -114,7 +114,7 @@ class Work(Generic[Item]):
                     "an answer goes on",
                     extra=log.facts(request_id=call.request_id, server=url, tokens=told.tokens),
                 )
-            lease = owner.lease(start, call)
+            lease = owner.lease(start, call, streams=self._job.streams)
             answer = self._job.ask(url, unit, attempt)
             try:
                 async for item in answer:

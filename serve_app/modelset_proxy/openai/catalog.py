@@ -8,14 +8,16 @@ from modelset_proxy.openai import errors
 
 CHAT = "Chat"
 EMBEDDING = "Embedding"
+# Nobody knows what the model is for: its server decides what it answers.
+ANY = "Any"
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model behind one or more served names.
 
     ``name`` is what the upstream calls it; ``capabilities`` is None where nobody asked the upstream yet;
-    ``keep_alive`` is Ollama's, see ``ollama_requests.keep_alive``; ``context_length`` pins num_ctx, in
-    tokens; ``created`` is in Unix seconds.
+    ``keep_alive`` says how long servers keep it in memory, in the engine's own words, and ``context_length``
+    how many tokens it takes, where servers can be told; ``created`` is in Unix seconds.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Catalog:
         model = self._by_name.get(served)
         if model is None:
             raise errors.model_not_found(served)
-        if model.kind != kind:
+        if model.kind not in (kind, ANY):
             wanted = "a chat" if kind == CHAT else "an embedding"
             raise errors.wrong_kind(served, wanted=wanted, path=path)
         return model

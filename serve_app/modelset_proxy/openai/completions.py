@@ -15,8 +15,8 @@ _encode = msgspec.json.encode
 class Logprobs:
     """Makes the columns of log probabilities of this endpoint; offsets are in characters of the text."""
 
-    def __init__(self, offset: int = 0) -> None:
-        self._offset = offset
+    def __init__(self) -> None:
+        self._offset = 0
 
     def columns(self, entries: Iterable[pieces.Logprob]) -> dict[str, Any]:
         """Return the columns for the next tokens."""
@@ -29,7 +29,9 @@ class Logprobs:
         for entry in entries:
             columns["tokens"].append(entry.token)
             columns["token_logprobs"].append(entry.logprob)
-            columns["top_logprobs"].append({other.token: other.logprob for other in entry.top})
+            top = {other.token: other.logprob for other in entry.top}
+            # The first token of a prompt is nobody's prediction.
+            columns["top_logprobs"].append(None if entry.logprob is None else top)
             columns["text_offset"].append(self._offset)
             self._offset += len(entry.token)
         return columns
@@ -48,9 +50,8 @@ class Stream:
         """Return the events for what arrived together of one choice."""
         out: list[bytes] = []
         if index not in self._logprobs:
-            prompt = self._request.prompts[index // self._request.choices] if self._request.echo else ""
-            self._logprobs[index] = Logprobs(len(prompt))
-            if prompt:
+            self._logprobs[index] = Logprobs()
+            if prompt := self._request.echoed(index // self._request.choices):
                 out.append(self._chunk(index, prompt))
         for piece in pieces:
             if piece.content or piece.logprobs:
@@ -98,7 +99,7 @@ class Choice:
         return {
             "text": echo + "".join(self._text),
             "index": index,
-            "logprobs": Logprobs(len(echo)).columns(self._logprobs) if logprobs else None,
+            "logprobs": Logprobs().columns(self._logprobs) if logprobs else None,
             "finish_reason": self.end.reason if self.end else None,
         }
 
@@ -111,7 +112,7 @@ def completion(request: requests.CompletionRequest, choices: list[Choice]) -> tu
         prompt, within = divmod(index, request.choices)
         if choice.end is not None:
             tokens.add(choice.end, counts_prompt=within == 0)
-        echo = request.prompts[prompt] if request.echo else ""
+        echo = request.echoed(prompt)
         bodies.append(choice.body(index, echo=echo, logprobs=request.logprobs is not None))
     return _encode({**_head(request), "choices": bodies, "usage": tokens.usage()}), tokens
 

@@ -1,5 +1,5 @@
-"""Requests that Ollama's own OpenAI and Anthropic routes answer: only the model's name
-is changed, both ways.
+"""Requests that the servers' own OpenAI and Anthropic routes answer: only the model's name is changed, both
+ways.
 
 Pure. ``/v1/responses`` and ``/v1/messages`` carry JSON, ``/v1/audio/transcriptions`` a form. What is passed
 on is made anew from what was read here, never the client's bytes: two readers may see two things in them.
@@ -16,9 +16,9 @@ from modelset_proxy.openai import errors, forms
 _JSON = b"application/json"
 # Where the two APIs have the parts of a conversation.
 _CONTENTS = ("input", "messages", "content", "output")
-# What is read here. Go, in which Ollama is written, takes these names in any case and the last of several.
+# What is read here. Servers written in Go take these names in any case, and the last of several.
 _READ = {"model", "stream", "type", "image_url", "source", "data", *_CONTENTS}
-# Ollama's readers go no deeper, and ours must not follow a client into the depths.
+# No server's readers go deeper, and ours must not follow a client into the depths.
 _DEPTH = 8
 
 
@@ -37,10 +37,7 @@ class Passed(msgspec.Struct):
         """Return the content type and the body with the upstream's name of the model."""
         if isinstance(self.fields, forms.Form):
             return self.fields.encode(model=native)
-        try:
-            return _JSON, msgspec.json.encode({**self.fields, "model": native})
-        except UnicodeEncodeError:
-            raise errors.invalid("The request holds a lone surrogate, which is no valid text.") from None
+        return _JSON, msgspec.json.encode({**self.fields, "model": native})
 
 
 def json_request(body: bytes) -> Passed:
@@ -65,7 +62,7 @@ def json_request(body: bytes) -> Passed:
 
 
 def _check_names(fields: dict[str, Any], where: str) -> None:
-    """Refuse a name that only Ollama would read as one of those that are looked at here."""
+    """Refuse a name that only a server would read as one of those that are looked at here."""
     for name in fields:
         if name not in _READ and (meant := _folded(name)) in _READ:
             param = f"{where}.{name}".lstrip(".")

@@ -1,13 +1,15 @@
 """An answer as any engine gives it: neutral pieces, which become OpenAI's shapes here."""
 
+import secrets
+
 import msgspec
 
 
 class TokenLogprob(msgspec.Struct, gc=False):
-    """One token with its natural-log probability; ``raw`` are its UTF-8 bytes."""
+    """One token with its natural-log probability, None where it has none; ``raw`` are its UTF-8 bytes."""
 
     token: str
-    logprob: float
+    logprob: float | None
     raw: list[int] | None = None
 
 
@@ -23,6 +25,11 @@ class ToolCall(msgspec.Struct):
     id: str
     name: str
     arguments: str
+
+
+def call_id() -> str:
+    """Return an id for a call that the model server gave none."""
+    return f"call_{secrets.token_hex(12)}"
 
 
 class End(msgspec.Struct):

@@ -2,11 +2,12 @@
 
 Shapes and limits are those of OpenAI's API reference for chat completions, completions and embeddings. Fields
 not named here are ignored, as OpenAI's own clients expect of a server older than they are; fields that would
-change the answer and cannot be honoured are named here and refused by ``check``.
+change the answer and that this API cannot express are named here and refused. What an engine's servers cannot
+do is the engine's to refuse. Encoded again, a request is what the client sent: what is left out stays out.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -30,15 +31,16 @@ class TextPart(msgspec.Struct, tag_field="type", tag="text"):
 
 
 class RefusalPart(msgspec.Struct, tag_field="type", tag="refusal"):
-    """An earlier refusal by an assistant; read as text."""
+    """An earlier refusal by an assistant."""
 
     refusal: str
 
 
-class ImageUrl(msgspec.Struct):
-    """Where an image is: a data: URL. ``detail`` has no counterpart here and is ignored."""
+class ImageUrl(msgspec.Struct, omit_defaults=True):
+    """Where an image is, and how closely it is to be looked at."""
 
     url: str
+    detail: str | None = None
 
 
 class ImagePart(msgspec.Struct, tag_field="type", tag="image_url"):
@@ -48,33 +50,40 @@ class ImagePart(msgspec.Struct, tag_field="type", tag="image_url"):
 
 
 class AudioPart(msgspec.Struct, tag_field="type", tag="input_audio"):
-    """Audio inside a message; refused."""
+    """Audio inside a message."""
+
+    input_audio: Any = None
 
 
 class FilePart(msgspec.Struct, tag_field="type", tag="file"):
-    """A file inside a message; refused."""
+    """A file inside a message."""
+
+    file: Any = None
 
 
 TextContent = str | list[TextPart]
 UserContent = str | list[TextPart | ImagePart | AudioPart | FilePart | RefusalPart]
 
 
-class SystemMessage(msgspec.Struct, tag_field="role", tag="system"):
+class SystemMessage(msgspec.Struct, tag_field="role", tag="system", omit_defaults=True):
     """Instructions for the model."""
 
     content: TextContent
+    name: str | None = None
 
 
-class DeveloperMessage(msgspec.Struct, tag_field="role", tag="developer"):
+class DeveloperMessage(msgspec.Struct, tag_field="role", tag="developer", omit_defaults=True):
     """Instructions under the name that newer OpenAI models give them."""
 
     content: TextContent
+    name: str | None = None
 
 
-class UserMessage(msgspec.Struct, tag_field="role", tag="user"):
+class UserMessage(msgspec.Struct, tag_field="role", tag="user", omit_defaults=True):
     """What the user says."""
 
     content: UserContent
+    name: str | None = None
 
 
 class CalledFunction(msgspec.Struct):
@@ -92,16 +101,18 @@ class FunctionCall(msgspec.Struct, tag_field="type", tag="function"):
 
 
 class CustomCall(msgspec.Struct, tag_field="type", tag="custom"):
-    """A call of a custom (grammar) tool; refused."""
+    """A call of a custom (grammar) tool."""
 
     id: str
+    custom: Any = None
 
 
-class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant"):
+class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", omit_defaults=True):
     """What the model said earlier. Its reasoning comes under either of two names in use."""
 
     content: str | list[TextPart | RefusalPart] | None = None
     refusal: str | None = None
+    name: str | None = None
     tool_calls: list[FunctionCall | CustomCall] | None = None
     function_call: CalledFunction | None = None
     reasoning_content: str | None = None
@@ -125,12 +136,13 @@ class FunctionMessage(msgspec.Struct, tag_field="role", tag="function"):
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 
 
-class Function(msgspec.Struct):
+class Function(msgspec.Struct, omit_defaults=True):
     """A function the model may call; ``parameters`` is a JSON schema."""
 
     name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class FunctionTool(msgspec.Struct, tag_field="type", tag="function"):
@@ -184,11 +196,13 @@ class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object"):
     """Any JSON object."""
 
 
-class JsonSchema(msgspec.Struct):
-    """A schema that the answer follows. Ollama always follows it strictly."""
+class JsonSchema(msgspec.Struct, omit_defaults=True):
+    """A schema that the answer follows."""
 
     name: str
+    description: str | None = None
     schema: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
@@ -197,17 +211,17 @@ class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
     json_schema: JsonSchema
 
 
-class StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct, omit_defaults=True):
     """What a stream carries besides the answer."""
 
     include_usage: bool | None = None
 
 
-class Sampling(msgspec.Struct, kw_only=True):
+class Sampling(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What chat completions and completions have in common.
 
-    ``top_k``, ``min_p`` and ``repeat_penalty`` are not OpenAI's; clients of Ollama and vLLM send them, and
-    they mean the same here.
+    ``top_k``, ``min_p`` and ``repeat_penalty`` are not OpenAI's; clients of model servers send them, and they
+    mean the same here.
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
@@ -232,12 +246,18 @@ class Sampling(msgspec.Struct, kw_only=True):
         return self.n or 1
 
     @property
+    def stops(self) -> list[str]:
+        """The texts that end an answer. An empty one would end each before its first token."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [text for text in given if text]
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with a chunk that counts the tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-class ChatRequest(Sampling, kw_only=True):
+class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
     """Body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
@@ -253,36 +273,58 @@ class ChatRequest(Sampling, kw_only=True):
     functions: list[Any] | None = None
     function_call: Any = None
 
+    @property
+    def limit(self) -> int | None:
+        """How many tokens an answer may have; None is no limit."""
+        return self.max_completion_tokens or self.max_tokens or None
 
-class CompletionRequest(Sampling, kw_only=True):
-    """Body of ``POST /v1/completions``; a prompt of token ids is refused."""
 
-    prompt: str | list[str | int | list[int]]
+# One or more texts, each as words or as the ids of tokens.
+Texts = str | list[str | int | list[int]]
+
+
+class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
+    """Body of ``POST /v1/completions``."""
+
+    prompt: Texts
     suffix: str | None = None
     echo: bool | None = None
     best_of: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
 
     @property
-    def prompts(self) -> list[str]:
+    def prompts(self) -> list[str | list[int]]:
         """The texts to continue."""
-        given = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        return [text for text in given if isinstance(text, str)]
+        return _each(self.prompt)
+
+    @property
+    def limit(self) -> int:
+        """How many tokens an answer may have."""
+        return self.max_tokens or _COMPLETION_TOKENS
+
+    def echoed(self, prompt: int) -> str:
+        """Return what is put before the answers to a prompt here.
+
+        The echo of token ids, or with log probabilities, is the server's: it alone knows what its tokens are.
+        """
+        if not self.echo or self.logprobs is not None:
+            return ""
+        text = self.prompts[prompt]
+        return text if isinstance(text, str) else ""
 
 
-class EmbeddingRequest(msgspec.Struct, kw_only=True):
-    """Body of ``POST /v1/embeddings``; input of token ids is refused."""
+class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Body of ``POST /v1/embeddings``."""
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
-    input: str | list[str | int | list[int]]
+    input: Texts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
 
     @property
-    def texts(self) -> list[str]:
+    def inputs(self) -> list[str | list[int]]:
         """The texts to embed."""
-        given = [self.input] if isinstance(self.input, str) else self.input
-        return [text for text in given if isinstance(text, str)]
+        return _each(self.input)
 
 
 _chat = msgspec.json.Decoder(ChatRequest)
@@ -293,6 +335,8 @@ Body = TypeVar("Body")
 
 _MAX_STOPS = 4
 _MAX_INPUTS = 2048
+# OpenAI's default for the older completions endpoint; clients of it rely on short answers.
+_COMPLETION_TOKENS = 16
 
 
 def chat(body: bytes) -> ChatRequest:
@@ -309,17 +353,13 @@ def completion(body: bytes) -> CompletionRequest:
     request = _decode(_completion, body)
     _check_sampling(request)
     _check_texts("prompt", request.prompt, request.prompts)
-    if request.best_of is not None and request.best_of > request.choices:
-        raise errors.unsupported("best_of", "Candidates are not ranked here; use n and choose yourself.")
-    if request.echo and request.logprobs:
-        raise errors.unsupported("logprobs", "There are no log probabilities of the prompt; leave out echo.")
     return request
 
 
 def embedding(body: bytes) -> EmbeddingRequest:
     """Decode and check an embedding request; raises a 400 that names the field at fault."""
     request = _decode(_embedding, body)
-    _check_texts("input", request.input, request.texts)
+    _check_texts("input", request.input, request.inputs)
     return request
 
 
@@ -344,8 +384,6 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
 def _check_sampling(request: Sampling) -> None:
     if isinstance(request.stop, list) and len(request.stop) > _MAX_STOPS:
         raise errors.invalid(f"At most {_MAX_STOPS} stop sequences are allowed.", param="stop")
-    if request.logit_bias and any(request.logit_bias.values()):
-        raise errors.unsupported("logit_bias", "Ollama cannot bias single tokens.")
 
 
 def _check_output(request: ChatRequest) -> None:
@@ -401,18 +439,23 @@ def chosen_functions(choice: ToolChoice | None) -> list[str]:
     return []
 
 
-def _check_texts(param: str, given: str | list[str | int | list[int]], texts: list[str]) -> None:
-    wanted = 1 if isinstance(given, str) else len(given)
-    if wanted == 0:
+def _each(given: Texts) -> list[str | list[int]]:
+    """Return the texts one by one; a list of nothing but ids is one."""
+    if isinstance(given, str):
+        return [given]
+    if given and isinstance(given[0], int):
+        return [cast("list[int]", given)]
+    return cast("list[str | list[int]]", given)
+
+
+def _check_texts(param: str, given: Texts, texts: list[str | list[int]]) -> None:
+    if not texts:
         raise errors.invalid(f"'{param}' must not be an empty list.", param=param)
-    if wanted > _MAX_INPUTS:
+    if len(texts) > _MAX_INPUTS:
         raise errors.invalid(f"'{param}' must have at most {_MAX_INPUTS} items.", param=param)
-    if len(texts) != wanted:
+    if not isinstance(given, str) and len({isinstance(item, int) for item in given}) > 1:
         raise errors.invalid(
-            f"'{param}' holds token ids. They belong to OpenAI's tokenizer and mean nothing to this model: "
-            "send text (LangChain: check_embedding_ctx_length=False).",
-            param=param,
-            code="unsupported_value",
+            f"'{param}' must be texts or the token ids of one.", param=param, code="invalid_value"
         )
     if any(not text for text in texts):
         raise errors.invalid(f"'{param}' must not hold an empty string.", param=param)

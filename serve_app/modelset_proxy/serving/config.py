@@ -25,6 +25,9 @@ _LOCAL_ORIGINS = (
     "https://127.0.0.1:*",
 )
 
+# The engines there are: Ollama's native API, and any server that speaks OpenAI's.
+OLLAMA, OPENAI = "ollama", "openai"
+
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -91,6 +94,7 @@ def user_config(given: Mapping[str, Any]) -> UserConfig:
 class Environment(msgspec.Struct, frozen=True):
     """What the process is told by its environment; the lists matter without Kubernetes only."""
 
+    engine: str = OLLAMA
     ollama_urls: tuple[str, ...] = ("http://127.0.0.1:11434",)
     chat_models: tuple[str, ...] = ()
     embedding_models: tuple[str, ...] = ()
@@ -106,15 +110,17 @@ class Environment(msgspec.Struct, frozen=True):
 def environment(variables: Mapping[str, str] | None = None) -> Environment:
     """Read the environment; raises ConfigError.
 
-    ``OLLAMA_URL`` (comma separated), ``OLLAMA_CHAT_MODELS``, ``OLLAMA_EMBEDDING_MODELS`` (comma separated),
-    ``OLLAMA_PULL_INSECURE`` (``true``: registries answer over plain HTTP), ``OLLAMA_KEEP_ALIVE`` (a Go
-    duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma separated, default
-    pages of this machine), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody may call),
-    ``PROXY_LOG_LEVEL``, and ``RAY_AUTH_TOKEN``, which KubeRay gives to the pods of a cluster and which opens
-    the demand feed, see ``demand``.
+    ``PROXY_ENGINE`` (``ollama``, or ``openai`` for servers of OpenAI's API, all of whose models are served),
+    ``OLLAMA_URL`` (comma separated: the servers, of either kind), ``OLLAMA_CHAT_MODELS``,
+    ``OLLAMA_EMBEDDING_MODELS`` (comma separated), ``OLLAMA_PULL_INSECURE`` (``true``: registries answer over
+    plain HTTP), ``OLLAMA_KEEP_ALIVE`` (a Go duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma
+    separated, default pages of this machine), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody
+    may call), ``PROXY_LOG_LEVEL``, and ``RAY_AUTH_TOKEN``, which KubeRay gives to the pods of a cluster and
+    which opens the demand feed, see ``demand``.
     """
     variables = os.environ if variables is None else variables
     default = Environment()
+    engine = _engine(variables)
     keep_alive = variables.get("OLLAMA_KEEP_ALIVE", "").strip() or None
     if keep_alive is not None:
         try:
@@ -134,7 +140,11 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
     if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise ConfigError(f"PROXY_LOG_LEVEL: {level!r} is not one of DEBUG, INFO, WARNING, ERROR")
     origins = _list(variables, "PROXY_CORS_ORIGINS")
+    if engine == OPENAI:
+        # Clients of OpenAI are used to have it in the address.
+        urls = tuple(url.removesuffix("/v1") for url in urls)
     return Environment(
+        engine=engine,
         ollama_urls=urls or default.ollama_urls,
         chat_models=_list(variables, "OLLAMA_CHAT_MODELS"),
         embedding_models=_list(variables, "OLLAMA_EMBEDDING_MODELS"),
@@ -145,6 +155,19 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         api_keys_dir=variables.get("PROXY_API_KEYS_DIR", "").strip() or None,
         demand_token=variables.get("RAY_AUTH_TOKEN", "").strip() or None,
     )
+
+
+def _engine(variables: Mapping[str, str]) -> str:
+    engine = variables.get("PROXY_ENGINE", "").strip().lower() or OLLAMA
+    if engine not in {OLLAMA, OPENAI}:
+        raise ConfigError(f"PROXY_ENGINE: {engine!r} is neither {OLLAMA} nor {OPENAI}")
+    for name in ("OLLAMA_CHAT_MODELS", "OLLAMA_EMBEDDING_MODELS"):
+        if engine == OPENAI and _list(variables, name):
+            raise ConfigError(
+                f"{name}: only Ollama can be told to pull models. Leave it out with PROXY_ENGINE={OPENAI}: "
+                "all that the servers list is served"
+            )
+    return engine
 
 
 def _list(variables: Mapping[str, str], name: str) -> tuple[str, ...]:

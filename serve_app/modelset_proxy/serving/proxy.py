@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from modelset_proxy.dispatch import dispatcher, fleet, sharing
-from modelset_proxy.engines.ollama import engine
+from modelset_proxy.engines import port
+from modelset_proxy.engines.compatible import engine as compatible
+from modelset_proxy.engines.ollama import engine as ollama
 from modelset_proxy.openai import catalog
-from modelset_proxy.serving import config, standalone
+from modelset_proxy.serving import config, pulling, standalone
 from modelset_proxy.telemetry import background, log, metrics
 from modelset_proxy.web import access, asgi, cors, demand, exchange, service
 
@@ -36,7 +38,9 @@ class Proxy:
         self._metrics = measures
         self._settings = settings
         self._behind_serve = behind_serve
-        self.engine = engine.Ollama()
+        self.engine: port.Engine = (
+            compatible.Compatible() if settings.engine == config.OPENAI else ollama.Ollama()
+        )
         self.fleet = fleet.Fleet(settings.ollama_urls, self.engine, interval=settings.refresh_seconds)
         self.dispatch = dispatcher.Dispatcher(self.engine, self.fleet, measures, reach=reach)
         self.keys = access.Keys(settings.api_keys_dir)
@@ -71,7 +75,7 @@ class Proxy:
             self._discovery = None
         if not given:
             self._app.cors = cors.Cors(self._settings.cors_origins)
-            self._discovery = standalone.Discovery(self._settings, self.engine, self.fleet, self._publish)
+            self._discovery = self._discover()
             await self._discovery.start()
             return
         user_config = config.user_config(given)
@@ -79,6 +83,11 @@ class Proxy:
         self.dispatch.limits = user_config.limits
         self._publish(user_config.catalog())
         _logger.info("configured", extra=log.facts(served=", ".join(self._service.catalog.served_names)))
+
+    def _discover(self) -> standalone.Discovery:
+        if isinstance(self.engine, ollama.Ollama):
+            return pulling.Pulling(self._settings, self.engine, self.fleet, self._publish)
+        return standalone.Discovery(self.fleet, self._publish)
 
     def _publish(self, models: catalog.Catalog) -> None:
         self._service.catalog = models

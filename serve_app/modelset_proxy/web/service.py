@@ -107,7 +107,7 @@ class Service:
             model,
             call,
             units=len(request.prompts) * request.choices,
-            prompt=prompts.prompt(request.model, request.prompts[:1]),
+            prompt=prompts.prompt(request.model, [str(request.prompts[0])]),
         )
         if request.stream:
             await self._stream(web, call, answers, completions.Stream(request))

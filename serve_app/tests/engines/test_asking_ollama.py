@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from modelset_proxy.engines import port
-from modelset_proxy.engines.ollama import decoders, http
+from modelset_proxy.engines import asking, decoders, port
+from modelset_proxy.engines.ollama import http
 from modelset_proxy.openai import errors
 
-_QUESTION = http.Question("/api/chat", b"{}", "messages", streams=True)
+_QUESTION = asking.Question("/api/chat", b"{}", "messages", streams=True)
 _ATTEMPT = port.Attempt("req_1", "")
 
 

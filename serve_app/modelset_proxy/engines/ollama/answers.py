@@ -5,16 +5,13 @@ server/routes.go).
 import bisect
 import datetime
 import itertools
-import logging
 import re
-import secrets
 
 import msgspec
 
-from modelset_proxy.engines import port
+from modelset_proxy.engines import asking, decoders, port, refusals
 from modelset_proxy.engines.ollama import native
 from modelset_proxy.openai import errors, pieces
-from modelset_proxy.telemetry import log
 
 _TOO_LONG = re.compile(r"exceed\w* (maximum |the |available )*context", re.IGNORECASE)
 # The process of the model died of this request, and on another server it would die again.
@@ -26,11 +23,7 @@ _FOUND_SECONDS = 0.1
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
 _ASCII_ELSE_FF = bytes(range(128)) + b"\xff" * 128
 _GO_TYPE = re.compile(r"cannot unmarshal .* into Go struct field \w+\.(\S+) of type")
-# What an error may hold that is nobody's business outside: addresses, URLs and paths.
-_INTERNAL = re.compile(r"://|\b\d{1,3}(\.\d{1,3}){3}\b|\[[0-9a-f:]+\]:\d|(^|[\s\"'=(])/\w|[\w-]:\d{2,5}/")
-
-
-_logger = logging.getLogger(__name__)
+_NO_ROUTE = "404 page not found"
 
 
 class NativeFunction(msgspec.Struct):
@@ -168,29 +161,9 @@ class ErrorBody(msgspec.Struct):
     error: str | ErrorObject = ""
 
 
-class BrokenAnswerError(Exception):
-    """The answer is not one that Ollama gives: cut off, or not its JSON."""
-
-
 _line = msgspec.json.Decoder(Line)
 _embed = msgspec.json.Decoder(EmbedAnswer)
 _error = msgspec.json.Decoder(ErrorBody)
-
-
-class Lines:
-    """Cuts a stream of bytes into lines without their line breaks; empty lines are dropped."""
-
-    def __init__(self) -> None:
-        self._partial = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the lines that are complete now."""
-        *lines, self._partial = (self._partial + data if self._partial else data).split(b"\n")
-        return lines if all(lines) else [line for line in lines if line]
-
-    def rest(self) -> bytes:
-        """Return what came after the last line break; an answer that is not streamed has none."""
-        return self._partial.strip()
 
 
 class Reader:
@@ -203,14 +176,14 @@ class Reader:
         self._held_back: list[str] = []
         self._unplaced: list[NativeLogprob] = []
         self.outcome = port.Outcome()
-        self.done = False
+        self._done = False
 
     def read(self, line: bytes) -> pieces.Piece:
         """Return what a line adds; raises ApiError for an in-band error, BrokenAnswerError for no answer."""
         try:
             native = _line.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            raise BrokenAnswerError(f"not a line of Ollama's: {problem}") from None
+            raise decoders.BrokenAnswerError(f"not a line of Ollama's: {problem}") from None
         if native.error is not None:
             raise error(500, native.error)
         message = native.message
@@ -229,8 +202,16 @@ class Reader:
             self._finish(native, piece)
         return piece
 
+    def finish(self) -> None:
+        """Raise BrokenAnswerError where the answer has not said that it is done."""
+        if not self._done:
+            raise decoders.BrokenAnswerError(
+                "the answer ended before it was done",
+                hint="Ollama does so when a model repeats itself without end.",
+            )
+
     def _finish(self, native: Line, piece: pieces.Piece) -> None:
-        self.done = True
+        self._done = True
         self.outcome = native.outcome()
         reason = "length" if native.done_reason == "length" else "stop"
         if self._forced is not None:
@@ -263,14 +244,10 @@ class Reader:
         self._attempts += len(calls)
         return [
             pieces.ToolCall(
-                call.id or _call_id(), call.function.name, bytes(call.function.arguments).decode()
+                call.id or pieces.call_id(), call.function.name, bytes(call.function.arguments).decode()
             )
             for call in calls
         ]
-
-
-def _call_id() -> str:
-    return f"call_{secrets.token_hex(12)}"
 
 
 def _forced_calls(forced: native.Forced, content: str, reason: str) -> list[pieces.ToolCall]:
@@ -288,7 +265,7 @@ def _forced_calls(forced: native.Forced, content: str, reason: str) -> list[piec
 def _forced_call(forced: native.Forced, content: str) -> pieces.ToolCall:
     """Make a tool call of an answer that a grammar held to the call's shape."""
     if len(forced.names) == 1:
-        return pieces.ToolCall(_call_id(), forced.names[0], content)
+        return pieces.ToolCall(pieces.call_id(), forced.names[0], content)
     try:
         chosen = msgspec.json.decode(content, type=NativeFunction)
     except msgspec.DecodeError:
@@ -297,8 +274,8 @@ def _forced_call(forced: native.Forced, content: str) -> pieces.ToolCall:
             r'\s*\{\s*"name"\s*:\s*"([^"]*)"(?:\s*,\s*"arguments"\s*:\s*)?(.*)', content, re.DOTALL
         )
         name, arguments = (found[1], found[2]) if found else (forced.names[0], content)
-        return pieces.ToolCall(_call_id(), name, arguments)
-    return pieces.ToolCall(_call_id(), chosen.name, bytes(chosen.arguments).decode())
+        return pieces.ToolCall(pieces.call_id(), name, arguments)
+    return pieces.ToolCall(pieces.call_id(), chosen.name, bytes(chosen.arguments).decode())
 
 
 def _within(content: str, entries: list[NativeLogprob]) -> list[NativeLogprob]:
@@ -340,12 +317,12 @@ def _load_seconds(nanoseconds: int) -> float:
     return seconds if seconds > _FOUND_SECONDS else 0.0
 
 
-def embeddings(body: bytes, attempt: port.Attempt) -> pieces.Embeddings:
+def embeddings(attempt: port.Attempt, body: bytes) -> pieces.Embeddings:
     """Read the answer of ``/api/embed``."""
     try:
         answer = _embed.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise BrokenAnswerError(f"not an answer of /api/embed: {problem}") from None
+        raise decoders.BrokenAnswerError(f"not an answer of /api/embed: {problem}") from None
     attempt.outcome = port.Outcome(
         _load_seconds(answer.load_duration), prompt_tokens=answer.prompt_eval_count
     )
@@ -359,6 +336,14 @@ def error_text(body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return body[:200].decode("utf-8", "replace")
     return error if isinstance(error, str) else error.message
+
+
+def refusal(status: int, body: bytes, question: asking.Question) -> refusals.Refusal:
+    """Return what a status but 200 means."""
+    text = error_text(body)
+    if status == 404:
+        return refusals.no_such_route(text) if text.startswith(_NO_ROUTE) else refusals.absent(text)
+    return refusals.Refusal(error(status, text, param=question.param, schema=question.schema), text)
 
 
 def error(
@@ -384,30 +369,4 @@ def error(
         return errors.upstream_failed(
             "The model's process ended while answering. The same request would end it again.", may_retry=False
         )
-    if status in (400, 413, 422):
-        return errors.invalid(_public(text, "The model server refused the request."))
-    if status in (429, 503):
-        return errors.unavailable(
-            "The model server is busy. Try again shortly.", code="server_overloaded", retry_after=2
-        )
-    return errors.upstream_failed(_public(text, "The model server failed while answering."))
-
-
-def _public(text: str, otherwise: str) -> str:
-    text = text.strip()
-    if not text or len(text) > 500 or _INTERNAL.search(text):
-        return otherwise
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-def broken(problem: str, attempt: port.Attempt) -> errors.ApiError:
-    """Return the 502 for an answer that is not whole; what was wrong with it is for the log."""
-    _logger.warning(
-        "answer of ollama is broken",
-        extra=log.facts(request_id=attempt.request_id, server=attempt.server, reason=problem),
-    )
-    return errors.upstream_failed(
-        "The model server ended its answer before it was complete. Ollama does so when a model repeats "
-        "itself without end.",
-        code="incomplete_answer",
-    )
+    return refusals.by_status(status, text)

@@ -1,14 +1,13 @@
 """The engine that is Ollama: OpenAI's requests as jobs in its native API, and looks at its servers."""
 
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator
 
-from modelset_proxy.engines import port
-from modelset_proxy.engines.ollama import answers, decoders, going_on, http, images, names, native
+from modelset_proxy.engines import asking, decoders, port, relay
+from modelset_proxy.engines.ollama import answers, going_on, http, images, limits, names, native
 from modelset_proxy.openai import catalog, passthrough, pieces, requests
-
-_JSON = b"application/json"
 
 
 class Ollama:
@@ -66,13 +65,13 @@ class Ollama:
 
     def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> port.Job[pieces.Embeddings]:
         """Translate an embedding to ``/api/embed``."""
-        return _Embedding(self._http, native.embedding(request, request.texts, model))
+        return _Embedding(self._http, native.embedding(request, model))
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> port.Job[bytes]:
         """Check what Ollama's own OpenAI and Anthropic routes answer; raises a 400 for a broken image."""
         for param, image in request.images:
             images.check(image, param)
-        return _Relay(self._http, path, request, model)
+        return relay.Relay(self._http, path, request, model)
 
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask a server that holds a model what it can do; None when it does not tell."""
@@ -92,18 +91,18 @@ class _Chat:
     def __init__(self, connections: http.Http, translated: native.Chat, *, streams: bool) -> None:
         self._http = connections
         self._chat = translated
-        self._streams = streams
+        self.streams = streams
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         body = self._chat.body.of(unit)
         if attempt.told.tokens:
             return self._go_on(url, body, attempt)
         reader = answers.Reader(self._chat.forced, single_call=self._chat.single_call)
-        question = http.Question(
+        question = asking.Question(
             "/api/chat",
             body,
             "messages",
-            streams=self._streams,
+            streams=self.streams,
             schema="response_format" if self._chat.forced is None else "tools",
         )
         return self._http.ask(url, question, decoders.Pieces(reader, attempt), attempt)
@@ -114,8 +113,8 @@ class _Chat:
     async def _go_on(
         self, url: str, body: bytes, attempt: port.Attempt
     ) -> AsyncGenerator[list[pieces.Piece], None]:
-        question = http.Question("/api/chat", going_on.render(body), "messages", streams=False)
-        rendering = self._http.ask(url, question, decoders.Rendered(attempt), attempt)
+        question = asking.Question("/api/chat", going_on.render(body), "messages", streams=False)
+        rendering = self._http.ask(url, question, decoders.Whole(going_on.rendered, attempt), attempt)
         [prompt] = [text async for text in rendering]
         async with contextlib.aclosing(_continued(self._http, url, body, prompt, attempt)) as continued:
             async for read in continued:
@@ -129,20 +128,23 @@ class _Completion:
         self, connections: http.Http, request: requests.CompletionRequest, model: catalog.Model
     ) -> None:
         self._http = connections
+        self.streams = bool(request.stream)
         self._request = request
         self._model = model
+        limits.check_completion(request)
+        self._prompts = limits.words("prompt", request.prompts)
         # One prompt is as good as another to find out what cannot be honoured; the last is made already.
-        self._prompt, self._body = 0, native.completion(request, request.prompts[0], model)
+        self._prompt, self._body = 0, native.completion(request, self._prompts[0], model)
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         prompt, choice = divmod(unit, self._request.choices)
         if prompt != self._prompt:
-            text = self._request.prompts[prompt]
+            text = self._prompts[prompt]
             self._prompt, self._body = prompt, native.completion(self._request, text, self._model)
         body = self._body.of(choice)
         if attempt.told.tokens:
-            return _continued(self._http, url, body, self._request.prompts[prompt], attempt)
-        question = http.Question("/api/generate", body, "prompt", streams=bool(self._request.stream))
+            return _continued(self._http, url, body, self._prompts[prompt], attempt)
+        question = asking.Question("/api/generate", body, "prompt", streams=self.streams)
         return self._http.ask(url, question, decoders.Pieces(answers.Reader(), attempt), attempt)
 
     def goes_on(self, told: port.Told) -> bool:
@@ -152,32 +154,17 @@ class _Completion:
 class _Embedding:
     """An embedding of one or more texts, in one unit."""
 
+    streams = False
+
     def __init__(self, connections: http.Http, body: bytes) -> None:
         self._http = connections
         self._body = body
 
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[pieces.Embeddings, None]:
-        question = http.Question("/api/embed", self._body, "input", streams=False)
-        return self._http.ask(url, question, decoders.Embedding(attempt), attempt)
-
-    def goes_on(self, _: port.Told) -> bool:
-        return False
-
-
-class _Relay:
-    """A request that Ollama's own routes answer, in one unit."""
-
-    def __init__(
-        self, connections: http.Http, path: str, request: passthrough.Passed, model: catalog.Model
-    ) -> None:
-        self._http = connections
-        content_type, body = request.rename(model.name)
-        self._question = http.Question(
-            path, body, "input", streams=request.stream, content_type=content_type.decode("latin-1")
+        question = asking.Question("/api/embed", self._body, "input", streams=False)
+        return self._http.ask(
+            url, question, decoders.Whole(functools.partial(answers.embeddings, attempt), attempt), attempt
         )
-
-    def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[bytes, None]:
-        return self._http.ask(url, self._question, decoders.Raw(), attempt)
 
     def goes_on(self, _: port.Told) -> bool:
         return False
@@ -188,6 +175,6 @@ def _continued(
 ) -> AsyncGenerator[list[pieces.Piece], None]:
     """Have a server go on with a prompt after what it was told; ``body`` is that of the first asking."""
     told = attempt.told
-    question = http.Question("/api/generate", going_on.after(body, prompt, told), "prompt", streams=True)
+    question = asking.Question("/api/generate", going_on.after(body, prompt, told), "prompt", streams=True)
     decoder = decoders.Pieces(answers.Reader(), attempt, going_on.Seam(body, told))
     return connections.ask(url, question, decoder, attempt)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.engines import port
+from modelset_proxy.engines import decoders, port
 from modelset_proxy.openai import pieces
 
 _KEPT = ("model", "options", "keep_alive", "logprobs", "top_logprobs", "stream", "truncate", "shift")
@@ -30,8 +30,11 @@ def render(body: bytes) -> bytes:
 
 
 def rendered(answer: bytes) -> str:
-    """Return the text from the answer to ``render``; raises msgspec.DecodeError."""
-    return msgspec.json.decode(answer, type=Rendered).info.rendered_template
+    """Return the text from the answer to ``render``; raises BrokenAnswerError."""
+    try:
+        return msgspec.json.decode(answer, type=Rendered).info.rendered_template
+    except msgspec.DecodeError as problem:
+        raise decoders.BrokenAnswerError(f"not a rendered chat: {problem}") from None
 
 
 def after(body: bytes, prompt: str, told: port.Told) -> bytes:

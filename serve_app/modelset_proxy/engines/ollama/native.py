@@ -8,11 +8,9 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.engines.ollama import images
+from modelset_proxy.engines.ollama import images, limits
 from modelset_proxy.openai import catalog, errors, requests
 
-# OpenAI's default for the older completions endpoint; clients of it rely on short answers.
-_COMPLETION_TOKENS = 16
 _LEVELS = {
     "none": "low",
     "minimal": "low",
@@ -37,7 +35,7 @@ class Body:
     """The body of a native request, made when it is needed: its choices differ in the seed alone."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self._first = _encode(fields)
+        self._first = msgspec.json.encode(fields)
         self._options: dict[str, Any] = fields.get("options", {})
         self._fields = fields if "seed" in self._options else {}
 
@@ -46,7 +44,7 @@ class Body:
         if not choice or not self._fields:
             return self._first
         options = {**self._options, "seed": self._options["seed"] + choice}
-        return _encode({**self._fields, "options": options})
+        return msgspec.json.encode({**self._fields, "options": options})
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -63,6 +61,7 @@ class Chat(msgspec.Struct, frozen=True):
 
 def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
     """Translate a chat completion."""
+    limits.check_sampling(request)
     messages = _messages(request.messages, model)
     tools, forced = _tools(request)
     body: dict[str, Any] = {
@@ -73,8 +72,7 @@ def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
         "truncate": False,
         "shift": False,
     }
-    limit = request.max_completion_tokens or request.max_tokens
-    _add_common(body, model, _options(request, limit, model))
+    _add_common(body, model, _options(request, request.limit, model))
     response_format = request.response_format
     if forced is not None:
         body["format"] = _forced_schema(tools)
@@ -130,20 +128,21 @@ def completion(request: requests.CompletionRequest, prompt: str, model: catalog.
         body["suffix"] = request.suffix
     else:
         body["raw"] = True
-    _add_common(body, model, _options(request, request.max_tokens or _COMPLETION_TOKENS, model))
+    _add_common(body, model, _options(request, request.limit, model))
     if request.logprobs is not None:
         body["logprobs"] = True
         body["top_logprobs"] = request.logprobs
     return Body(body)
 
 
-def embedding(request: requests.EmbeddingRequest, texts: list[str], model: catalog.Model) -> bytes:
+def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes:
     """Return the body of ``POST /api/embed``."""
+    texts = limits.words("input", request.inputs)
     body: dict[str, Any] = {"model": model.name, "input": texts, "truncate": False}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     _add_common(body, model, {} if model.context_length is None else {"num_ctx": model.context_length})
-    return _encode(body)
+    return msgspec.json.encode(body)
 
 
 def load(model: catalog.Model) -> tuple[str, bytes]:
@@ -154,8 +153,8 @@ def load(model: catalog.Model) -> tuple[str, bytes]:
     body: dict[str, Any] = {"model": model.name}
     _add_common(body, model, {} if model.context_length is None else {"num_ctx": model.context_length})
     if model.kind == catalog.EMBEDDING:
-        return "/api/embed", _encode({**body, "input": []})
-    return "/api/generate", _encode(body)
+        return "/api/embed", msgspec.json.encode({**body, "input": []})
+    return "/api/generate", msgspec.json.encode(body)
 
 
 def shortest(model: catalog.Model) -> tuple[str, bytes]:
@@ -164,14 +163,14 @@ def shortest(model: catalog.Model) -> tuple[str, bytes]:
     body: dict[str, Any] = {"model": model.name}
     if model.kind == catalog.EMBEDDING:
         _add_common(body, model, options)
-        return "/api/embed", _encode({**body, "input": ["a"]})
+        return "/api/embed", msgspec.json.encode({**body, "input": ["a"]})
     _add_common(body, model, {**options, "num_predict": 1})
-    return "/api/generate", _encode({**body, "prompt": "a", "raw": True, "stream": False})
+    return "/api/generate", msgspec.json.encode({**body, "prompt": "a", "raw": True, "stream": False})
 
 
 def unload(model: catalog.Model) -> tuple[str, bytes]:
     """Return path and body of a request to let go of a model, of either kind."""
-    return "/api/generate", _encode({"model": model.name, "keep_alive": 0})
+    return "/api/generate", msgspec.json.encode({"model": model.name, "keep_alive": 0})
 
 
 def keep_alive(text: str) -> int | str:
@@ -184,13 +183,6 @@ def keep_alive(text: str) -> int | str:
         return text
 
 
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:
-        raise errors.invalid("The request holds a lone surrogate, which is no valid text.") from None
-
-
 def _add_common(body: dict[str, Any], model: catalog.Model, options: dict[str, Any]) -> None:
     if options:
         body["options"] = options
@@ -200,12 +192,9 @@ def _add_common(body: dict[str, Any], model: catalog.Model, options: dict[str, A
 
 def _options(request: requests.Sampling, limit: int | None, model: catalog.Model) -> dict[str, Any]:
     """Only what the client said: what it left out is the Modelfile's to say."""
-    given = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    # Every text begins with an empty one: it would stop each answer before its first token.
-    stop = [text for text in given if text]
     options = {
         "num_ctx": model.context_length,
-        "num_predict": limit or None,
+        "num_predict": limit,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_k": request.top_k,
@@ -214,7 +203,7 @@ def _options(request: requests.Sampling, limit: int | None, model: catalog.Model
         "frequency_penalty": request.frequency_penalty,
         "repeat_penalty": request.repeat_penalty,
         "seed": request.seed,
-        "stop": stop or None,
+        "stop": request.stops or None,
     }
     return {name: value for name, value in options.items() if value is not None}
 

@@ -1,0 +1,108 @@
+"""From OpenAI's requests to what servers of its API commonly understand. Pure.
+
+What a client says goes on as it is, but for what the proxy does itself (several choices, an echo, base64) and
+for what has a name that more servers know. What a server cannot do is the server's to refuse.
+"""
+
+from typing import Any
+
+import msgspec
+
+from modelset_proxy.openai import catalog, errors, requests
+
+# Said otherwise, done by the proxy, or without a meaning where they are accepted.
+_NOT_PASSED = (
+    "n",
+    "max_completion_tokens",
+    "stream_options",
+    "functions",
+    "function_call",
+    "modalities",
+    "echo",
+    "best_of",
+)
+
+
+class Body:
+    """The body of a request, made when it is needed: its choices differ in the seed alone."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._first = msgspec.json.encode(fields)
+        self._fields = fields if "seed" in fields else {}
+
+    def of(self, choice: int) -> bytes:
+        """Return the body for one of the answers to a request."""
+        if not choice or not self._fields:
+            return self._first
+        return msgspec.json.encode({**self._fields, "seed": self._fields["seed"] + choice})
+
+
+def chat(request: requests.ChatRequest, model: catalog.Model) -> Body:
+    """Return the body of ``POST /v1/chat/completions``."""
+    fields = _common(request, model, request.limit)
+    fields["messages"] = [_message(message) for message in fields["messages"]]
+    choice = request.tool_choice
+    if not request.tools:
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            fields.pop(name, None)
+    elif isinstance(choice, requests.AllowedToolsChoice):
+        # Few servers know it, and it says no more than this.
+        allowed = requests.chosen_functions(choice)
+        fields["tools"] = [tool for tool in fields["tools"] if tool["function"]["name"] in allowed]
+        fields["tool_choice"] = choice.allowed_tools.mode
+    return Body(fields)
+
+
+def completion(request: requests.CompletionRequest, number: int, model: catalog.Model) -> Body:
+    """Return the body of ``POST /v1/completions`` for one of the prompts."""
+    fields = _common(request, model, request.limit)
+    fields["prompt"] = request.prompts[number]
+    if request.echo and not request.echoed(number):
+        fields["echo"] = True
+    if request.best_of is not None and request.best_of > request.choices:
+        if request.choices > 1:
+            raise errors.unsupported("best_of", "Candidates are ranked for one choice only; leave out n.")
+        fields["best_of"] = request.best_of
+    return Body(fields)
+
+
+def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes:
+    """Return the body of ``POST /v1/embeddings``; vectors come as numbers, whatever the client wants."""
+    fields: dict[str, Any] = {"model": model.name, "input": request.input, "encoding_format": "float"}
+    if request.dimensions is not None:
+        fields["dimensions"] = request.dimensions
+    return msgspec.json.encode(fields)
+
+
+def shortest(model: catalog.Model) -> list[tuple[str, bytes]]:
+    """Return paths and bodies of requests for the least that a model can answer, of which one will do."""
+    text = "/v1/completions", msgspec.json.encode({"model": model.name, "prompt": "a", "max_tokens": 1})
+    vector = "/v1/embeddings", msgspec.json.encode({"model": model.name, "input": "a"})
+    return {catalog.CHAT: [text], catalog.EMBEDDING: [vector]}.get(model.kind, [text, vector])
+
+
+def _common(request: requests.Sampling, model: catalog.Model, limit: int | None) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(request)
+    for name in ("max_tokens", "stop", *_NOT_PASSED):
+        fields.pop(name, None)
+    fields["model"] = model.name
+    fields["stream"] = bool(request.stream)
+    if request.stream:
+        fields["stream_options"] = {"include_usage": True}
+    if limit is not None:
+        fields["max_tokens"] = limit
+    if request.stops:
+        fields["stop"] = request.stops
+    if request.repeat_penalty is not None:
+        # llama.cpp knows it by the one name, vLLM by the other.
+        fields["repetition_penalty"] = request.repeat_penalty
+    return fields
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    if message["role"] == "developer":
+        # OpenAI's newer name for the same; templates of models know the older one.
+        return {**message, "role": "system"}
+    if thoughts := message.get("reasoning_content") or message.get("reasoning"):
+        return {**message, "reasoning_content": thoughts, "reasoning": thoughts}
+    return message

@@ -1,0 +1,398 @@
+"""What an OpenAI-compatible server is sent, and what it may answer."""
+
+import json
+from typing import Any
+
+import pytest
+
+from modelset_proxy.engines import asking, decoders, port
+from modelset_proxy.engines.compatible import answers, bodies, complaints, engine
+from modelset_proxy.openai import catalog, errors, passthrough, pieces, requests
+from serve_app.tests import asking as ask
+from serve_app.tests import fake_compatible, running
+
+_MODEL = catalog.Model(name="m:1", served_names=("m",), kind=catalog.CHAT, capabilities=frozenset())
+_USER = {"role": "user", "content": "hi"}
+_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
+_OTHER = {"type": "function", "function": {"name": "g"}}
+_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def _chat(choice: int = 0, **body: Any) -> dict[str, Any]:
+    request = requests.chat(json.dumps({"model": "m", "messages": [_USER], **body}).encode())
+    sent: dict[str, Any] = json.loads(bodies.chat(request, _MODEL).of(choice))
+    return sent
+
+
+def _completion(number: int = 0, **body: Any) -> dict[str, Any]:
+    request = requests.completion(json.dumps({"model": "m", **body}).encode())
+    sent: dict[str, Any] = json.loads(bodies.completion(request, number, _MODEL).of(0))
+    return sent
+
+
+def _embedding(**body: Any) -> dict[str, Any]:
+    request = requests.embedding(json.dumps({"model": "m", **body}).encode())
+    sent: dict[str, Any] = json.loads(bodies.embedding(request, _MODEL))
+    return sent
+
+
+def test_a_plain_chat_is_sent_as_it_came() -> None:
+    assert _chat() == {"model": "m:1", "messages": [_USER], "stream": False}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logit_bias": {"1": 5.0}},
+        {"temperature": 0.5, "top_p": 0.1, "presence_penalty": 1.0, "frequency_penalty": -1.0, "seed": 7},
+        {"top_k": 3, "min_p": 0.1},
+        {"logprobs": True, "top_logprobs": 3},
+        {"reasoning_effort": "low"},
+        {"response_format": {"type": "json_object"}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": True},
+            }
+        },
+        {"tools": [_TOOL], "tool_choice": "required", "parallel_tool_calls": False},
+        {"tools": [_TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"messages": [_USER, {"role": "assistant", "tool_calls": [_CALL]}]},
+        {"messages": [{"role": "tool", "tool_call_id": "c1", "content": "x"}]},
+        {"messages": [{"role": "system", "name": "n", "content": [{"type": "text", "text": "x"}]}]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "image_url",
+                            "image_url": {"url": "https://x.example/a.gif", "detail": "low"},
+                        },
+                        {"type": "input_audio", "input_audio": {"data": "eA==", "format": "wav"}},
+                        {"type": "file", "file": {"file_id": "f1"}},
+                    ],
+                }
+            ]
+        },
+    ],
+    ids=lambda body: "-".join(body),
+)
+def test_what_the_server_may_know_is_passed_on_unchanged(body: dict[str, Any]) -> None:
+    assert _chat(**body) == {"model": "m:1", "messages": [_USER], "stream": False, **body}
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        ({"n": 3, "modalities": ["text"], "functions": [{"name": "f"}], "function_call": "none"}, {}),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, {"max_tokens": 6}),
+        ({"max_tokens": 0}, {}),
+        ({"stop": ["", "x"]}, {"stop": ["x"]}),
+        ({"stop": ""}, {}),
+        ({"repeat_penalty": 1.5}, {"repeat_penalty": 1.5, "repetition_penalty": 1.5}),
+        ({"tool_choice": "none", "parallel_tool_calls": False, "tools": []}, {}),
+        ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        ({"stream_options": {"include_usage": True}}, {}),
+        (
+            {
+                "tools": [_TOOL, _OTHER],
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"mode": "required", "tools": [_OTHER]},
+                },
+            },
+            {"tools": [_OTHER], "tool_choice": "required"},
+        ),
+        (
+            {"messages": [{"role": "developer", "content": "x"}]},
+            {"messages": [{"role": "system", "content": "x"}]},
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "reasoning": "hm"}]},
+            {
+                "messages": [
+                    {"role": "assistant", "content": "x", "reasoning": "hm", "reasoning_content": "hm"}
+                ]
+            },
+        ),
+    ],
+    ids=lambda body: "-".join(body),
+)
+def test_what_few_servers_know_is_said_in_words_that_most_know(
+    body: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    assert _chat(**body) == {"model": "m:1", "messages": [_USER], "stream": False, **sent}
+
+
+def test_choices_differ_in_their_seed_if_one_is_given() -> None:
+    assert [_chat(choice, seed=5)["seed"] for choice in (0, 1)] == [5, 6]
+    assert "seed" not in _chat(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        ({"prompt": "a"}, {"prompt": "a"}),
+        ({"prompt": [1, 2]}, {"prompt": [1, 2]}),
+        ({"prompt": [[1], [2]]}, {"prompt": [1]}),
+        ({"prompt": "a", "echo": True}, {"prompt": "a"}),
+        ({"prompt": [1, 2], "echo": True}, {"prompt": [1, 2], "echo": True}),
+        ({"prompt": "a", "echo": True, "logprobs": 0}, {"prompt": "a", "echo": True, "logprobs": 0}),
+        ({"prompt": "a", "best_of": 3}, {"prompt": "a", "best_of": 3}),
+        ({"prompt": "a", "best_of": 2, "n": 2}, {"prompt": "a"}),
+        ({"prompt": "a", "suffix": "b", "max_tokens": 3}, {"prompt": "a", "suffix": "b", "max_tokens": 3}),
+    ],
+)
+def test_completions_are_passed_on_prompt_by_prompt(body: dict[str, Any], sent: dict[str, Any]) -> None:
+    assert _completion(**body) == {"model": "m:1", "stream": False, "max_tokens": 16, **sent}
+
+
+def test_the_best_of_several_are_not_ranked_for_several_choices() -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        _completion(prompt="a", best_of=3, n=2)
+    assert (refusal.value.status, refusal.value.param) == (400, "best_of")
+
+
+@pytest.mark.parametrize("given", ["a", ["a", "b"], [1, 2], [[1, 2], [3]]])
+def test_embeddings_are_passed_on_in_one(given: object) -> None:
+    sent = {"model": "m:1", "input": given, "encoding_format": "float"}
+    assert _embedding(input=given, encoding_format="base64") == sent
+    assert _embedding(input=given, dimensions=3) == {**sent, "dimensions": 3}
+
+
+def test_images_that_are_passed_on_are_the_servers_to_judge() -> None:
+    request = passthrough.Passed("m", False, {"input": "x"}, [("input[0]", "no image")])
+    assert engine.Compatible().relay("/v1/responses", request, _MODEL)
+
+
+async def test_token_ids_reach_the_server_and_come_back_echoed() -> None:
+    fake = fake_compatible.FakeCompatible()
+    ids = [ord("h"), ord("i")]
+    async with (
+        fake_compatible.running(fake),
+        running.proxied(fake.url, engine="openai") as (client, _),
+    ):
+        body: dict[str, Any] = {"model": "smollm2", "prompt": ids, "echo": True, "logprobs": 1}
+        _, reply, _ = await ask.post(client, "/v1/completions", body)
+        async with client.post("/v1/completions", json={**body, "stream": True}) as response:
+            *chunks, _ = ask.events(await response.text())
+        _, vectors, _ = await ask.post(client, "/v1/embeddings", {"model": "all-minilm", "input": [ids, ids]})
+    [choice] = reply["choices"]
+    assert choice["text"] == "hiHello there"
+    assert choice["logprobs"] == {
+        "tokens": ["hi", "Hello", " there"],
+        "token_logprobs": [None, -1.0, -1.0],
+        "top_logprobs": [None, {"Hello": -1.0}, {" there": -1.0}],
+        "text_offset": [0, 2, 7],
+    }
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "hiHello there"
+    assert len(vectors["data"]) == 2
+
+
+async def test_log_probabilities_of_a_chat_are_the_servers() -> None:
+    fake = fake_compatible.FakeCompatible()
+    fake.script = ["é"]
+    async with (
+        fake_compatible.running(fake),
+        running.proxied(fake.url, engine="openai") as (client, _),
+    ):
+        body = {**ask.CHAT, "logprobs": True, "top_logprobs": 1}
+        _, reply, _ = await ask.post(client, "/v1/chat/completions", body)
+    top = {"token": "x", "logprob": -2.0, "bytes": [120]}
+    entry = {"token": "é", "logprob": -1.0, "bytes": [195, 169], "top_logprobs": [top]}
+    assert reply["choices"][0]["logprobs"] == {"content": [entry], "refusal": None}
+
+
+def _chunk(reason: str | None = None, **delta: Any) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": delta, "finish_reason": reason}]}).encode()
+
+
+def _read(*lines: bytes, reader: answers.Reader | None = None) -> list[pieces.Piece]:
+    reader = reader or answers.Reader()
+    read = [*(reader.read(line) for line in lines), reader.finish()]
+    return [piece for piece in read if piece is not None]
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_thoughts_come_under_either_name(name: str) -> None:
+    assert _read(_chunk(**{name: "hm"}), _chunk("stop"))[0].reasoning == "hm"
+
+
+def test_thoughts_have_no_log_probabilities() -> None:
+    choice = {"delta": {"reasoning": "hm"}, "logprobs": {"content": [{"token": "hm", "logprob": -1}]}}
+    thought = answers.Reader().read(b"data: " + json.dumps({"choices": [choice]}).encode())
+    assert thought == pieces.Piece(reasoning="hm")
+
+
+@pytest.mark.parametrize(
+    "line", [b": ping", b"event: message", b"retry: 3\r", _chunk(role="assistant", content=""), b"data: {}\r"]
+)
+def test_what_says_nothing_is_nothing(line: bytes) -> None:
+    assert answers.Reader().read(line) is None
+
+
+def test_the_end_comes_once_and_with_the_tokens_that_are_told_after_it() -> None:
+    reader = answers.Reader()
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}\r'
+    read = _read(_chunk(content="a"), _chunk("length"), usage, b"data: [DONE]\r", reader=reader)
+    assert [piece.content for piece in read] == ["a", ""]
+    assert read[-1].end == pieces.End("length", 3, 2)
+    assert reader.outcome == port.Outcome(prompt_tokens=3, answer_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"), [([_chunk("stop")], "stop"), ([_chunk(content="a"), b"data:[DONE]"], "stop")]
+)
+def test_an_answer_is_done_when_it_says_so_in_either_way(lines: list[bytes], reason: str) -> None:
+    end = _read(*lines)[-1].end
+    assert end is not None
+    assert end.reason == reason
+
+
+@pytest.mark.parametrize("line", [_chunk(content="a"), b"data: {", b"data: []", b"data: \xff"])
+def test_what_is_cut_off_or_no_answer_is_broken(line: bytes) -> None:
+    with pytest.raises(decoders.BrokenAnswerError):
+        _read(line)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        ({"message": "CUDA", "code": 500}, 502, "upstream_error"),
+        ("CUDA", 502, "upstream_error"),
+        ({"message": "no", "code": 400}, 400, None),
+        ({"message": "no", "code": "bad"}, 502, "upstream_error"),
+    ],
+)
+def test_an_error_within_an_answer_is_raised(error: object, status: int, code: str | None) -> None:
+    with pytest.raises(errors.ApiError) as failure:
+        answers.Reader().read(b"data: " + json.dumps({"error": error}).encode())
+    assert (failure.value.status, failure.value.code) == (status, code)
+
+
+def _part(arguments: str = "", **more: Any) -> dict[str, Any]:
+    function = {"arguments": arguments, **({"name": more.pop("name")} if "name" in more else {})}
+    return {"function": function, **more}
+
+
+_PARTS: dict[str, list[dict[str, Any]]] = {
+    "as OpenAI": [
+        _part(index=0, id="1", name="f"),
+        _part('{"a"', index=0),
+        _part(":1}", index=0),
+        _part("{}", index=1, id="2", name="g"),
+    ],
+    "in turns": [
+        _part('{"a"', index=0, id="1", name="f"),
+        _part("{", index=1, id="2", name="g"),
+        _part(":1}", index=0),
+        _part("}", index=1),
+    ],
+    "all of one index": [
+        _part('{"a":1}', index=0, id="1", name="f"),
+        _part("{}", index=0, id="2", name="g"),
+    ],
+    "name and id again and again": [
+        _part('{"a"', index=0, id="1", name="f"),
+        _part(":1}", index=0, id="1", name="f"),
+        _part("{}", index=1, id="2", name="g"),
+    ],
+    "no index": [_part('{"a"', id="1", name="f"), _part(":1}"), _part("{}", id="2", name="g")],
+    "no arguments": [_part('{"a":1}', index=0, id="1", name="f"), _part(index=1, id="2", name="g")],
+}
+
+
+@pytest.mark.parametrize("case", _PARTS)
+def test_parts_of_calls_are_joined(case: str) -> None:
+    lines = [_chunk(tool_calls=[part]) for part in _PARTS[case]]
+    [piece] = _read(*lines, _chunk("tool_calls"))
+    assert piece.tool_calls == [pieces.ToolCall("1", "f", '{"a":1}'), pieces.ToolCall("2", "g", "{}")]
+
+
+def test_calls_of_a_whole_answer_are_whole_and_get_ids_where_they_have_none() -> None:
+    calls = [_part("{}", name="f"), _part("{}", name="g")]
+    body = {"choices": [{"message": {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
+    [piece] = answers.Reader().whole(port.Attempt("", ""), json.dumps(body, indent=1).encode())
+    assert [call.name for call in piece.tool_calls] == ["f", "g"]
+    assert len({call.id for call in piece.tool_calls}) == 2
+    assert all(call.id.startswith("call_") for call in piece.tool_calls)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"data": []}', b'{"data": [{"embedding": [1], "index": 0}]}'])
+def test_vectors_that_are_not_all_there_are_broken(body: bytes) -> None:
+    with pytest.raises(decoders.BrokenAnswerError):
+        answers.embeddings(port.Attempt("", ""), 2, body)
+
+
+_QUESTION = asking.Question("/v1/completions", b"", "prompt", streams=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "wanted", "code", "message"),
+    [
+        (400, {"error": {"message": "no"}}, 400, None, "No."),
+        (400, {"object": "error", "message": "no", "code": 400}, 400, None, "No."),
+        (422, {"detail": [{"loc": ["body", "n"]}]}, 400, None, '[{"loc":["body","n"]}].'),
+        (400, "nothing of the kind", 400, None, '"nothing of the kind".'),
+        (500, {"error": "no"}, 502, "upstream_error", "No."),
+        (429, {"error": {"message": "slow"}}, 503, "server_overloaded", "The model server is busy."),
+        (401, {"error": {"message": "bad key sk-1"}}, 502, "upstream_error", "The model server does not let"),
+        (403, {"error": {"message": "bad key sk-1"}}, 502, "upstream_error", "The model server does not let"),
+        (404, {"detail": "Not Found"}, 404, "unknown_url", "The model server has no such"),
+        (404, {"error": {"code": 404, "message": "File Not Found"}}, 404, "unknown_url", "The model server"),
+        (404, {"error": {"message": "The model `x` does not exist."}}, 503, "model_not_ready", "No model"),
+    ],
+)
+def test_refusals_are_read_in_all_their_forms(
+    status: int, body: object, wanted: int, code: str | None, message: str
+) -> None:
+    refusal = complaints.refusal(status, json.dumps(body).encode(), _QUESTION)
+    assert (refusal.error.status, refusal.error.code) == (wanted, code)
+    assert refusal.error.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This model's maximum context length is 40 tokens. However, you requested 50 tokens",
+        "The decoder prompt (length 52) is longer than the maximum model length of 40.",
+        "the request exceeds the available context size. try increasing the context size",
+        "the input length exceeds the context length",
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_by_any_server(text: str) -> None:
+    error = complaints.refusal(400, json.dumps({"error": {"message": text}}).encode(), _QUESTION).error
+    assert (error.code, error.param) == ("context_length_exceeded", "prompt")
+
+
+def test_a_field_that_the_server_names_is_named() -> None:
+    body = {"error": {"message": "no", "param": "top_k"}}
+    assert complaints.refusal(400, json.dumps(body).encode(), _QUESTION).error.param == "top_k"
+
+
+async def test_what_a_server_lists_counts_as_loaded() -> None:
+    fake = fake_compatible.FakeCompatible("a")
+    asked = engine.Compatible()
+    await asked.start()
+    async with fake_compatible.running(fake):
+        sight = await asked.look(fake.url)
+        fake.models = []
+        assert (await asked.look(fake.url)).held == {}
+    with pytest.raises(port.UnreachableError):
+        await asked.look(fake.url)
+    await asked.close()
+    assert (sight.held, sight.loaded) == ({"a": port.Held("a", changed=5)}, {"a": 0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "paths"),
+    [
+        (catalog.CHAT, ["/v1/completions"]),
+        (catalog.EMBEDDING, ["/v1/embeddings"]),
+        (catalog.ANY, ["/v1/completions", "/v1/embeddings"]),
+    ],
+)
+def test_the_least_that_a_model_can_answer_goes_by_what_it_is_for(kind: str, paths: list[str]) -> None:
+    model = catalog.Model(name="a", served_names=("a",), kind=kind)
+    assert [path for path, _ in bodies.shortest(model)] == paths
