@@ -29,7 +29,7 @@ _SIGNAL = (
     "if tr '\\0' '\\n' < $p/cmdline 2>/dev/null | grep -qx runner; then kill $1 ${p#/proc/} && echo $p; fi; "
     "done"
 )
-_LINE = re.compile(r"^(\S+) \[GIN\] .*\| +200 \| +(\S+) \| .* POST +\"/api/(chat|generate)\"")
+_LINE = re.compile(r"^(\S+) \[GIN\] .*\| +200 \| +(\S+) \| .* POST +\"/api/chat\"")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
 
