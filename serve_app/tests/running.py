@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 
+from modelset_proxy.dispatch import sharing
 from modelset_proxy.serving import config, proxy
 from modelset_proxy.telemetry import metrics
 
@@ -34,11 +35,13 @@ async def proxied(
     settings: config.Environment | None = None,
     engine: str = config.OLLAMA,
     measures: metrics.Metrics | None = None,
+    reach: sharing.Reach | None = None,
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, proxy.Proxy]]:
     """Yield a session with the proxy's base URL, and the proxy; None leaves the models to ``settings``."""
     built = proxy.Proxy(
         settings or config.Environment(engine=engine, ollama_urls=urls, refresh_seconds=0.05),
         measures=measures,
+        reach=reach,
     )
     settled = uvicorn.Config(built, host="127.0.0.1", port=0, log_level="error")
     settled.load()

@@ -236,7 +236,13 @@ async def test_browsers_are_told_who_may_call(client: aiohttp.ClientSession) -> 
 @pytest.mark.parametrize("path", ["/", "/health", "/healthz", "/v1/health"])
 async def test_health_tells_that_it_serves(client: aiohttp.ClientSession, path: str) -> None:
     async with client.get(path) as response:
-        assert await response.json() == {"status": "ok", "models": 2, "servers": 1, "reachable": 1}
+        assert await response.json() == {
+            "status": "ok",
+            "models": 2,
+            "servers": 1,
+            "reachable": 1,
+            "hanging": 0,
+        }
 
 
 async def test_no_ollama_is_a_503_and_the_models_stay_listed(

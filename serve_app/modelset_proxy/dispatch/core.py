@@ -5,6 +5,7 @@ The same code runs in the proxy and in the simulator of ``benchmarks/dispatch``.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Set
 
@@ -15,6 +16,8 @@ from modelset_proxy.engines import port
 _LONGEST_AVOIDED_SECONDS = 30.0
 # A slot whose prompt would have to be read again is left alone while another one is this little busier.
 _CROWD_SECONDS = 0.02
+# No server has more slots for a model than this many requests could fill.
+_MOST_WANTED = 256
 
 
 class _Running:
@@ -36,7 +39,7 @@ class _Running:
 class Core:
     """Knows requests, servers and what is in memory; ``granted`` is as in ``state.State``."""
 
-    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int] | None = None) -> None:
+    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int | None] | None = None) -> None:
         self._state = State(limits, granted)
         self._waiting: dict[int, fairness.Waiting] = {}
         self._running: dict[tuple[int, int], _Running] = {}
@@ -166,6 +169,10 @@ class Core:
         else:
             self._state.lanes[model].known.learn_load(url, seconds)
 
+    def shun(self, urls: Set[str]) -> None:
+        """Keep away from servers that hang for others."""
+        self._state.shunned = frozenset(urls)
+
     def heard(self, now: float, request: facts.Request, unit: int) -> None:
         """Take in that something of an answer came."""
         copy = self._running[request.id, unit].copy
@@ -191,6 +198,27 @@ class Core:
             request.model in server.held and server.reachable and server.url not in tried
             for server in self._state.servers.values()
         )
+
+    def wants(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return how many units run at each server and model, by URL and model, and how many would."""
+        wants: dict[tuple[str, str], tuple[int, int]] = {}
+        for lane in self._state.lanes.values():
+            waiting = sum(len(one.units) for one in itertools.islice(lane.line, _MOST_WANTED))
+            for server in self._state.servers.values():
+                if lane.model not in server.held or not server.reachable:
+                    continue
+                copy = server.copies.get(lane.model)
+                running = copy.running if copy else 0
+                wants[server.url, lane.model] = (
+                    running,
+                    running + (waiting if copy or not lane.copies else 0),
+                )
+        return wants
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._state.queued)
 
     def counts(self, model: str) -> tuple[int, int]:
         """Return how many units of a model run, and how many requests wait."""
@@ -243,7 +271,7 @@ class Core:
             self._place(now, lane, decisions)
         return decisions
 
-    def check(self, now: float, waited_for: Set[tuple[str, str]]) -> list[facts.Try | facts.GiveUp]:
+    def check(self, now: float, waited_for: Mapping[tuple[str, str], bool]) -> list[facts.Try | facts.GiveUp]:
         """Return what is to be done about servers that are silent; see ``silence.check``."""
         tries, hanging = silence.check(self._state, now, waited_for)
         given_up = [

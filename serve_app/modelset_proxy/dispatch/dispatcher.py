@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from typing import Any
 
-from modelset_proxy.dispatch import core, facts, fleet, leases, prompts
+from modelset_proxy.dispatch import core, facts, fleet, leases, prompts, sharing
 from modelset_proxy.dispatch.work import Work
 from modelset_proxy.engines import port
 from modelset_proxy.openai import catalog
@@ -22,6 +23,7 @@ from modelset_proxy.telemetry import background, log, metrics
 _logger = logging.getLogger(__name__)
 _CHECK_SECONDS = 1.0
 _UNLOAD_SECONDS = 10.0
+_SETTLE_SECONDS = 5.0
 
 
 class Dispatcher:
@@ -36,12 +38,15 @@ class Dispatcher:
         servers: fleet.Fleet,
         measures: metrics.Metrics,
         clock: Callable[[], float] = time.monotonic,
+        reach: sharing.Reach | None = None,
     ) -> None:
         self.engine = engine
         self.fleet = servers
         self.metrics = measures
         self.clock = clock
-        self.core = core.Core(facts.Limits())
+        self._sharing = None if reach is None else sharing.Sharing(secrets.token_hex(8), reach, self)
+        self.core = core.Core(facts.Limits(), None if reach is None else self._granted)
+        self._changed: set[asyncio.Event] = set()
         self._ids = itertools.count(1)
         self._works: dict[int, Work[Any]] = {}
         self._models: dict[str, catalog.Model] = {}
@@ -67,12 +72,17 @@ class Dispatcher:
         self._models = {self.engine.key(model.name): model for model in models.models}
 
     async def start(self) -> None:
-        """Watch over servers that fall silent, from now on."""
+        """Watch over servers that fall silent, from now on, and share slots with other proxies."""
         self._background.start("silence", self._watch)
+        if self._sharing is not None:
+            self._background.start("sharing", self._sharing.run)
+            await self._sharing.settle(_SETTLE_SECONDS)
 
     async def close(self) -> None:
         """End what was asked for in the background."""
         await self._background.stop()
+        if self._sharing is not None:
+            await self._sharing.leave()
         if self._alarm is not None:
             self._alarm.cancel()
         for task in self._asking:
@@ -88,9 +98,48 @@ class Dispatcher:
         known = self.core.demand(self.clock())
         return {model.served_names[0]: known[key] for key, model in self._models.items() if key in known}
 
+    def feed(self) -> facts.Feed:
+        """Return what is asked of this proxy, and which servers hang."""
+        served = {key: model.served_names[0] for key, model in self._models.items()}
+        sick = {url: served.get(model, model) for url, model in self.core.sick().items()}
+        return facts.Feed(self.demand(), sick)
+
+    def feed_of_all(self) -> facts.Feed:
+        """Return what is asked of all proxies that share their slots with this one."""
+        return self.feed() if self._sharing is None else self._sharing.feed
+
+    async def change(self, seconds: float) -> None:
+        """Wait until something may have changed, for so long at most."""
+        changed = asyncio.Event()
+        self._changed.add(changed)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+        finally:
+            self._changed.discard(changed)
+
+    def shun(self, urls: Set[str]) -> None:
+        """Keep away from servers that hang for other proxies."""
+        self.core.shun(urls)
+
+    def note(self) -> None:
+        """Tell whoever waits for a change."""
+        for changed in self._changed:
+            changed.set()
+
+    @property
+    def slots(self) -> int | None:
+        """How many requests of a model run at one server, of all proxies; None is no bound."""
+        return self.limits.max_in_flight_per_server
+
+    def wants(self) -> Mapping[tuple[str, str], tuple[int, int]]:
+        """Return how many slots of which servers and models are busy, and how many would be."""
+        return self.core.wants()
+
     def state(self) -> Mapping[str, int]:
-        """Count the servers known and those that answer."""
-        return self.core.state()
+        """Count the servers known, those that answer and those that hang."""
+        return {**self.core.state(), "hanging": len(self.core.sick())}
 
     def open(
         self,
@@ -133,13 +182,17 @@ class Dispatcher:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        if self._sharing is not None:
+            self._sharing.look(waits=self.core.waits)
+        if self._changed:
+            self.note()
         due = self.core.wake(now)
         if due is not None:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self.decide)
 
-    def lease(self, start: facts.Start, call: port.Call) -> leases.Lease:
+    def lease(self, start: facts.Start, call: port.Call, *, streams: bool) -> leases.Lease:
         """Note that a unit is asked for, until its lease is taken out of ``leases``."""
-        lease = leases.Lease(start, call, self.clock())
+        lease = leases.Lease(start, call, self.clock(), streams=streams)
         self.leases.add(lease)
         return lease
 
@@ -151,6 +204,7 @@ class Dispatcher:
                 self.core.heard(now, lease.start.request, lease.start.unit)
             lease.drop_if_stalled(now)
         given_up = []
+        hanging = set(self.core.sick())
         for decision in self.core.check(now, leases.waited_for(self.leases)):
             if isinstance(decision, facts.Try):
                 self._ask(self._try(decision))
@@ -159,6 +213,11 @@ class Dispatcher:
         for lease in self.leases:
             if (lease.start.request, lease.start.unit) in given_up:
                 lease.give_up()
+        for url in self.core.sick().keys() - hanging:
+            _logger.warning(
+                "model server hangs, and is left alone until it answers", extra=log.facts(server=url)
+            )
+            self.note()
 
     async def _watch(self) -> None:
         while True:
@@ -182,6 +241,12 @@ class Dispatcher:
         """Wait until a server has let go of what it was to let go of last."""
         if task := self._letting_go.get(url):
             await asyncio.wait([task])
+
+    def _granted(self, url: str, model: str) -> int | None:
+        slots = self.slots
+        if slots is None or self._sharing is None:
+            return slots
+        return self._sharing.granted(url, model, slots)
 
     def _seen(self, reports: Mapping[str, facts.Report | None]) -> None:
         self.core.report(reports)

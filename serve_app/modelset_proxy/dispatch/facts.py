@@ -1,6 +1,6 @@
 """What the core of the dispatcher is told, and what it decides. Times are monotonic seconds, sizes bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -104,6 +104,36 @@ class Demand(msgspec.Struct, frozen=True, rename="camel"):
     queued: int
     longest_wait_seconds: float
     idle_seconds: float
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """What is asked of each model, by first served name; and which servers hang, by URL, for which model."""
+
+    models: Mapping[str, Demand] = {}
+    sick: Mapping[str, str] = {}
+
+    def outline(self) -> tuple[Mapping[str, tuple[bool, bool]], Mapping[str, str]]:
+        """Return what is worth telling at once: who begins or ends to run or to wait, and who hangs."""
+        busy = {name: (one.in_flight > 0, one.queued > 0) for name, one in self.models.items()}
+        return busy, self.sick
+
+
+def together(feeds: Sequence[Feed]) -> Feed:
+    """Return what several proxies are asked in all."""
+    by_model: dict[str, list[Demand]] = {}
+    for feed in feeds:
+        for name, demand in feed.models.items():
+            by_model.setdefault(name, []).append(demand)
+    models = {
+        name: Demand(
+            in_flight=sum(one.in_flight for one in found),
+            queued=sum(one.queued for one in found),
+            longest_wait_seconds=max(one.longest_wait_seconds for one in found),
+            idle_seconds=min(one.idle_seconds for one in found),
+        )
+        for name, found in by_model.items()
+    }
+    return Feed(models, {url: model for feed in feeds for url, model in feed.sick.items()})
 
 
 class QueueFull(Exception):

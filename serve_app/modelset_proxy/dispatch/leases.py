@@ -13,13 +13,15 @@ _STALLED_SECONDS = 60.0
 class Lease:
     """One unit at one server.
 
-    ``items`` counts what came of it; ``handing`` is while its client takes the last.
+    ``items`` counts what came of it, several where it ``streams``; ``handing`` is while its client takes the
+    last.
     """
 
-    __slots__ = ("_call", "_changed", "_given_up", "_seen", "_task", "handing", "items", "start")
+    __slots__ = ("_call", "_changed", "_given_up", "_seen", "_task", "handing", "items", "start", "streams")
 
-    def __init__(self, start: facts.Start, call: port.Call, now: float) -> None:
+    def __init__(self, start: facts.Start, call: port.Call, now: float, *, streams: bool) -> None:
         self.start = start
+        self.streams = streams
         self.items = 0
         self.handing = False
         self._call = call
@@ -52,6 +54,11 @@ class Lease:
         return self._given_up and self._task is not None and self._task.uncancel() == 0
 
 
-def waited_for(leases: Iterable[Lease]) -> set[tuple[str, str]]:
-    """Return the URLs and models of which somebody waits to hear."""
-    return {(lease.start.url, lease.start.request.model) for lease in leases if not lease.handing}
+def waited_for(leases: Iterable[Lease]) -> dict[tuple[str, str], bool]:
+    """Return the URLs and models of which somebody waits to hear, and whether as a stream."""
+    found: dict[tuple[str, str], bool] = {}
+    for lease in leases:
+        if not lease.handing:
+            key = lease.start.url, lease.start.request.model
+            found[key] = found.get(key, False) or lease.streams
+    return found

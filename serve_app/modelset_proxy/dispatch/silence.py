@@ -5,7 +5,7 @@ against it, the server is asked to touch the model, which takes no slot and whic
 answer. A server that hangs gets nothing until it has answered something short.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping
 
 from modelset_proxy.dispatch import estimates, facts, memory
 from modelset_proxy.dispatch.state import State
@@ -24,20 +24,22 @@ _AGAIN_SECONDS = 2.0
 
 
 def check(
-    state: State, now: float, waited_for: Set[tuple[str, str]]
+    state: State, now: float, waited_for: Mapping[tuple[str, str], bool]
 ) -> tuple[list[facts.Try], list[memory.Copy]]:
     """Return which servers to try now, and the copies that hang; their servers are sick from here on.
 
-    ``waited_for`` are the URLs and models of which somebody waits to hear; where all clients have yet to take
-    what came, nothing can be said.
+    ``waited_for`` are the URLs and models of which somebody waits to hear, and whether as a stream: an answer
+    that comes whole is silent until it comes. Where all clients have yet to take what came, nothing can be
+    said.
     """
     tries: list[facts.Try] = []
     hanging: list[memory.Copy] = []
     for server in state.servers.values():
         for copy in server.copies.values():
-            if not copy.running or (server.url, copy.model) not in waited_for:
+            streams = waited_for.get((server.url, copy.model))
+            if not copy.running or streams is None:
                 copy.heard = now
-            elif _hangs(state, copy, now):
+            elif _hangs(state, copy, now, streams=streams):
                 hanging.append(copy)
                 server.sick = copy.model
             elif not copy.loading and now - copy.heard >= _ASK_AFTER_SECONDS:
@@ -72,7 +74,7 @@ def _try(server: memory.Server, model: str, now: float, tries: list[facts.Try]) 
         tries.append(facts.Try(model, server.url, whole=bool(server.sick)))
 
 
-def _hangs(state: State, copy: memory.Copy, now: float) -> bool:
+def _hangs(state: State, copy: memory.Copy, now: float, *, streams: bool) -> bool:
     silence = now - copy.heard
     known = state.lanes[copy.model].known
     if copy.loading:
@@ -80,4 +82,6 @@ def _hangs(state: State, copy: memory.Copy, now: float) -> bool:
     trying = copy.server.trying
     if trying is not None and silence > now - trying and now - trying >= _ANSWERS_WITHIN_SECONDS:
         return True
-    return silence > max(_SLOWEST_SECONDS, _SLOW_FACTOR * known.prompt_seconds(copy.unread_tokens))
+    return streams and silence > max(
+        _SLOWEST_SECONDS, _SLOW_FACTOR * known.prompt_seconds(copy.unread_tokens)
+    )

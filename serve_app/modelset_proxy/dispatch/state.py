@@ -25,18 +25,20 @@ class Lane:
 
 
 class State:
-    """What is known. ``queued`` are the models for which somebody waits.
+    """What is known. ``queued`` are the models for which somebody waits, ``shunned`` the servers that hang
+    for other proxies.
 
     ``granted`` tells how many slots of a model at a server are this proxy's, where several proxies share
-    them; it gets the server's URL and the model.
+    them; it gets the server's URL and the model. None is no bound.
     """
 
-    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int] | None) -> None:
+    def __init__(self, limits: facts.Limits, granted: Callable[[str, str], int | None] | None) -> None:
         self.limits = limits
         self.granted = granted
         self.servers: dict[str, memory.Server] = {}
         self.lanes: dict[str, Lane] = {}
         self.queued: dict[str, Lane] = {}
+        self.shunned: frozenset[str] = frozenset()
 
     def lane(self, model: str) -> Lane:
         """Return what is known of a model."""
@@ -47,15 +49,16 @@ class State:
 
     def slots(self, url: str, model: str) -> int:
         """Return how many requests of a model may run at a server."""
-        if self.granted is not None:
-            return self.granted(url, model)
-        return self.limits.max_in_flight_per_server or _UNLIMITED
+        slots = self.limits.max_in_flight_per_server if self.granted is None else self.granted(url, model)
+        return _UNLIMITED if slots is None else slots
 
     def usable(self, server: memory.Server, model: str, now: float) -> bool:
         """Tell whether requests for a model may go to a server.
 
         Where none that holds it works, one that failed just now may have come back.
         """
+        if server.url in self.shunned:
+            return False
         if server.well(now):
             return True
         if not server.reachable or server.sick:

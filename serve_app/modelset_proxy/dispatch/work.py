@@ -114,7 +114,7 @@ class Work(Generic[Item]):
                     "an answer goes on",
                     extra=log.facts(request_id=call.request_id, server=url, tokens=told.tokens),
                 )
-            lease = owner.lease(start, call)
+            lease = owner.lease(start, call, streams=self._job.streams)
             answer = self._job.ask(url, unit, attempt)
             try:
                 async for item in answer:
@@ -129,7 +129,7 @@ class Work(Generic[Item]):
             except asyncio.CancelledError:
                 if not lease.was_given_up():
                     raise
-                failure = _hung(url)
+                failure = _hung()
             else:
                 call.load_seconds = max(call.load_seconds, attempt.outcome.load_seconds)
                 core.ended(owner.clock(), self.request, start.unit, attempt.outcome)
@@ -197,7 +197,6 @@ class Work(Generic[Item]):
         return errors.model_not_ready()
 
 
-def _hung(url: str) -> port.ServerFailure:
-    _logger.warning("model server hangs, and is left alone until it answers", extra=log.facts(server=url))
+def _hung() -> port.ServerFailure:
     error = errors.unavailable("The model server stopped answering.", code="upstream_hung")
     return port.ServerFailure(error, "it stopped answering", lost=True)

@@ -113,8 +113,10 @@ class Job(Protocol[Item_co]):
     """A request in the engine's terms, checked as far as it can be without asking.
 
     It has one unit for each answer wanted: a choice of a chat, a choice of a prompt of a completion. What a
-    unit needs is made when its turn comes.
+    unit needs is made when its turn comes. ``streams`` tells whether an answer comes in parts.
     """
+
+    streams: bool
 
     def ask(self, url: str, unit: int, attempt: Attempt, /) -> AsyncGenerator[Item_co, None]:
         """Ask one server and yield its answer as it comes.

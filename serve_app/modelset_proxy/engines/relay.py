@@ -12,6 +12,7 @@ class Relay:
     def __init__(
         self, connections: http.Connections, path: str, request: passthrough.Passed, model: catalog.Model
     ) -> None:
+        self.streams = request.stream
         self._connections = connections
         content_type, body = request.rename(model.name)
         self._question = asking.Question(

@@ -103,6 +103,7 @@ class Environment(msgspec.Struct, frozen=True):
     cors_origins: tuple[str, ...] = _LOCAL_ORIGINS
     log_level: str = "INFO"
     api_keys_dir: str | None = None
+    demand_token: str | None = None
     refresh_seconds: float = 3.0
 
 
@@ -114,7 +115,8 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
     ``OLLAMA_EMBEDDING_MODELS`` (comma separated), ``OLLAMA_PULL_INSECURE`` (``true``: registries answer over
     plain HTTP), ``OLLAMA_KEEP_ALIVE`` (a Go duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma
     separated, default pages of this machine), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody
-    may call) and ``PROXY_LOG_LEVEL``.
+    may call), ``PROXY_LOG_LEVEL``, and ``RAY_AUTH_TOKEN``, which KubeRay gives to the pods of a cluster and
+    which opens the demand feed, see ``demand``.
     """
     variables = os.environ if variables is None else variables
     default = Environment()
@@ -151,6 +153,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         cors_origins=origins if "PROXY_CORS_ORIGINS" in variables else default.cors_origins,
         log_level=level,
         api_keys_dir=variables.get("PROXY_API_KEYS_DIR", "").strip() or None,
+        demand_token=variables.get("RAY_AUTH_TOKEN", "").strip() or None,
     )
 
 

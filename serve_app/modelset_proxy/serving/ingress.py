@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.middleware import Middleware
 
-from modelset_proxy.serving import proxy, ray_metrics
+from modelset_proxy.serving import proxy, ray_board, ray_metrics
 from modelset_proxy.web import exchange
 
 _Asgi = Callable[[exchange.Scope, exchange.Receive, exchange.Send], Awaitable[None]]
@@ -24,7 +24,7 @@ _built: list[proxy.Proxy] = []
 
 def build() -> proxy.Proxy:
     """Build the ASGI application inside the replica that serves it."""
-    built = proxy.build(behind_serve=True, measures=ray_metrics.RayMetrics())
+    built = proxy.build(behind_serve=True, measures=ray_metrics.RayMetrics(), reach=ray_board.RayBoard())
     _built[:] = [built]
     return built
 

@@ -5,14 +5,14 @@ import logging
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from modelset_proxy.dispatch import dispatcher, fleet
+from modelset_proxy.dispatch import dispatcher, fleet, sharing
 from modelset_proxy.engines import port
 from modelset_proxy.engines.compatible import engine as compatible
 from modelset_proxy.engines.ollama import engine as ollama
 from modelset_proxy.openai import catalog
 from modelset_proxy.serving import config, pulling, standalone
 from modelset_proxy.telemetry import background, log, metrics
-from modelset_proxy.web import access, asgi, cors, exchange, service
+from modelset_proxy.web import access, asgi, cors, demand, exchange, service
 
 _logger = logging.getLogger(__name__)
 _GARBAGE_OBJECTS = 10_000
@@ -21,9 +21,9 @@ _GARBAGE_OBJECTS = 10_000
 class Proxy:
     """The whole proxy, as an ASGI application whose lifespan starts and stops it.
 
-    ``engine`` asks the servers that ``fleet`` knows, as ``dispatch`` decides. ``behind_serve`` is for Ray
-    Serve, see ``asgi.App``; there ``configure`` is called after the start, elsewhere the environment is all
-    there is.
+    ``engine`` asks the servers that ``fleet`` knows, as ``dispatch`` decides; ``reach`` leads to the other
+    proxies of the same servers, if there are any. ``behind_serve`` is for Ray Serve, see ``asgi.App``; there
+    ``configure`` is called after the start, elsewhere the environment is all there is.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Proxy:
         *,
         behind_serve: bool = False,
         measures: metrics.Metrics | None = None,
+        reach: sharing.Reach | None = None,
     ) -> None:
         measures = measures or metrics.Nothing()
         self._metrics = measures
@@ -41,13 +42,14 @@ class Proxy:
             compatible.Compatible() if settings.engine == config.OPENAI else ollama.Ollama()
         )
         self.fleet = fleet.Fleet(settings.ollama_urls, self.engine, interval=settings.refresh_seconds)
-        self.dispatch = dispatcher.Dispatcher(self.engine, self.fleet, measures)
+        self.dispatch = dispatcher.Dispatcher(self.engine, self.fleet, measures, reach=reach)
         self.keys = access.Keys(settings.api_keys_dir)
         self._service = service.Service(self.engine, self.dispatch, measures)
         self._discovery: standalone.Discovery | None = None
         self._background = background.Background()
         self._app = asgi.App(
             self._service,
+            demand.Demand(self.dispatch, settings.demand_token),
             self.keys,
             measures,
             on_start=self._start,
@@ -123,7 +125,12 @@ class Proxy:
         await self.engine.close()
 
 
-def build(*, behind_serve: bool = False, measures: metrics.Metrics | None = None) -> Proxy:
+def build(
+    *,
+    behind_serve: bool = False,
+    measures: metrics.Metrics | None = None,
+    reach: sharing.Reach | None = None,
+) -> Proxy:
     """Build the proxy from the environment, as for ``uvicorn --factory modelset_proxy.proxy:build``."""
     settings = config.environment()
     log.setup(settings.log_level)
@@ -131,4 +138,4 @@ def build(*, behind_serve: bool = False, measures: metrics.Metrics | None = None
     # that only it can free, so it need not look every 700 objects.
     gc.freeze()
     gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
-    return Proxy(settings, behind_serve=behind_serve, measures=measures)
+    return Proxy(settings, behind_serve=behind_serve, measures=measures, reach=reach)

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 
 from modelset_proxy.openai import errors
 from modelset_proxy.telemetry import log, metrics
-from modelset_proxy.web import access, cors, exchange, service
+from modelset_proxy.web import access, cors, demand, exchange, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
 _HEALTH_PATHS = {"/", "/health", "/healthz"}
+# Nobody's API key opens the demand feed; it has a token of its own.
+_OPEN_PATHS = {*_HEALTH_PATHS, demand.PATH}
 
 
 class App:
@@ -24,6 +26,7 @@ class App:
     def __init__(
         self,
         routes: service.Service,
+        asked: demand.Demand,
         keys: access.Keys,
         measures: metrics.Metrics,
         *,
@@ -50,6 +53,7 @@ class App:
             "/responses": {"POST": routes.respond},
             "/messages": {"POST": routes.message},
             "/audio/transcriptions": {"POST": routes.transcribe},
+            demand.PATH: {"GET": asked.get},
         }
 
     async def __call__(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
@@ -94,12 +98,12 @@ class App:
             web.stop_watching()
             status = status or web.status
             seconds = time.monotonic() - web.began
-            is_health = web.path in _HEALTH_PATHS
-            if not is_health:
+            is_watch = web.path in _OPEN_PATHS
+            if not is_watch:
                 model = str(web.facts.get("model", ""))
                 self._metrics.request(web.route, model, web.client, status, seconds)
-            # Health checks come every few seconds and say nothing.
-            level = logging.DEBUG if is_health else logging.INFO
+            # Whoever watches asks every few seconds, and it says nothing.
+            level = logging.DEBUG if is_watch else logging.INFO
             self._log.write(
                 level,
                 request_id=web.request_id,
@@ -139,7 +143,7 @@ class App:
             methods = {"GET": get_model}
         if web.method == "OPTIONS":
             return self._options
-        if path not in _HEALTH_PATHS:
+        if path not in _OPEN_PATHS:
             authorization = web.headers.get(b"authorization", b"")
             web.client = self._keys.client(authorization, web.headers.get(b"x-api-key", b""))
         if methods is None:

@@ -36,6 +36,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, watches: bool = True) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
         self.headers: dict[bytes, bytes] = {name.lower(): value for name, value in scope["headers"]}
         given = self.headers.get(b"x-request-id", b"")
         self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"

@@ -6,10 +6,10 @@ from modelset_proxy.dispatch import facts
 from modelset_proxy.engines import port
 from serve_app.tests.dispatch.bench import Bench
 
-HERE = {("s1", "a")}
+HERE = {("s1", "a"): True}
 
 
-def checked(bench: Bench, waited_for: set[tuple[str, str]] = HERE) -> list[facts.Try | facts.GiveUp]:
+def checked(bench: Bench, waited_for: dict[tuple[str, str], bool] = HERE) -> list[facts.Try | facts.GiveUp]:
     return bench.core.check(bench.now, waited_for)
 
 
@@ -59,6 +59,21 @@ def test_one_that_answers_tries_may_read_for_long() -> None:
     assert isinstance(checked(bench)[0], facts.GiveUp)
 
 
+def test_an_answer_that_comes_whole_may_take_for_ever_where_tries_are_answered() -> None:
+    bench = Bench({"s1": "a"})
+    bench.ask()
+    whole = {("s1", "a"): False}
+    for _ in range(100):
+        bench.now += 5.0
+        if checked(bench, whole):
+            tried(bench, answered=True)
+        assert bench.core.sick() == {}
+    bench.now += 2.0
+    assert checked(bench, whole)
+    bench.now += 5.0
+    assert isinstance(checked(bench, whole)[0], facts.GiveUp)
+
+
 def test_what_has_been_read_before_is_not_expected_to_take_time() -> None:
     bench = Bench({"s1": "a"})
     first, _ = bench.ask(prompt_tokens=60_000, prefix=(1, 2))
@@ -104,7 +119,7 @@ def test_clients_that_take_nothing_say_nothing_about_the_server() -> None:
     bench = Bench({"s1": "a"})
     bench.ask()
     bench.now += 60
-    assert checked(bench, set()) == []
+    assert checked(bench, {}) == []
     bench.now += 1
     assert checked(bench) == []
 
@@ -113,7 +128,7 @@ def test_one_models_silence_is_not_hidden_by_another_model() -> None:
     bench = Bench({"s1": ["a", "b"]})
     silent, _ = bench.ask("a")
     talking, _ = bench.ask("b")
-    waited_for = {("s1", "a"), ("s1", "b")}
+    waited_for = {("s1", "a"): True, ("s1", "b"): True}
     bench.now += 2.5
     bench.core.heard(bench.now, talking, 0)
     assert checked(bench, waited_for) == [facts.Try("a", "s1", whole=False)]
@@ -173,9 +188,9 @@ class TestComingBack:
         bench.core.leave(bench.now, request)
         tried(bench, answered=False)
         bench.now += 1.9
-        assert checked(bench, set()) == []
+        assert checked(bench, {}) == []
         bench.now += 0.1
-        assert checked(bench, set()) == [facts.Try("a", "s1", whole=True)]
+        assert checked(bench, {}) == [facts.Try("a", "s1", whole=True)]
         tried(bench, whole=True, answered=True)
         assert bench.core.sick() == {}
         assert {bench.ask()[1] for _ in range(4)} == {"s1", "s2"}
@@ -184,7 +199,7 @@ class TestComingBack:
         bench, _ = hanging()
         tried(bench, answered=True)
         assert bench.core.sick() == {"s1": "a"}
-        assert checked(bench, set()) == [facts.Try("a", "s1", whole=True)]
+        assert checked(bench, {}) == [facts.Try("a", "s1", whole=True)]
 
     def test_it_stays_away_while_tries_fail(self) -> None:
         bench, request = hanging()
@@ -192,15 +207,22 @@ class TestComingBack:
         for _ in range(3):
             tried(bench, answered=False)
             bench.now += 2
-            assert len(checked(bench, set())) == 1
+            assert len(checked(bench, {})) == 1
             assert bench.core.sick() == {"s1": "a"}
+
+    def test_one_that_hangs_for_another_proxy_gets_nothing_from_this_one(self) -> None:
+        bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=4)
+        bench.core.shun({"s1"})
+        assert {bench.ask()[1] for _ in range(4)} == {"s2"}
+        bench.core.shun(set())
+        assert bench.ask()[1] == "s1"
 
     def test_it_is_not_tried_where_nothing_listens(self) -> None:
         bench, _ = hanging()
         tried(bench, answered=False)
         bench.look(s1=None)
         bench.now += 60
-        assert checked(bench, set()) == []
+        assert checked(bench, {}) == []
 
     def test_it_is_used_again_where_there_is_no_other_only_once_it_answers(self) -> None:
         bench, request = hanging()

@@ -76,6 +76,8 @@ class Compatible:
 class _Job:
     """What the jobs have in common: an answer that was begun ends with its server."""
 
+    streams = False
+
     def __init__(self, connections: http.Connections) -> None:
         self._http = connections
 
@@ -91,12 +93,12 @@ class _Chat(_Job):
     ) -> None:
         super().__init__(connections)
         self._body = bodies.chat(request, model)
-        self._streams = bool(request.stream)
+        self.streams = bool(request.stream)
         self._single_call = request.parallel_tool_calls is False
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         body = self._body.of(unit)
-        question = asking.Question("/v1/chat/completions", body, "messages", streams=self._streams)
+        question = asking.Question("/v1/chat/completions", body, "messages", streams=self.streams)
         reader = answers.Reader(single_call=self._single_call)
         return self._http.ask(url, question, _decoder(question, reader, attempt), attempt)
 
@@ -108,6 +110,7 @@ class _Completion(_Job):
         self, connections: http.Connections, request: requests.CompletionRequest, model: catalog.Model
     ) -> None:
         super().__init__(connections)
+        self.streams = bool(request.stream)
         self._request = request
         self._model = model
         # One prompt is as good as another to find out what cannot be honoured; the last is made already.
@@ -118,7 +121,7 @@ class _Completion(_Job):
         if prompt != self._prompt:
             self._prompt, self._body = prompt, bodies.completion(self._request, prompt, self._model)
         body = self._body.of(choice)
-        question = asking.Question("/v1/completions", body, "prompt", streams=bool(self._request.stream))
+        question = asking.Question("/v1/completions", body, "prompt", streams=self.streams)
         return self._http.ask(url, question, _decoder(question, answers.Reader(), attempt), attempt)
 
 

@@ -91,7 +91,7 @@ class _Chat:
     def __init__(self, connections: http.Http, translated: native.Chat, *, streams: bool) -> None:
         self._http = connections
         self._chat = translated
-        self._streams = streams
+        self.streams = streams
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         body = self._chat.body.of(unit)
@@ -102,7 +102,7 @@ class _Chat:
             "/api/chat",
             body,
             "messages",
-            streams=self._streams,
+            streams=self.streams,
             schema="response_format" if self._chat.forced is None else "tools",
         )
         return self._http.ask(url, question, decoders.Pieces(reader, attempt), attempt)
@@ -128,6 +128,7 @@ class _Completion:
         self, connections: http.Http, request: requests.CompletionRequest, model: catalog.Model
     ) -> None:
         self._http = connections
+        self.streams = bool(request.stream)
         self._request = request
         self._model = model
         limits.check_completion(request)
@@ -143,7 +144,7 @@ class _Completion:
         body = self._body.of(choice)
         if attempt.told.tokens:
             return _continued(self._http, url, body, self._prompts[prompt], attempt)
-        question = asking.Question("/api/generate", body, "prompt", streams=bool(self._request.stream))
+        question = asking.Question("/api/generate", body, "prompt", streams=self.streams)
         return self._http.ask(url, question, decoders.Pieces(answers.Reader(), attempt), attempt)
 
     def goes_on(self, told: port.Told) -> bool:
@@ -152,6 +153,8 @@ class _Completion:
 
 class _Embedding:
     """An embedding of one or more texts, in one unit."""
+
+    streams = False
 
     def __init__(self, connections: http.Http, body: bytes) -> None:
         self._http = connections

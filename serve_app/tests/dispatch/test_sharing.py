@@ -1,0 +1,219 @@
+"""Several proxies that share the slots of one server through a board."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Set
+
+import pytest
+
+from modelset_proxy.dispatch import board, facts, ledger, sharing
+
+KEY = ("http://one", "a")
+SLOTS = 4
+
+
+class Side:
+    """A proxy's dispatcher, as far as sharing goes: so many run, so many wait."""
+
+    slots: int | None = SLOTS
+
+    def __init__(self) -> None:
+        self.running = self.waiting = 0
+        self.sharing: sharing.Sharing
+        self.noted = asyncio.Event()
+        self.shunned: set[str] = set()
+        self.demand = facts.Feed()
+
+    def wants(self) -> Mapping[ledger.Key, tuple[int, int]]:
+        return {KEY: (self.running, self.running + self.waiting)}
+
+    def feed(self) -> facts.Feed:
+        return self.demand
+
+    def shun(self, urls: Set[str]) -> None:
+        self.shunned = set(urls)
+
+    def note(self) -> None:
+        self.noted.set()
+
+    def decide(self) -> None:
+        while self.waiting and self.running < self.sharing.granted(*KEY, SLOTS):
+            self.waiting -= 1
+            self.running += 1
+        self.sharing.look(waits=bool(self.waiting))
+
+    def ask(self, count: int) -> None:
+        self.waiting += count
+        self.decide()
+
+    def end(self, count: int) -> None:
+        self.running -= count
+        self.decide()
+
+
+class Reach:
+    """A board that a test may take away: it is gone, or it is silent."""
+
+    def __init__(self) -> None:
+        self.board = board.Board()
+        self.gone = False
+        self.silent = False
+        self.exchanges = 0
+
+    async def exchange(
+        self, member: str, told: board.Told, known: board.Heard | None, hold_seconds: float
+    ) -> board.Heard:
+        self.exchanges += 1
+        if self.gone:
+            raise sharing.BoardLost("gone")
+        if self.silent:
+            await asyncio.Event().wait()
+        return await self.board.exchange(member, told, known, hold_seconds)
+
+    async def leave(self, member: str) -> None:
+        if self.gone:
+            raise sharing.BoardLost("gone")
+        await self.board.leave(member)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(sharing, "_ALONE_SECONDS", 0.4)
+    monkeypatch.setattr(sharing, "_AGAIN_SECONDS", 0.05)
+
+
+@contextlib.asynccontextmanager
+async def proxies(reach: Reach, count: int) -> AsyncIterator[list[Side]]:
+    sides = [Side() for _ in range(count)]
+    for number, side in enumerate(sides):
+        side.sharing = sharing.Sharing(f"proxy-{number}", reach, side)
+    tasks = [asyncio.create_task(side.sharing.run()) for side in sides]
+    try:
+        for side in sides:
+            await side.sharing.settle(5)
+        await until(lambda: sum(side.sharing.granted(*KEY, SLOTS) for side in sides) == SLOTS)
+        yield sides
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nothing tells of what a test looks at
+            await asyncio.sleep(0.002)
+
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+async def test_what_one_does_not_need_the_other_gets_at_once() -> None:
+    async with proxies(Reach(), 2) as (one, other):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        one.ask(9)
+        await until(lambda: one.running == 4)
+        # Without waiting for the board to answer by itself.
+        assert loop.time() - began < sharing._BUSY_SECONDS
+        assert other.running == 0
+
+
+async def test_a_slot_that_is_free_again_goes_to_whoever_waits() -> None:
+    async with proxies(Reach(), 2) as (one, other):
+        one.ask(9)
+        await until(lambda: one.running == 4)
+        other.ask(2)
+        await asyncio.sleep(0.05)
+        assert (one.running, other.running) == (4, 0)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        one.end(2)
+        await until(lambda: other.running == 2)
+        assert loop.time() - began < sharing._BUSY_SECONDS
+        assert one.running == 2
+
+
+async def test_in_step_nothing_is_sent_but_now_and_then() -> None:
+    reach = Reach()
+    async with proxies(reach, 2) as (one, other):
+        for side in (one, other):
+            side.ask(9)
+        await until(lambda: one.running == other.running == 2)
+        await asyncio.sleep(0.1)
+        before = reach.exchanges
+        await asyncio.sleep(1)
+        assert reach.exchanges - before <= 2 * (1 / sharing._BUSY_SECONDS + 1)
+
+
+@pytest.mark.parametrize("how", ["gone", "silent"])
+async def test_without_the_board_each_goes_on_with_its_share(how: str) -> None:
+    reach = Reach()
+    async with proxies(reach, 2) as (one, other):
+        one.ask(9)
+        await until(lambda: one.running == 4)
+        setattr(reach, how, True)
+        other.ask(9)
+        await until(lambda: other.running == 2)
+        await until(lambda: one.sharing.granted(*KEY, SLOTS) == 2)
+        one.end(4)
+        assert (one.running, other.running) == (2, 2)
+        setattr(reach, how, False)
+        other.waiting = 0
+        other.end(2)
+        await until(lambda: one.running == 4)
+
+
+async def test_whoever_begins_without_a_board_has_all() -> None:
+    reach = Reach()
+    reach.gone = True
+    side = Side()
+    side.sharing = sharing.Sharing("proxy", reach, side)
+    assert side.sharing.granted(*KEY, SLOTS) == 0
+    task = asyncio.create_task(side.sharing.run())
+    await side.sharing.settle(5)
+    side.ask(9)
+    assert side.running == 4
+    task.cancel()
+
+
+async def test_one_that_ends_gives_its_slots_back() -> None:
+    reach = Reach()
+    async with proxies(reach, 2) as (one, other):
+        await other.sharing.leave()
+        one.ask(9)
+        await until(lambda: one.running == 4)
+
+
+async def test_one_cannot_be_kept_from_ending() -> None:
+    reach = Reach()
+    async with proxies(reach, 1) as (one,):
+        reach.gone = True
+        await one.sharing.leave()
+
+
+async def test_where_nobody_counts_slots_nothing_is_shared() -> None:
+    async with proxies(Reach(), 1) as (one,):
+        one.slots = None
+        assert one.sharing._uses() == {}
+
+
+async def test_each_knows_what_all_are_asked() -> None:
+    reach = Reach()
+    async with proxies(reach, 2) as (one, other):
+        one.demand = facts.Feed({"smollm2": facts.Demand(1, 2, 3.0, 0.0)}, {"http://one": "smollm2"})
+        other.demand = facts.Feed({"smollm2": facts.Demand(4, 0, 0.0, 7.0), "x": facts.Demand(0, 0, 0, 9.0)})
+        one.ask(9)
+        other.ask(9)
+        everything = facts.Feed(
+            {"smollm2": facts.Demand(5, 2, 3.0, 0.0), "x": facts.Demand(0, 0, 0, 9.0)},
+            {"http://one": "smollm2"},
+        )
+        await until(lambda: one.sharing.feed == other.sharing.feed == everything)
+        await until(lambda: other.shunned == {"http://one"})
+        reach.gone = True
+        one.ask(1)
+        other.ask(1)
+        await until(lambda: one.sharing.feed == one.demand)
+        await until(lambda: other.shunned == set())
