@@ -80,6 +80,11 @@ async def test_another_engine_serves_all_that_its_servers_list_for_whatever_it_i
             assert await _status(session, "/v1/embeddings", embedding) == 200
             fake.models.append("another")
             await _until_listed(session, built, ["another", "embedder:latest", "team/Chatty"])
+            await fake.stop()
+            while built.dispatch.state()["reachable"]:
+                await built.fleet.next_round()
+            await built.fleet.next_round()
+            assert len(await _listed(session)) == 3
     assert [body["model"] for _, body in fake.requests] == ["team/Chatty", "embedder:latest"]
 
 

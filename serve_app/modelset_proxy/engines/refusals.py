@@ -20,7 +20,7 @@ class Refusal(msgspec.Struct, frozen=True):
     @property
     def final(self) -> bool:
         """Whether no other server would do better: the client's mistake, or a request that ends servers."""
-        return not self.absent and (not self.error.may_retry or self.error.status < 500)
+        return not self.error.may_retry or self.error.status < 500
 
 
 def absent(why: str) -> Refusal:

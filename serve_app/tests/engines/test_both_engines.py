@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from modelset_proxy.engines import port
+from modelset_proxy.openai import requests
 from modelset_proxy.serving import proxy
 from serve_app.tests import asking
 from serve_app.tests.engines import sides
@@ -263,6 +265,23 @@ async def test_a_route_that_the_server_lacks_is_a_404(client: aiohttp.ClientSess
     form = aiohttp.FormData({"model": "smollm2"}, default_to_multipart=True)
     async with client.post("/v1/audio/transcriptions", data=form) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_url")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_an_answer_took_is_told(
+    built: tuple[aiohttp.ClientSession, proxy.Proxy], server: sides.Side, stream: bool
+) -> None:
+    engine = built[1].engine
+    vectors, chat = built[1]._service.catalog.models
+    body = json.dumps({**asking.CHAT, "stream": stream}).encode()
+    attempt = port.Attempt("", server.url)
+    job = engine.chat(requests.chat(body), chat)
+    [_ async for _ in job.ask(server.url, 0, attempt)]
+    assert (attempt.outcome.prompt_tokens, attempt.outcome.answer_tokens) == (3, 2)
+    embedding = engine.embed(requests.embedding(b'{"model": "all-minilm", "input": "x"}'), vectors)
+    attempt = port.Attempt("", server.url)
+    [_ async for _ in embedding.ask(server.url, 0, attempt)]
+    assert attempt.outcome.prompt_tokens == 7
 
 
 async def test_a_server_shows_that_it_is_alive(

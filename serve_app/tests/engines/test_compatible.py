@@ -125,6 +125,35 @@ def test_what_few_servers_know_is_said_in_words_that_most_know(
     assert _chat(**body) == {"model": "m:1", "messages": [_USER], "stream": False, **sent}
 
 
+@pytest.mark.parametrize("given", [["a", 1], [1, "a"], [1, [2]]])
+def test_texts_and_loose_token_ids_are_no_prompts(given: object) -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        _completion(prompt=given)
+    assert (refusal.value.status, refusal.value.param) == (400, "prompt")
+
+
+async def test_each_prompt_is_asked_for_by_itself() -> None:
+    fake = fake_compatible.FakeCompatible()
+    async with (
+        fake_compatible.running(fake),
+        running.proxied(fake.url, engine="openai") as (client, _),
+    ):
+        body = {"model": "smollm2", "prompt": ["a", [98]], "n": 2, "seed": 5}
+        await ask.post(client, "/v1/completions", body)
+    asked = [(json.dumps(sent["prompt"]), sent["seed"]) for sent in fake.sent("/v1/completions")]
+    assert sorted(asked) == [('"a"', 5), ('"a"', 6), ("[98]", 5), ("[98]", 6)]
+
+
+def test_an_answer_that_was_begun_ends_with_its_server() -> None:
+    asked = engine.Compatible()
+    jobs: list[port.Job[Any]] = [
+        asked.chat(requests.chat(json.dumps({"model": "m", "messages": [_USER]}).encode()), _MODEL),
+        asked.complete(requests.completion(b'{"model": "m", "prompt": "a"}'), _MODEL),
+        asked.relay("/v1/responses", passthrough.Passed("m", True, {}), _MODEL),
+    ]
+    assert [job.goes_on(port.Told(["a"])) for job in jobs] == [False, False, False]
+
+
 def test_choices_differ_in_their_seed_if_one_is_given() -> None:
     assert [_chat(choice, seed=5)["seed"] for choice in (0, 1)] == [5, 6]
     assert "seed" not in _chat(1)
@@ -235,7 +264,8 @@ def test_what_says_nothing_is_nothing(line: bytes) -> None:
 def test_the_end_comes_once_and_with_the_tokens_that_are_told_after_it() -> None:
     reader = answers.Reader()
     usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}\r'
-    read = _read(_chunk(content="a"), _chunk("length"), usage, b"data: [DONE]\r", reader=reader)
+    end = b"data: [DONE]\r"
+    read = _read(_chunk(content="a"), _chunk("length"), usage, _chunk(), end, end, reader=reader)
     assert [piece.content for piece in read] == ["a", ""]
     assert read[-1].end == pieces.End("length", 3, 2)
     assert reader.outcome == port.Outcome(prompt_tokens=3, answer_tokens=2)
