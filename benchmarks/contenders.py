@@ -88,8 +88,11 @@ def _serve(upstream: Upstream, folder: Path) -> Iterator[Running]:
     environment = {
         **_ours(upstream),
         **_serve_settings(),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_SERVE_APP / "modelset_proxy" / "serving" / "haproxy.sh"),
         # As in the image: otherwise another process reads each line of the log and passes it on.
         "RAY_LOG_TO_STDERR": "1",
+        "RAY_LOGGER_LEVEL": "warning",
+        "RAY_BACKEND_LOG_LEVEL": "warning",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(loopback.free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(loopback.free_port()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
