@@ -1,12 +1,13 @@
 """What HAProxy is told beyond Ray Serve's configuration, so that its own replies are OpenAI's errors too.
 
-Serve has no setting for what HAProxy says when it answers by itself, for how long the headers of a request may
-take or how many there may be. It does let a program stand in for HAProxy (``RAY_SERVE_HAPROXY_BINARY_PATH``),
-and the language of HAProxy's configuration has words for all of it: ``amended`` adds them, section by section,
-to what Serve has written.
+Serve has no setting for what HAProxy says when it answers by itself, for how many headers a request may have,
+or for how long they may take. It does let a program stand in for HAProxy (RAY_SERVE_HAPROXY_BINARY_PATH), and
+HAProxy's configuration has words for all of it: ``amended`` adds them, section by section, to what Serve has
+written.
 
-Three replies are out of reach, since HAProxy has their text built in and sends it before there is a request: 400
-to what is not HTTP/1 or too large, 408 to headers that do not end, 422 to a body in another coding than chunks.
+Three replies are out of reach, since HAProxy has their text built in and sends it before there is a request:
+400 to what is not HTTP/1 or too large, 408 to headers that do not end, 422 to a body coded otherwise than in
+chunks.
 """
 
 from collections.abc import Iterable

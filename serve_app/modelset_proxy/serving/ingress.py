@@ -56,7 +56,7 @@ class Shortcut:
 
 
 def _without_chunks(send: exchange.Send) -> exchange.Send:
-    """Return a ``send`` that has uvicorn write bodies as they are; it closes HTTP/1.0's connections anyway."""
+    """Return a ``send`` that has uvicorn write bodies as they are; it closes such connections anyway."""
     cycle = getattr(send, "__self__", None)
     if not isinstance(cycle, httptools_impl.RequestResponseCycle):
         return send
