@@ -23,7 +23,6 @@ _NOT_HTTP = errors.invalid(
     "The request is not valid HTTP: a header or the body's framing is wrong, or it broke off.",
     code="invalid_http",
 )
-_TIMEOUT = errors.ApiError(408, "The request did not arrive in time.", code="request_timeout")
 _METHOD = errors.ApiError(
     405, "This API has no such method (allowed: GET, HEAD, OPTIONS, POST).", code="method_not_allowed"
 )
@@ -76,10 +75,7 @@ _ADDED = {
     "defaults": [
         f"timeout http-request {_HEADERS_SECONDS}s",
         "option http-ignore-probes",
-        *(
-            f"http-error {_reply(error)}"
-            for error in (_NOT_HTTP, _TIMEOUT, errors.internal(), _BROKEN, _AWAY, _SILENT)
-        ),
+        *(f"http-error {_reply(error)}" for error in (_NOT_HTTP, errors.internal(), _BROKEN, _AWAY, _SILENT)),
     ],
     "frontend http_frontend": [
         f"http-request return {_reply(_METHOD, headers=_ALLOW)} unless {{ method {_METHODS} }}",

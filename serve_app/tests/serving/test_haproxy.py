@@ -17,6 +17,12 @@ def test_serves_own_settings_win_and_its_other_lines_stay() -> None:
     assert amended.endswith("frontend other\n    bind :1\n")
 
 
+def test_all_errors_of_haproxy_itself_are_openais() -> None:
+    amended = front.amended("defaults\n")
+    assert re.findall("http-error status ([0-9]+)", amended) == ["400", "500", "502", "503", "504"]
+    assert amended.count('{"error":{') == 5
+
+
 def test_a_connection_that_sends_no_request_is_closed() -> None:
     assert "timeout http-request 15s" in front.amended("defaults\n")
 
