@@ -270,7 +270,7 @@ class Service:
         encoding = web.headers.get(b"content-encoding", b"identity")
         if web.content_type.startswith(b"multipart/") or encoding.lower() != b"identity":
             raise _unsupported_media("Send the request as application/json, not compressed.")
-        return await web.body(self._dispatch.limits.max_body_bytes)
+        return await web.body(self._dispatch.limits.max_body_bytes, is_text=True)
 
 
 @contextlib.asynccontextmanager
