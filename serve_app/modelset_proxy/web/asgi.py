@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from modelset_proxy.openai import errors
 from modelset_proxy.telemetry import log, metrics
-from modelset_proxy.web import access, bodies, cors, demand, exchange, service
+from modelset_proxy.web import access, bodies, cors, demand, exchange, guard, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
@@ -42,6 +42,7 @@ class App:
         self._behind_serve = behind_serve
         self._log = log.RequestLog()
         self.cors = cors.Cors()
+        self.guard: guard.Guard | None = None
         self.budget = bodies.Budget()
         self._routes: dict[str, dict[str, service.Handler]] = {
             "/": {"GET": routes.health},
@@ -146,6 +147,8 @@ class App:
             methods = {"GET": get_model}
         if web.method == "OPTIONS":
             return self._options
+        if self.guard is not None:
+            self.guard.check(web.headers)
         if path not in _OPEN_PATHS:
             authorization = web.headers.get(b"authorization", b"")
             web.client = self._keys.client(authorization, web.headers.get(b"x-api-key", b""))

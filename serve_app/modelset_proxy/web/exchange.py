@@ -69,6 +69,11 @@ class Exchange:
         """What the client says its body is."""
         return self.headers.get(b"content-type", b"")
 
+    @property
+    def from_page(self) -> bool:
+        """Whether a browser sent it on behalf of a web page."""
+        return b"origin" in self.headers or b"sec-fetch-site" in self.headers
+
     async def body(self, limit: int, *, is_text: bool = False) -> bytes:
         """Read the whole body, see ``bodies.Body``; it counts as held until ``let_go``.
 
