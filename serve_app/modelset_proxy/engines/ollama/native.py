@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.engines.ollama import images, limits
+from modelset_proxy.engines.ollama import limits
 from modelset_proxy.openai import catalog, errors, requests
 
 _LEVELS = {
@@ -50,19 +50,22 @@ class Body:
 class Chat(msgspec.Struct, frozen=True):
     """The body of ``POST /api/chat``, and how its answer is to be read.
 
-    ``plain`` tells that the answer is what the model writes, word for word.
+    ``plain`` tells that the answer is what the model writes, word for word; ``images`` are those in the body,
+    as in ``passthrough.Passed``, to be looked at before it is sent.
     """
 
     body: Body
     forced: Forced | None = None
     single_call: bool = False
     plain: bool = False
+    images: list[tuple[str, str]] = []
 
 
 def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
     """Translate a chat completion."""
     limits.check_sampling(request)
-    messages = _messages(request.messages, model)
+    images: list[tuple[str, str]] = []
+    messages = _messages(request.messages, model, images)
     tools, forced = _tools(request)
     body: dict[str, Any] = {
         "model": model.name,
@@ -97,7 +100,11 @@ def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
         body["logprobs"] = True
         body["top_logprobs"] = request.top_logprobs or 0
     return Chat(
-        Body(body), forced, single_call=request.parallel_tool_calls is False, plain=_is_plain(body, model)
+        Body(body),
+        forced,
+        single_call=request.parallel_tool_calls is False,
+        plain=_is_plain(body, model),
+        images=images,
     )
 
 
@@ -224,7 +231,9 @@ def _think(effort: str, model: catalog.Model) -> bool | str | None:
     return True
 
 
-def _messages(messages: list[requests.Message], model: catalog.Model) -> list[dict[str, Any]]:
+def _messages(
+    messages: list[requests.Message], model: catalog.Model, images: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
     native: list[dict[str, Any]] = []
     calls: dict[str, str] = {}
     for index, message in enumerate(messages):
@@ -232,7 +241,7 @@ def _messages(messages: list[requests.Message], model: catalog.Model) -> list[di
         if isinstance(message, requests.SystemMessage | requests.DeveloperMessage):
             native.append({"role": "system", "content": _text(message.content)})
         elif isinstance(message, requests.UserMessage):
-            native.append(_user(message, model, where))
+            native.append(_user(message, model, where, images))
         elif isinstance(message, requests.AssistantMessage):
             native.append(_assistant(message, calls, where))
         elif isinstance(message, requests.ToolMessage):
@@ -261,7 +270,9 @@ def _text(content: str | list[Any] | None) -> str:
     return "\n\n".join(part.text if isinstance(part, requests.TextPart) else part.refusal for part in content)
 
 
-def _user(message: requests.UserMessage, model: catalog.Model, where: str) -> dict[str, Any]:
+def _user(
+    message: requests.UserMessage, model: catalog.Model, where: str, images: list[tuple[str, str]]
+) -> dict[str, Any]:
     if isinstance(message.content, str):
         return {"role": "user", "content": message.content}
     texts: list[Any] = []
@@ -275,7 +286,9 @@ def _user(message: requests.UserMessage, model: catalog.Model, where: str) -> di
                     param=at,
                     code="unsupported_value",
                 )
-            encoded.append(_image(part.image_url.url, f"{at}.image_url.url"))
+            param = f"{at}.image_url.url"
+            encoded.append(_image(part.image_url.url, param))
+            images.append((param, encoded[-1]))
         elif isinstance(part, requests.AudioPart | requests.FilePart):
             kind = "input_audio" if isinstance(part, requests.AudioPart) else "file"
             raise errors.unsupported(at, f"Content of type '{kind}' cannot be read by models here.")
@@ -305,7 +318,6 @@ def _image(url: str, param: str) -> str:
             param=param,
             code="invalid_value",
         )
-    images.check(payload, param)
     return payload
 
 
