@@ -378,10 +378,10 @@ def decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
         raise errors.invalid(f"The request body is not valid JSON: {problem}.", code="invalid_json") from None
 
 
-def convert(fields: dict[str, Any], kind: type[Body], where: str) -> Body:
+def convert(value: Any, kind: type[Body], where: str) -> Body:
     """Return a part of a body, which is at ``where``, as what it ought to be; raises a 400."""
     try:
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as problem:
         raise _misfit(problem, where) from None
 

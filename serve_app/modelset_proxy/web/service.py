@@ -95,15 +95,6 @@ class Service:
         choices = await self._collect(answers, chat.Choice)
         await self._reply(web, call, *chat.completion(request, choices))
 
-    def _open_chat(self, request: requests.ChatRequest, model: catalog.Model, call: port.Call) -> Answers:
-        return self._dispatch.open(
-            self._engine.chat(request, model),
-            model,
-            call,
-            units=request.choices,
-            prompt=prompts.prompt(request.model, requests.texts(request)),
-        )
-
     async def complete(self, web: exchange.Exchange) -> None:
         """``POST /v1/completions``."""
         request = requests.completion(await self._json_body(web))
@@ -158,6 +149,15 @@ class Service:
         body = await web.body(self._dispatch.limits.max_body_bytes)
         request = passthrough.form_request(web.content_type, body)
         await self._pass_on(web, "/v1/audio/transcriptions", request)
+
+    def _open_chat(self, request: requests.ChatRequest, model: catalog.Model, call: port.Call) -> Answers:
+        return self._dispatch.open(
+            self._engine.chat(request, model),
+            model,
+            call,
+            units=request.choices,
+            prompt=prompts.prompt(request.model, requests.texts(request)),
+        )
 
     async def _pass_on(self, web: exchange.Exchange, path: str, request: passthrough.Passed) -> None:
         model = self._find(web, request.model, catalog.CHAT, stream=request.stream)

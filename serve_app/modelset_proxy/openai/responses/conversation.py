@@ -55,14 +55,14 @@ Part = InputText | OutputText | Refusal | InputImage | InputFile | InputAudio
 Content = str | list[Part]
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, tag_field="type", tag="message"):
     """What somebody said."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: Content
 
 
-class FunctionCall(msgspec.Struct):
+class FunctionCall(msgspec.Struct, tag_field="type", tag="function_call"):
     """A call that a model made earlier."""
 
     call_id: str
@@ -70,7 +70,7 @@ class FunctionCall(msgspec.Struct):
     arguments: str
 
 
-class FunctionCallOutput(msgspec.Struct):
+class FunctionCallOutput(msgspec.Struct, tag_field="type", tag="function_call_output"):
     """What came of a call."""
 
     call_id: str
@@ -83,7 +83,7 @@ class Thought(msgspec.Struct):
     text: str
 
 
-class Reasoning(msgspec.Struct):
+class Reasoning(msgspec.Struct, tag_field="type", tag="reasoning"):
     """What a model thought earlier, or what it came to."""
 
     content: list[Thought] | None = None
@@ -91,12 +91,7 @@ class Reasoning(msgspec.Struct):
 
 
 Item = Message | FunctionCall | FunctionCallOutput | Reasoning
-_KINDS: dict[str, type[Item]] = {
-    "message": Message,
-    "function_call": FunctionCall,
-    "function_call_output": FunctionCallOutput,
-    "reasoning": Reasoning,
-}
+_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in Item.__args__)
 
 
 def messages(
@@ -111,19 +106,23 @@ def messages(
         return chat.messages
     if not given:
         raise errors.invalid("'input' must not be an empty list.", param="input")
-    for number, fields in enumerate(given):
-        where = f"input[{number}]"
-        chat.add(where, _item(where, fields))
+    for number, item in enumerate(_items(given)):
+        chat.add(f"input[{number}]", item)
     return chat.messages
 
 
-def _item(where: str, fields: dict[str, Any]) -> Item:
-    kind = fields.get("type") or "message"
-    known = _KINDS.get(kind) if isinstance(kind, str) else None
-    if known is None:
-        why = _NOT_STORED if kind == "item_reference" else f"Send one of {', '.join(_KINDS)}."
-        raise errors.unsupported(where, f"Items of type '{errors.shown(kind)}' cannot be read here. {why}")
-    return requests.convert(fields, known, where)
+def _items(given: list[dict[str, Any]]) -> list[Item]:
+    for number, fields in enumerate(given):
+        kind = fields.get("type")
+        if kind is None:
+            fields["type"] = "message"
+        elif not isinstance(kind, str) or kind not in _KINDS:
+            why = _NOT_STORED if kind == "item_reference" else f"Send one of {', '.join(sorted(_KINDS))}."
+            raise errors.unsupported(
+                f"input[{number}]", f"Items of type '{errors.shown(kind)}' cannot be read here. {why}"
+            )
+    # All at once: there may be many.
+    return requests.convert(given, list[Item], "input")
 
 
 class _Chat:
@@ -135,35 +134,41 @@ class _Chat:
         self._called: set[str] = set()
 
     def append(self, where: str, message: requests.Message) -> None:
-        self._own.note(f"messages[{len(self.messages)}]", where)
+        self._own.messages.append(where)
         self.messages.append(message)
 
     def add(self, where: str, item: Item) -> None:
-        if isinstance(item, Reasoning):
+        if isinstance(item, Message):
+            self._say(where, item)
+        elif isinstance(item, Reasoning):
             if thoughts := _thoughts(item):
                 self._turn(where, fresh=self._has_begun()).reasoning_content = thoughts
         elif isinstance(item, FunctionCall):
             self._call(where, item)
-        elif isinstance(item, FunctionCallOutput):
-            if item.call_id not in self._called:
-                raise errors.invalid(
-                    "No earlier 'function_call' item has this 'call_id'.", param=f"{where}.call_id"
-                )
+        elif item.call_id in self._called:
             words = _words(item.output, f"{where}.output")
             self.append(where, requests.ToolMessage(words, item.call_id))
-        elif item.role == "assistant":
-            said = _said(item.content, f"{where}.content")
-            self._turn(where, fresh=self._has_begun()).content = said
-        elif item.role == "user":
-            self.append(where, requests.UserMessage(_shown(item.content, f"{where}.content")))
         else:
-            role = requests.SystemMessage if item.role == "system" else requests.DeveloperMessage
-            self.append(where, role(_words(item.content, f"{where}.content")))
+            raise errors.invalid(
+                "No earlier 'function_call' item has this 'call_id'.", param=f"{where}.call_id"
+            )
+
+    def _say(self, where: str, message: Message) -> None:
+        content = f"{where}.content"
+        if message.role == "user":
+            self.append(where, requests.UserMessage(_shown(message.content, content)))
+        elif message.role == "assistant":
+            said = _said(message.content, content)
+            self._turn(where, fresh=self._has_begun()).content = said
+        elif message.role == "system":
+            self.append(where, requests.SystemMessage(_words(message.content, content)))
+        else:
+            self.append(where, requests.DeveloperMessage(_words(message.content, content)))
 
     def _call(self, where: str, call: FunctionCall) -> None:
         turn = self._turn(where)
         turn.tool_calls = turn.tool_calls or []
-        self._own.note(f"messages[{len(self.messages) - 1}].tool_calls[{len(turn.tool_calls)}]", where)
+        self._own.calls[len(self.messages) - 1, len(turn.tool_calls)] = where
         function = requests.CalledFunction(call.name, call.arguments)
         turn.tool_calls.append(requests.FunctionCall(call.call_id, function))
         self._called.add(call.call_id)

@@ -183,6 +183,10 @@ def test_what_the_engine_refuses_is_called_as_the_client_calls_it(case: str) -> 
     ("field", "own"),
     [
         ("messages", "input"),
+        ("messages[0]", "input"),
+        ("messages[1].content", "input.content"),
+        ("messages[0].tool_calls[3]", "input"),
+        (f"messages[{10**10}]", f"input[{10**10}]"),
         ("response_format", "text.format"),
         ("response_format.json_schema.schema", "text.format.schema"),
         ("max_completion_tokens", "max_output_tokens"),
