@@ -317,6 +317,7 @@ def test_a_stream_that_fails_says_so_in_both_ways_that_clients_look_for() -> Non
     assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
     assert failed["response"]["error"] == {"code": "server_error", "message": "It broke at 'input'."}
     assert _without_ids(failed["response"]["output"]) == [_thoughts("hm"), _message("Hel", "incomplete")]
+    assert failed["response"]["usage"] is before[0]["response"]["usage"] is None
     said = {"code": "broken", "message": "It broke at 'input'.", "param": "input"}
     assert {name: told[name] for name in said} == said
     assert told["error"] == {**said, "type": "server_error"}
