@@ -200,3 +200,11 @@ def test_fields_of_a_chat_have_other_names(field: str | None, own: str | None) -
     error = errors.invalid(f"Not '{field}'.", param=field)
     read().names.rename(error)
     assert (error.param, error.message) == (own, f"Not '{own}'.")
+
+
+def test_instructions_and_text_are_called_what_they_are() -> None:
+    names = read(instructions="x").names
+    found = [errors.invalid("No.", param=f"messages[{number}].content") for number in (0, 1)]
+    for error in found:
+        names.rename(error)
+    assert [error.param for error in found] == ["instructions.content", "input.content"]
