@@ -50,7 +50,7 @@ class FakeCompatible:
         app.router.add_get("/v1/models", self._list)
         for path in _ANSWERING:
             app.router.add_post(f"/v1/{path}", self._post)
-        app.router.add_post("/v1/responses", self._pass)
+        app.router.add_post("/v1/messages", self._pass)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()

@@ -25,14 +25,15 @@ REPORTED = 5
 
 _TIMEOUT = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
 _PATHS = ["/v1/chat/completions"] * 6 + ["/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"]
-_TOOL = {
+_TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "f",
         "parameters": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
     },
 }
-_SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+_NAMED_SCHEMA = {"name": "x", "schema": {"type": "object"}}
+_SCHEMA = {"type": "json_schema", "json_schema": _NAMED_SCHEMA}
 _IMAGE, _BROKEN_IMAGE = (
     {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}"}}
     for data in (pictures.png(), b"hi")
@@ -56,7 +57,9 @@ class Bodies:
             "stream_options": lambda: {"include_usage": True},
             "logprobs": lambda: self._one(True, False, 2),
             "top_logprobs": lambda: self._one(0, 5, 21),
-            "tools": lambda: [_TOOL] * self._random.randint(0, 2),
+            "tools": lambda: (
+                [self._one(_TOOL, {"type": "function", **_TOOL["function"]})] * self._one(0, 1, 2)
+            ),
             "tool_choice": lambda: self._one(
                 "auto", "none", "required", {"type": "function", "function": {"name": "f"}}
             ),
@@ -70,6 +73,10 @@ class Bodies:
             "best_of": lambda: self._one(0, 1, 3),
             "dimensions": lambda: 2,
             "encoding_format": lambda: self._one("float", "base64", "x"),
+            "max_output_tokens": lambda: self._one(0, 3),
+            "text": lambda: {"format": self._one({"type": "text"}, {"type": "json_schema", **_NAMED_SCHEMA})},
+            "reasoning": lambda: {"effort": self._one("none", "low", "x")},
+            "include": lambda: ["message.output_text.logprobs"],
         }
 
     def next(self) -> tuple[str, bytes]:
@@ -81,6 +88,9 @@ class Bodies:
             body["input"] = self._one("a", ["a", "b"], [[1]], self._junk())
         elif path == "/v1/completions":
             body["prompt"] = self._one("a", ["a", "b"], [1], [], "", self._junk())
+        elif path == "/v1/responses":
+            body["input"] = self._one("a", self._junk(), *[[self._item() for _ in range(3)]] * 4)
+            body["instructions"] = self._one(None, "b")
         else:
             body["messages"] = [self._message() for _ in range(self._random.randint(0, 4))]
         for field in self._random.sample(sorted(self._fields), self._random.randint(0, 6)):
@@ -113,6 +123,24 @@ class Bodies:
         elif role == "function":
             message["name"] = "f"
         return message
+
+    def _item(self) -> dict[str, Any]:
+        call = {"call_id": self._one("c1", "c2"), "name": "f", "arguments": self._one("{}", "[")}
+        part = self._one(
+            {"type": "input_text", "text": "a"},
+            {"type": "input_image", "image_url": self._one(_IMAGE, _BROKEN_IMAGE)["image_url"]["url"]},
+            self._junk(),
+        )
+        return self._one(
+            {
+                "role": self._one("system", "user", "assistant"),
+                "content": self._one("hi", [part], self._junk()),
+            },
+            {"type": "function_call", **call},
+            {"type": "function_call_output", **call, "output": self._one("x", [part], self._junk())},
+            {"type": "reasoning", "summary": self._one([], [{"text": "hm"}], self._junk())},
+            {"type": self._junk()},
+        )
 
     def _junk(self, depth: int = 0) -> Any:
         """Any JSON value: wrong types, huge numbers, odd characters, nesting."""

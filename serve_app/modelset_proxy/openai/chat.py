@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.openai import pieces, requests, sse, usage
+from modelset_proxy.openai import errors, pieces, requests, sse, usage
 
 _encode = msgspec.json.encode
 _ROLE = b'{"role":"assistant","content":""}'
@@ -82,8 +82,12 @@ class Stream:
         counts = _encode(self.tokens.usage())
         return sse.frame(self._fixed + b',"choices":[],"usage":' + counts + b"}") + sse.DONE
 
+    def failure(self, error: errors.ApiError) -> bytes:
+        """Return the end of a stream that has failed."""
+        return sse.failure(error)
+
     def _with_logprobs(self, piece: pieces.Piece) -> bytes:
-        probabilities = _encode({"content": [_logprob(entry) for entry in piece.logprobs], "refusal": None})
+        probabilities = _encode({"content": [logprob(entry) for entry in piece.logprobs], "refusal": None})
         return self._tail.replace(b'"logprobs":null', b'"logprobs":' + probabilities, 1)
 
 
@@ -115,7 +119,7 @@ class Choice:
             message["content"] = content or None
         if reasoning := "".join(self._reasoning):
             message["reasoning_content"] = message["reasoning"] = reasoning
-        probabilities = {"content": [_logprob(entry) for entry in self._logprobs], "refusal": None}
+        probabilities = {"content": [logprob(entry) for entry in self._logprobs], "refusal": None}
         return {
             "index": index,
             "message": message,
@@ -154,5 +158,6 @@ def _token(entry: pieces.TokenLogprob) -> dict[str, Any]:
     return {"token": entry.token, "logprob": entry.logprob, "bytes": raw}
 
 
-def _logprob(entry: pieces.Logprob) -> dict[str, Any]:
+def logprob(entry: pieces.Logprob) -> dict[str, Any]:
+    """Return OpenAI's entry for a token and the likeliest others."""
     return {**_token(entry), "top_logprobs": [_token(other) for other in entry.top]}

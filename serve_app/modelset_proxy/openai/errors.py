@@ -8,6 +8,8 @@ import msgspec
 
 # Messages quote what clients sent; more of it helps nobody.
 _LONGEST_MESSAGE = 1_000
+# Whoever sends something unknown gets it back, but not whatever its size.
+_SHOWN_CHARACTERS = 64
 
 
 class ApiError(Exception):
@@ -50,6 +52,11 @@ def _shortened(message: str) -> str:
         return message
     half = _LONGEST_MESSAGE // 2
     return f"{message[:half]} ... {message[-half:]}"
+
+
+def shown(value: object) -> str:
+    """Return what was sent, as far as it may be part of a message."""
+    return str(value)[:_SHOWN_CHARACTERS]
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

@@ -341,16 +341,21 @@ _COMPLETION_TOKENS = 16
 
 def chat(body: bytes) -> ChatRequest:
     """Decode and check a chat completion; raises a 400 that names the field at fault."""
-    request = _decode(_chat, body)
+    request = decode(_chat, body)
+    check(request)
+    return request
+
+
+def check(request: ChatRequest) -> None:
+    """Check what types cannot say of a chat; raises a 400 that names the field at fault."""
     _check_sampling(request)
     _check_output(request)
     _check_tools(request)
-    return request
 
 
 def completion(body: bytes) -> CompletionRequest:
     """Decode and check a completion; raises a 400 that names the field at fault."""
-    request = _decode(_completion, body)
+    request = decode(_completion, body)
     _check_sampling(request)
     _check_texts("prompt", request.prompt, request.prompts)
     return request
@@ -358,27 +363,40 @@ def completion(body: bytes) -> CompletionRequest:
 
 def embedding(body: bytes) -> EmbeddingRequest:
     """Decode and check an embedding request; raises a 400 that names the field at fault."""
-    request = _decode(_embedding, body)
+    request = decode(_embedding, body)
     _check_texts("input", request.input, request.inputs)
     return request
 
 
-def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
+def decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
+    """Decode a body; raises a 400 that names the field at fault."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as problem:
-        text, _, path = str(problem).partition(" - at `$")
-        if text.startswith("Object missing required field"):
-            field = text.split("`")[1]
-            param = f"{path.rstrip('`').lstrip('.')}.{field}".lstrip(".")
-            raise errors.invalid(
-                f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
-            ) from None
-        param = path.rstrip("`").lstrip(".")
-        where = f"Invalid value for '{param}': " if param else "Invalid request body: "
-        raise errors.invalid(where + text + ".", param=param or None, code="invalid_value") from None
+        raise _misfit(problem) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise errors.invalid(f"The request body is not valid JSON: {problem}.", code="invalid_json") from None
+
+
+def convert(value: Any, kind: type[Body], where: str) -> Body:
+    """Return a part of a body, which is at ``where``, as what it ought to be; raises a 400."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as problem:
+        raise _misfit(problem, where) from None
+
+
+def _misfit(problem: msgspec.ValidationError, where: str = "") -> errors.ApiError:
+    text, _, path = str(problem).partition(" - at `$")
+    param = f"{where}{path.rstrip('`')}".lstrip(".")
+    if text.startswith("Object missing required field"):
+        field = text.split("`")[1]
+        param = f"{param}.{field}".lstrip(".")
+        return errors.invalid(
+            f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+        )
+    at = f"Invalid value for '{param}': " if param else "Invalid request body: "
+    return errors.invalid(at + text + ".", param=param or None, code="invalid_value")
 
 
 def _check_sampling(request: Sampling) -> None:

@@ -11,7 +11,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def named_failure(error: errors.ApiError) -> bytes:
-    """Return the event for streams whose events have names (responses, messages)."""
+    """Return the event for streams whose events have names (messages)."""
     return b"event: error\n" + frame(error.body(anthropic=True))
 
 

@@ -20,6 +20,7 @@ from modelset_proxy.openai import (
     passthrough,
     pieces,
     requests,
+    responses,
     sse,
     usage,
 )
@@ -43,6 +44,9 @@ class Frames(Protocol):
 
     def end(self) -> bytes:
         """Return what ends the stream."""
+
+    def failure(self, error: errors.ApiError) -> bytes:
+        """Return what ends a stream that has failed."""
 
 
 class Collector(Protocol):
@@ -84,13 +88,7 @@ class Service:
         request = requests.chat(await self._json_body(web))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
         call = self._call(web, model)
-        answers = self._dispatch.open(
-            self._engine.chat(request, model),
-            model,
-            call,
-            units=request.choices,
-            prompt=prompts.prompt(request.model, requests.texts(request)),
-        )
+        answers = self._open_chat(request, model, call)
         if request.stream:
             await self._stream(web, call, answers, chat.Stream(request))
             return
@@ -128,8 +126,17 @@ class Service:
         await self._reply(web, call, embeddings.answer(request, found), tokens)
 
     async def respond(self, web: exchange.Exchange) -> None:
-        """``POST /v1/responses``, passed on."""
-        await self._pass_on(web, "/v1/responses", passthrough.json_request(await self._json_body(web)))
+        """``POST /v1/responses``, a chat in other words."""
+        request = responses.read(await self._json_body(web))
+        model = self._find(web, request.chat.model, catalog.CHAT, stream=bool(request.chat.stream))
+        call = self._call(web, model)
+        with request.names.used():
+            answers = self._open_chat(request.chat, model, call)
+            if request.chat.stream:
+                await self._stream(web, call, answers, responses.Stream(request))
+                return
+            [output] = await self._collect(answers, responses.Output)
+        await self._reply(web, call, *responses.whole(request, output))
 
     async def message(self, web: exchange.Exchange) -> None:
         """``POST /v1/messages``, Anthropic's API, passed on."""
@@ -142,6 +149,15 @@ class Service:
         body = await web.body(self._dispatch.limits.max_body_bytes)
         request = passthrough.form_request(web.content_type, body)
         await self._pass_on(web, "/v1/audio/transcriptions", request)
+
+    def _open_chat(self, request: requests.ChatRequest, model: catalog.Model, call: port.Call) -> Answers:
+        return self._dispatch.open(
+            self._engine.chat(request, model),
+            model,
+            call,
+            units=request.choices,
+            prompt=prompts.prompt(request.model, requests.texts(request)),
+        )
 
     async def _pass_on(self, web: exchange.Exchange, path: str, request: passthrough.Passed) -> None:
         model = self._find(web, request.model, catalog.CHAT, stream=request.stream)
@@ -192,7 +208,7 @@ class Service:
             if not web.started:
                 raise
             self._fail(web, error)
-            await web.end(sse.failure(error))
+            await web.end(frames.failure(error))
         else:
             self._time_tokens(web, call, frames.tokens)
             await web.end(frames.end())

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -260,8 +261,29 @@ async def test_a_client_that_leaves_closes_the_connection(
         await server.cancelled.wait()
 
 
+async def test_a_response_is_answered(client: aiohttp.ClientSession) -> None:
+    body = {"model": "smollm2", "input": "Hi"}
+    status, reply, _ = await asking.post(client, "/v1/responses", body)
+    [message] = reply["output"]
+    assert (status, reply["status"], reply["model"]) == (200, "completed", "smollm2")
+    assert message["content"][0]["text"] == "Hello there"
+    assert (reply["usage"]["input_tokens"], reply["usage"]["output_tokens"]) == (3, 2)
+    async with client.post("/v1/responses", json={**body, "stream": True}) as response:
+        deltas = re.findall(r'"delta":"([^"]*)"', await response.text())
+    assert deltas == ["Hello", " there"]
+
+
+async def test_a_response_calls_functions(client: aiohttp.ClientSession, server: sides.Side) -> None:
+    server.call("f", "g")
+    tools = [{"type": "function", "name": name} for name in "fg"]
+    body = {"model": "smollm2", "input": "Hi", "tools": tools}
+    _, reply, _ = await asking.post(client, "/v1/responses", body)
+    calls = [(call["type"], call["call_id"], call["name"]) for call in reply["output"]]
+    assert calls == [("function_call", "call_f", "f"), ("function_call", "call_g", "g")]
+
+
 async def test_what_is_not_translated_is_passed_on(client: aiohttp.ClientSession) -> None:
-    _, reply, _ = await asking.post(client, "/v1/responses", {"model": "smollm2", "input": "x"})
+    _, reply, _ = await asking.post(client, "/v1/messages", {"model": "smollm2", "messages": []})
     assert reply == {"model": "smollm2", "ok": True}
 
 

@@ -149,7 +149,7 @@ def test_an_answer_that_was_begun_ends_with_its_server() -> None:
     jobs: list[port.Job[Any]] = [
         asked.chat(requests.chat(json.dumps({"model": "m", "messages": [_USER]}).encode()), _MODEL),
         asked.complete(requests.completion(b'{"model": "m", "prompt": "a"}'), _MODEL),
-        asked.relay("/v1/responses", passthrough.Passed("m", True, {}), _MODEL),
+        asked.relay("/v1/messages", passthrough.Passed("m", True, {}), _MODEL),
     ]
     assert [job.goes_on(port.Told(["a"])) for job in jobs] == [False, False, False]
 
@@ -191,8 +191,8 @@ def test_embeddings_are_passed_on_in_one(given: object) -> None:
 
 
 async def test_images_that_are_passed_on_are_the_servers_to_judge() -> None:
-    request = passthrough.Passed("m", False, {"input": "x"}, [("input[0]", "no image")])
-    await engine.Compatible().relay("/v1/responses", request, _MODEL).check()
+    request = passthrough.Passed("m", False, {"messages": []}, [("messages[0]", "no image")])
+    await engine.Compatible().relay("/v1/messages", request, _MODEL).check()
 
 
 async def test_token_ids_reach_the_server_and_come_back_echoed() -> None:

@@ -30,7 +30,7 @@ def _embedding(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
 
 def _relay(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
     return engine.relay(
-        "/v1/responses", passthrough.json_request(json.dumps({"model": "m", **body}).encode()), _MODEL
+        "/v1/messages", passthrough.json_request(json.dumps({"model": "m", **body}).encode()), _MODEL
     )
 
 
@@ -60,8 +60,8 @@ _REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "replay": (_chat, _REPLAY, "messages[0].tool_calls[0]", "unsupported_parameter"),
     "relayed gif": (
         _relay,
-        {"input": [{"content": [{"type": "input_image", "image_url": _GIF}]}]},
-        "input[0].content[0].image_url",
+        {"messages": [{"content": [{"type": "image", "source": {"type": "base64", "data": "R0lGODlh"}}]}]},
+        f"{_AT}.source.data",
         "invalid_value",
     ),
 }

@@ -13,19 +13,19 @@ from serve_app.tests import fake_ollama, pictures, running
 
 
 def test_passed_on_bodies_change_in_the_model_only() -> None:
-    passed = passthrough.json_request(b'{"input": [{"model": "x"}], "model": "a", "stream": true, "n": 1e3}')
+    passed = passthrough.json_request(b'{"system": [{"model": "x"}], "model": "a", "stream": true, "n": 1e3}')
     assert (passed.model, passed.stream) == ("a", True)
     content_type, body = passed.rename("b")
     assert content_type == b"application/json"
-    assert json.loads(body) == {"input": [{"model": "x"}], "model": "b", "stream": True, "n": 1000}
+    assert json.loads(body) == {"system": [{"model": "x"}], "model": "b", "stream": True, "n": 1000}
 
 
 def test_what_is_passed_on_is_what_was_read() -> None:
     passed = passthrough.json_request(
-        b'{"model": "x", "model": "a", "input": [{"content": 1, "content": "y"}]}'
+        b'{"model": "x", "model": "a", "messages": [{"content": 1, "content": "y"}]}'
     )
     assert passed.model == "a"
-    assert passed.rename("b")[1] == b'{"model":"b","input":[{"content":"y"}]}'
+    assert passed.rename("b")[1] == b'{"model":"b","messages":[{"content":"y"}]}'
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,8 @@ def test_what_is_passed_on_is_what_was_read() -> None:
         ({"model": "a", "Stream": True}, "Stream"),
         ({"model": "a", "\u017ftream": True}, "\u017ftream"),
         ({"model": "a", "Messages": []}, "Messages"),
-        ({"model": "a", "Input": []}, "Input"),
         ({"model": "a", "messages": [{"Content": []}]}, "messages[0].Content"),
-        ({"model": "a", "input": [{"content": [{"Type": "input_image"}]}]}, "input[0].content[0].Type"),
+        ({"model": "a", "messages": [{"content": [{"Type": "image"}]}]}, "messages[0].content[0].Type"),
         (
             {"model": "a", "messages": [{"content": [{"type": "image", "source": {"DATA": "AAAA"}}]}]},
             "messages[0].content[0].source.DATA",
@@ -65,8 +64,8 @@ def test_names_are_free_where_only_functions_read_them() -> None:
         (b"[]", "invalid_value"),
         (b'{"model": 1}', None),
         (b'{"model": "a", "stream": "yes"}', None),
-        (b'{"model": "a", "input": "\xff"}', "invalid_json"),
-        (b'{"model": "a", "input": ' + b'{"content":' * 20 + b"1" + b"}" * 21, None),
+        (b'{"model": "a", "messages": "\xff"}', "invalid_json"),
+        (b'{"model": "a", "messages": ' + b'{"content":' * 20 + b"1" + b"}" * 21, None),
     ],
 )
 def test_a_passed_on_body_that_is_no_request_is_a_400(body: bytes, code: str | None) -> None:
@@ -78,10 +77,6 @@ def test_a_passed_on_body_that_is_no_request_is_a_400(body: bytes, code: str | N
 @pytest.mark.parametrize(
     ("contents", "param"),
     [
-        (
-            {"input": [{"content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}]},
-            "input[0].content[0].image_url",
-        ),
         (
             {
                 "messages": [
@@ -114,22 +109,21 @@ async def test_images_that_ollama_would_not_survive_are_not_passed_on(
     passed = passthrough.json_request(json.dumps({"model": "a", **contents}).encode())
     model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
     with pytest.raises(errors.ApiError) as refusal:
-        await engine.Ollama().relay("/v1/responses", passed, model).check()
+        await engine.Ollama().relay("/v1/messages", passed, model).check()
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
 async def test_whole_images_and_links_are_passed_on() -> None:
     picture = base64.b64encode(pictures.png()).decode()
     parts = [
-        {"type": "input_image", "image_url": f"data:image/png;base64,{picture}"},
-        {"type": "input_image", "image_url": "https://images.example/one.png"},
-        {"type": "input_image", "file_id": "file-1"},
-        {"type": "input_text", "text": "data:image/png;base64,AAAA"},
+        {"type": "image", "source": {"type": "base64", "data": picture}},
+        {"type": "image", "source": {"type": "url", "url": "https://images.example/one.png"}},
+        {"type": "text", "text": "data:image/png;base64,AAAA"},
     ]
-    body = {"model": "a", "input": [{"role": "user", "content": parts}]}
+    body = {"model": "a", "messages": [{"role": "user", "content": parts}]}
     passed = passthrough.json_request(json.dumps(body).encode())
     model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
-    await engine.Ollama().relay("/v1/responses", passed, model).check()
+    await engine.Ollama().relay("/v1/messages", passed, model).check()
     assert json.loads(passed.rename("a")[1]) == body
 
 
@@ -184,10 +178,10 @@ def test_answers_get_the_served_name_wherever_the_reads_end() -> None:
         assert out + renamer.rest() == wanted
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/messages"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/messages"])
 async def test_other_apis_are_passed_on(ollama: fake_ollama.FakeOllama, path: str) -> None:
     async with running.proxied(ollama.url) as (session, _):
-        async with session.post(path, json={"model": "smollm2", "input": "x"}) as response:
+        async with session.post(path, json={"model": "smollm2", "messages": []}) as response:
             assert (response.status, await response.json()) == (200, {"model": "smollm2", "ok": True})
         async with session.post(path, json={"model": "smollm2", "stream": True}) as response:
             assert response.headers["content-type"] == "text/event-stream"
@@ -197,7 +191,7 @@ async def test_other_apis_are_passed_on(ollama: fake_ollama.FakeOllama, path: st
         async with session.post(path, data=b"{") as response:
             body = await response.json()
             assert (response.status, body["error"]["code"]) == (400, "invalid_json")
-            assert body.get("type") == ("error" if path.endswith("messages") else None)
+            assert body["type"] == "error"
     assert {sent["model"] for _, sent in ollama.requests if "model" in sent} >= {"smollm2:135m"}
 
 
