@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.openai import pieces, requests, sse, usage
+from modelset_proxy.openai import errors, pieces, requests, sse, usage
 
 _encode = msgspec.json.encode
 _ROLE = b'{"role":"assistant","content":""}'
@@ -81,6 +81,10 @@ class Stream:
             return sse.DONE
         counts = _encode(self.tokens.usage())
         return sse.frame(self._fixed + b',"choices":[],"usage":' + counts + b"}") + sse.DONE
+
+    def failure(self, error: errors.ApiError) -> bytes:
+        """Return the end of a stream that has failed."""
+        return sse.failure(error)
 
     def _with_logprobs(self, piece: pieces.Piece) -> bytes:
         probabilities = _encode({"content": [_logprob(entry) for entry in piece.logprobs], "refusal": None})

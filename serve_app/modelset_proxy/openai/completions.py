@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.openai import pieces, requests, sse, usage
+from modelset_proxy.openai import errors, pieces, requests, sse, usage
 
 _encode = msgspec.json.encode
 
@@ -66,6 +66,10 @@ class Stream:
         if not self._request.wants_usage:
             return sse.DONE
         return sse.frame(_encode({**self._head, "choices": [], "usage": self.tokens.usage()})) + sse.DONE
+
+    def failure(self, error: errors.ApiError) -> bytes:
+        """Return the end of a stream that has failed."""
+        return sse.failure(error)
 
     def _chunk(
         self, index: int, text: str, logprobs: list[pieces.Logprob] | None = None, reason: str | None = None

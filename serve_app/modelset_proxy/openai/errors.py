@@ -6,6 +6,9 @@ openai-python reads ``message`` and ``code`` from it and retries 408, 409, 429 a
 
 import msgspec
 
+# Whoever sends something unknown gets it back, but not whatever its size.
+_SHOWN_CHARACTERS = 64
+
 
 class ApiError(Exception):
     """A reply that is not a success.
@@ -39,6 +42,11 @@ class ApiError(Exception):
         """Return the JSON envelope; ``anthropic`` adds the ``type`` that Anthropic's clients look for."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
+
+
+def shown(value: object) -> str:
+    """Return what was sent, as far as it may be part of a message."""
+    return str(value)[:_SHOWN_CHARACTERS]
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

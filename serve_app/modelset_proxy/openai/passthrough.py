@@ -1,8 +1,7 @@
-"""Requests that the servers' own OpenAI and Anthropic routes answer: only the model's name is changed, both
-ways.
+"""Requests that the servers' own OpenAI routes answer: only the model's name is changed, both ways.
 
-Pure. ``/v1/responses`` and ``/v1/messages`` carry JSON, ``/v1/audio/transcriptions`` a form. What is passed
-on is made anew from what was read here, never the client's bytes: two readers may see two things in them.
+Pure. ``/v1/responses`` carries JSON, ``/v1/audio/transcriptions`` a form. What is passed on is made anew from
+what was read here, never the client's bytes: two readers may see two things in them.
 """
 
 import unicodedata
@@ -14,10 +13,10 @@ import msgspec
 from modelset_proxy.openai import errors, forms
 
 _JSON = b"application/json"
-# Where the two APIs have the parts of a conversation.
-_CONTENTS = ("input", "messages", "content", "output")
+# Where the API has the parts of a conversation.
+_CONTENTS = ("input", "content", "output")
 # What is read here. Servers written in Go take these names in any case, and the last of several.
-_READ = {"model", "stream", "type", "image_url", "source", "data", *_CONTENTS}
+_READ = {"model", "stream", "type", "image_url", *_CONTENTS}
 # No server's readers go deeper, and ours must not follow a client into the depths.
 _DEPTH = 8
 
@@ -77,7 +76,7 @@ def _folded(name: str) -> str:
 
 
 def _images(value: Any, where: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Find the images in base64, of either API, and where they are; check all names on the way."""
+    """Find the images in base64, and where they are; check all names on the way."""
     if isinstance(value, list):
         for number, item in enumerate(value):
             yield from _images(item, f"{where}[{number}]", depth)
@@ -86,15 +85,8 @@ def _images(value: Any, where: str, depth: int) -> Iterator[tuple[str, str]]:
             raise errors.invalid("The parts of the conversation are nested too deeply.", param=where)
         _check_names(value, where)
         match value:
-            case {"type": "tool_use"}:
-                # Its input is what a function was called with: any names may be in it.
-                return
             case {"type": "input_image", "image_url": str(url)} if url.startswith("data:"):
                 yield f"{where}.image_url", url.partition(",")[2]
-            case {"type": "image", "source": dict(source)}:
-                _check_names(source, f"{where}.source")
-                if source.get("type") == "base64" and isinstance(data := source.get("data"), str):
-                    yield f"{where}.source.data", data
         for name in _CONTENTS:
             yield from _images(value.get(name), f"{where}.{name}", depth - 1)
 

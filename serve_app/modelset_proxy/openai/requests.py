@@ -341,7 +341,7 @@ _COMPLETION_TOKENS = 16
 
 def chat(body: bytes) -> ChatRequest:
     """Decode and check a chat completion; raises a 400 that names the field at fault."""
-    request = _decode(_chat, body)
+    request = decode(_chat, body)
     _check_sampling(request)
     _check_output(request)
     _check_tools(request)
@@ -350,7 +350,7 @@ def chat(body: bytes) -> ChatRequest:
 
 def completion(body: bytes) -> CompletionRequest:
     """Decode and check a completion; raises a 400 that names the field at fault."""
-    request = _decode(_completion, body)
+    request = decode(_completion, body)
     _check_sampling(request)
     _check_texts("prompt", request.prompt, request.prompts)
     return request
@@ -358,12 +358,13 @@ def completion(body: bytes) -> CompletionRequest:
 
 def embedding(body: bytes) -> EmbeddingRequest:
     """Decode and check an embedding request; raises a 400 that names the field at fault."""
-    request = _decode(_embedding, body)
+    request = decode(_embedding, body)
     _check_texts("input", request.input, request.inputs)
     return request
 
 
-def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
+def decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
+    """Decode a body; raises a 400 that names the field at fault."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as problem:

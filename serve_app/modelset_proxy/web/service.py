@@ -12,6 +12,7 @@ import msgspec
 from modelset_proxy.dispatch import dispatcher, prompts, work
 from modelset_proxy.engines import port
 from modelset_proxy.openai import (
+    anthropic,
     catalog,
     chat,
     completions,
@@ -43,6 +44,9 @@ class Frames(Protocol):
 
     def end(self) -> bytes:
         """Return what ends the stream."""
+
+    def failure(self, error: errors.ApiError) -> bytes:
+        """Return what ends a stream that has failed."""
 
 
 class Collector(Protocol):
@@ -84,18 +88,21 @@ class Service:
         request = requests.chat(await self._json_body(web))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
         call = self._call(web, model)
-        answers = self._dispatch.open(
+        answers = self._open_chat(request, model, call)
+        if request.stream:
+            await self._stream(web, call, answers, chat.Stream(request))
+            return
+        choices = await self._collect(answers, chat.Choice)
+        await self._reply(web, call, *chat.completion(request, choices))
+
+    def _open_chat(self, request: requests.ChatRequest, model: catalog.Model, call: port.Call) -> Answers:
+        return self._dispatch.open(
             self._engine.chat(request, model),
             model,
             call,
             units=request.choices,
             prompt=prompts.prompt(request.model, requests.texts(request)),
         )
-        if request.stream:
-            await self._stream(web, call, answers, chat.Stream(request))
-            return
-        choices = await self._collect(answers, chat.Choice)
-        await self._reply(web, call, *chat.completion(request, choices))
 
     async def complete(self, web: exchange.Exchange) -> None:
         """``POST /v1/completions``."""
@@ -132,8 +139,26 @@ class Service:
         await self._pass_on(web, "/v1/responses", passthrough.json_request(await self._json_body(web)))
 
     async def message(self, web: exchange.Exchange) -> None:
-        """``POST /v1/messages``, Anthropic's API, passed on."""
-        await self._pass_on(web, "/v1/messages", passthrough.json_request(await self._json_body(web)))
+        """``POST /v1/messages``, Anthropic's API."""
+        request = anthropic.read(await self._json_body(web))
+        model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
+        call = self._call(web, model)
+        translated = anthropic.chat(request, can_think=model.can("thinking"))
+        with translated.own_names():
+            answers = self._open_chat(translated.request, model, call)
+            if request.stream:
+                await self._stream(web, call, answers, anthropic.Stream(request.model))
+                return
+            [message] = await self._collect(answers, anthropic.Message)
+        await self._reply(web, call, *message.body(request.model))
+
+    async def count_tokens(self, web: exchange.Exchange) -> None:  # noqa: ARG002
+        """``POST /v1/messages/count_tokens``: Ollama does not tell before it answers."""
+        raise errors.ApiError(
+            404,
+            "Tokens cannot be counted here: a model server tells how many a prompt has with its answer only.",
+            code="unknown_url",
+        )
 
     async def transcribe(self, web: exchange.Exchange) -> None:
         """``POST /v1/audio/transcriptions``, passed on."""
@@ -192,7 +217,7 @@ class Service:
             if not web.started:
                 raise
             self._fail(web, error)
-            await web.end(sse.failure(error))
+            await web.end(frames.failure(error))
         else:
             self._time_tokens(web, call, frames.tokens)
             await web.end(frames.end())

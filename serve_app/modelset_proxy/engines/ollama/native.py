@@ -293,8 +293,8 @@ def _image(url: str, param: str) -> str:
     """
     if not url.startswith("data:"):
         raise errors.invalid(
-            "Remote images are not fetched. Send the image itself, as a data: URL "
-            "(data:image/png;base64,...).",
+            "Remote images are not fetched. Send the image itself, in base64 (as a URL: "
+            "data:image/png;base64,...).",
             param=param,
             code="unsupported_value",
         )
