@@ -65,8 +65,7 @@ class FakeOllama:
         app.router.add_get("/api/ps", self._ps)
         for path in ("chat", "generate", "embed", "show", "pull"):
             app.router.add_post(f"/api/{path}", self._post)
-        for path in ("responses", "messages"):
-            app.router.add_post(f"/v1/{path}", self._pass)
+        app.router.add_post("/v1/responses", self._pass)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()

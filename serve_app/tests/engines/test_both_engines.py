@@ -256,6 +256,21 @@ async def test_a_client_that_leaves_closes_the_connection(
         await server.cancelled.wait()
 
 
+async def test_a_message_of_anthropics_is_a_chat(client: aiohttp.ClientSession, server: sides.Side) -> None:
+    body = {"max_tokens": 9, **asking.CHAT}
+    status, reply, _ = await asking.post(client, "/v1/messages", body)
+    assert (status, reply["content"]) == (200, [{"type": "text", "text": "Hello there"}])
+    assert (reply["stop_reason"], reply["usage"]) == ("end_turn", {"input_tokens": 3, "output_tokens": 2})
+    server.call("f", "g")
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in "fg"]
+    _, reply, _ = await asking.post(client, "/v1/messages", {**body, "tools": tools})
+    assert [(block["name"], block["input"]) for block in reply["content"]] == [
+        ("f", {"a": 1}),
+        ("g", {"b": 2}),
+    ]
+    assert reply["stop_reason"] == "tool_use"
+
+
 async def test_what_is_not_translated_is_passed_on(client: aiohttp.ClientSession) -> None:
     _, reply, _ = await asking.post(client, "/v1/responses", {"model": "smollm2", "input": "x"})
     assert reply == {"model": "smollm2", "ok": True}

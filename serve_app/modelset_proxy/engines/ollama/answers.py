@@ -150,7 +150,7 @@ class Progress(msgspec.Struct):
 
 
 class ErrorObject(msgspec.Struct):
-    """The error of Ollama's own OpenAI and Anthropic routes."""
+    """The error of Ollama's own OpenAI routes."""
 
     message: str = ""
 

@@ -68,7 +68,7 @@ class Ollama:
         return _Embedding(self._http, native.embedding(request, model))
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> port.Job[bytes]:
-        """Check what Ollama's own OpenAI and Anthropic routes answer; raises a 400 for a broken image."""
+        """Check what Ollama's own OpenAI routes answer; raises a 400 for a broken image."""
         for param, image in request.images:
             images.check(image, param)
         return relay.Relay(self._http, path, request, model)

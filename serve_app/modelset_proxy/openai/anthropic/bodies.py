@@ -105,7 +105,7 @@ Message = UserMessage | AssistantMessage | SystemMessage
 
 
 class Tool(msgspec.Struct):
-    """A tool the model may call; those of a ``type`` of their own are run by Anthropic, and refused."""
+    """A tool the model may call; those that Anthropic defines have a ``type`` of their own, and are refused."""
 
     name: requests.ToolName
     description: str | None = None
@@ -205,8 +205,8 @@ def _check_tools(request: MessagesRequest) -> None:
         if tool.type not in (None, _CUSTOM):
             raise errors.unsupported(
                 f"tools[{number}].type",
-                f"Tools of type '{errors.shown(tool.type)}' are run by Anthropic. Only those that you run "
-                f"yourself can be called here, of type '{_CUSTOM}'.",
+                f"Only Anthropic's models know tools of type '{errors.shown(tool.type)}'. Send it as "
+                f"'{_CUSTOM}', with an input_schema.",
             )
         if tool.input_schema is None:
             param = f"tools[{number}].input_schema"
