@@ -1,6 +1,5 @@
 """Anthropic's Messages over HTTP: what its clients get back, of answers and of errors."""
 
-import asyncio
 import base64
 import json
 import pathlib
@@ -11,6 +10,7 @@ import pytest
 
 from modelset_proxy.serving import config
 from serve_app.tests import asking, fake_ollama, pictures, running, test_limits
+from serve_app.tests.dispatch import test_going_on
 
 _BODY = {"model": "smollm2", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 _PICTURE = base64.b64encode(pictures.png()[:-20]).decode()
@@ -35,6 +35,12 @@ async def test_a_message_is_answered(client: aiohttp.ClientSession, path: str) -
     assert response.headers["request-id"] == response.headers["x-request-id"]
     assert (body["model"], body["content"]) == ("smollm2", [{"type": "text", "text": "Hello there"}])
     assert (body["stop_reason"], body["usage"]) == ("end_turn", {"input_tokens": 3, "output_tokens": 2})
+
+
+async def test_web_pages_may_read_the_id_of_a_request(client: aiohttp.ClientSession) -> None:
+    origin = {"origin": "https://chat.example"}
+    async with client.post("/v1/messages", json=_BODY, headers=origin) as response:
+        assert "request-id" in response.headers["access-control-expose-headers"].split(", ")
 
 
 async def test_a_message_is_streamed(client: aiohttp.ClientSession) -> None:
@@ -103,19 +109,11 @@ async def test_failure_in_mid_stream_is_an_error_event_and_the_end(
 
 
 async def test_a_stream_goes_on_at_another_server() -> None:
-    pair = fake_ollama.FakeOllama(), fake_ollama.FakeOllama()
-    for fake in pair:
-        fake.chat = [*fake_ollama.answer("one")[:-1], fake_ollama.CUT]
-    async with fake_ollama.running(*pair), running.proxied(*(fake.url for fake in pair)) as (session, _):
-        asked = asyncio.create_task(_stream(session))
-        waits = [asyncio.create_task(fake.asked.wait()) for fake in pair]
-        done, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=5)
-        for wait in left:
-            wait.cancel()
-        pair[1 - waits.index(done.pop())].chat = fake_ollama.answer("one", " two")
-        events = await asked
+    pair = test_going_on.Pair(2)
+    async with pair.proxied() as (session, _):
+        events = await _stream(session)
     texts = [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"]
-    assert (texts, events[-1]["type"]) == (["one", " two"], "message_stop")
+    assert (texts, events[-1]["type"]) == (list(test_going_on.WORDS), "message_stop")
 
 
 _IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _PICTURE}}

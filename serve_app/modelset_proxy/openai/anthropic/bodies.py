@@ -105,7 +105,7 @@ Message = UserMessage | AssistantMessage | SystemMessage
 
 
 class Tool(msgspec.Struct):
-    """A tool the model may call; those that Anthropic defines have a ``type`` of their own, and are refused."""
+    """A tool the model may call. Those that Anthropic defines have a ``type`` of their own; refused."""
 
     name: requests.ToolName
     description: str | None = None

@@ -29,7 +29,7 @@ class Chat(msgspec.Struct):
             yield
         except errors.ApiError as error:
             given = error.param or ""
-            if known := max(filter(given.startswith, self.names), key=len, default=""):
+            if known := max(filter(given.startswith, self.names), default=""):
                 error.param = self.names[known] + given.removeprefix(known)
                 error.message = error.message.replace(f"'{given}'", f"'{error.param}'")
             raise

@@ -59,7 +59,7 @@ class Message:
                 self._blocks.append(
                     {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
                 )
-            self._end = piece.end or self._end
+            self._end = piece.end
 
     def body(self, model: str) -> tuple[bytes, usage.Tokens]:
         """Return the body of the reply, and what it took."""
