@@ -29,6 +29,7 @@ class Chat(msgspec.Struct):
             yield
         except errors.ApiError as error:
             given = error.param or ""
+            # Of beginnings of one text the longest is the greatest.
             if known := max(filter(given.startswith, self.names), default=""):
                 error.param = self.names[known] + given.removeprefix(known)
                 error.message = error.message.replace(f"'{given}'", f"'{error.param}'")
