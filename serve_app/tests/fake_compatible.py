@@ -50,7 +50,7 @@ class FakeCompatible:
         app.router.add_get("/v1/models", self._list)
         for path in _ANSWERING:
             app.router.add_post(f"/v1/{path}", self._post)
-        app.router.add_post("/v1/messages", self._pass)
+        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()
@@ -71,10 +71,12 @@ class FakeCompatible:
         # As Ollama says that there is nothing.
         return web.json_response({"object": "list", "data": listed or None})
 
-    async def _pass(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        self.requests.append((request.path, body))
-        return web.json_response({"model": body["model"], "ok": True}, dumps=_compact)
+    async def _transcribe(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        self.requests.append((request.path, {name: value for name, value in form.items() if name != "file"}))
+        if form.get("response_format") == "text":
+            return web.Response(text="hello\n")
+        return web.json_response({"text": "hello"}, dumps=_compact)
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())

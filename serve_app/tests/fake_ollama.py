@@ -65,7 +65,6 @@ class FakeOllama:
         app.router.add_get("/api/ps", self._ps)
         for path in ("chat", "generate", "embed", "show", "pull"):
             app.router.add_post(f"/api/{path}", self._post)
-        app.router.add_post("/v1/messages", self._pass)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()
@@ -80,17 +79,6 @@ class FakeOllama:
 
     async def _nothing(self, request: web.Request) -> web.Response:
         return web.Response(status=404, text="404 page not found")
-
-    async def _pass(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        self.requests.append((request.path, body))
-        if not body.get("stream"):
-            return web.Response(body=b'{"model":"%s","ok":true}' % body["model"].encode())
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(b'event: a\ndata: {"model":"%s"}\n' % body["model"].encode())
-        await response.write(b"\nevent: b\ndata: {}\n\n")
-        return response
 
     async def _tags(self, request: web.Request) -> web.Response:
         return web.json_response(

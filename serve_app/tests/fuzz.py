@@ -1,7 +1,7 @@
 """A fuzz run over HTTP: generated bodies, right, nearly right and broken, none of which may be our fault.
 
 `make fuzz` sends 20,000 (`FUZZ='COUNT SEED'` others) to the whole application in front of a fake Ollama that
-answers everything, and fails when one gets a 5xx, an error without OpenAI's envelope, or no answer.
+answers everything, and fails when one gets a 5xx, an error without its API's envelope, or no answer.
 """
 
 import asyncio
@@ -32,12 +32,19 @@ _TOOL: dict[str, Any] = {
         "parameters": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
     },
 }
+_ANTHROPIC_TOOL = {"name": "f", "input_schema": _TOOL["function"]["parameters"]}
 _NAMED_SCHEMA = {"name": "x", "schema": {"type": "object"}}
 _SCHEMA = {"type": "json_schema", "json_schema": _NAMED_SCHEMA}
 _IMAGE, _BROKEN_IMAGE = (
     {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}"}}
     for data in (pictures.png(), b"hi")
 )
+_SOURCES = [
+    {"type": "base64", "media_type": "image/png", "data": base64.b64encode(pictures.png()).decode()},
+    {"type": "base64", "media_type": "image/png", "data": "AAAA"},
+    {"type": "url", "url": "https://images.example/one.png"},
+    {"type": "file", "file_id": "f"},
+]
 
 
 class Bodies:
@@ -58,10 +65,16 @@ class Bodies:
             "logprobs": lambda: self._one(True, False, 2),
             "top_logprobs": lambda: self._one(0, 5, 21),
             "tools": lambda: (
-                [self._one(_TOOL, {"type": "function", **_TOOL["function"]})] * self._one(0, 1, 2)
+                [self._one(_TOOL, _ANTHROPIC_TOOL, {"type": "function", **_TOOL["function"]})]
+                * self._one(0, 1, 2)
             ),
             "tool_choice": lambda: self._one(
-                "auto", "none", "required", {"type": "function", "function": {"name": "f"}}
+                "auto",
+                "none",
+                "required",
+                {"type": "function", "function": {"name": "f"}},
+                {"type": "any"},
+                {"type": "tool", "name": "f"},
             ),
             "response_format": lambda: self._one({"type": "text"}, {"type": "json_object"}, _SCHEMA),
             "reasoning_effort": lambda: self._one("none", "low"),
@@ -77,6 +90,12 @@ class Bodies:
             "text": lambda: {"format": self._one({"type": "text"}, {"type": "json_schema", **_NAMED_SCHEMA})},
             "reasoning": lambda: {"effort": self._one("none", "low", "x")},
             "include": lambda: ["message.output_text.logprobs"],
+            "system": lambda: self._one("s", [{"type": "text", "text": "s"}], []),
+            "stop_sequences": lambda: self._one(["a"], ["a"] * 65),
+            "thinking": lambda: self._one(
+                {"type": "disabled"}, {"type": "adaptive"}, {"type": "enabled", "budget_tokens": 2000}
+            ),
+            "output_config": lambda: self._one({"effort": "low"}, {"format": {"type": "json_schema"}}),
         }
 
     def next(self) -> tuple[str, bytes]:
@@ -91,6 +110,9 @@ class Bodies:
         elif path == "/v1/responses":
             body["input"] = self._one("a", self._junk(), *[[self._item() for _ in range(3)]] * 4)
             body["instructions"] = self._one(None, "b")
+        elif path == "/v1/messages":
+            body["max_tokens"] = self._one(1, 3, 3, self._junk())
+            body["messages"] = [self._turn() for _ in range(self._random.randint(0, 4))]
         else:
             body["messages"] = [self._message() for _ in range(self._random.randint(0, 4))]
         for field in self._random.sample(sorted(self._fields), self._random.randint(0, 6)):
@@ -142,6 +164,20 @@ class Bodies:
             {"type": self._junk()},
         )
 
+    def _turn(self) -> dict[str, Any]:
+        """A message as Anthropic has them."""
+        blocks = [
+            {"type": "text", "text": "a"},
+            {"type": "image", "source": self._one(*_SOURCES)},
+            {"type": "thinking", "thinking": "a", "signature": ""},
+            {"type": "tool_use", "id": self._one("c1", self._junk()), "name": "f", "input": {"a": 1}},
+            {"type": "tool_result", "tool_use_id": self._one("c1", "c2"), "content": self._one("x", [])},
+            {"type": "document"},
+            self._junk(),
+        ]
+        content = self._one("hi", "", None, self._random.sample(blocks, self._random.randint(0, 3)))
+        return {"role": self._one("user", "user", "assistant", "system", "x"), "content": content}
+
     def _junk(self, depth: int = 0) -> Any:
         """Any JSON value: wrong types, huge numbers, odd characters, nesting."""
         kind = self._random.randrange(8 if depth < 3 else 6)
@@ -190,17 +226,18 @@ class Run:
             return
         self.slowest = max(self.slowest, time.monotonic() - started)
         self.statuses[response.status] += 1
-        unfit = response.status != 200 and not _is_envelope(answer)
-        if response.status >= 500 or unfit or b'"server_error"' in answer:
+        unfit = response.status != 200 and not _is_envelope(answer, path)
+        if response.status >= 500 or unfit or b'"server_error"' in answer or b'"api_error"' in answer:
             self.faults.append(f"{path} {body[:500]!r}: {response.status} {answer[:300]!r}")
 
 
-def _is_envelope(answer: bytes) -> bool:
+def _is_envelope(answer: bytes, path: str) -> bool:
     try:
         error = json.loads(answer)["error"]
     except (ValueError, LookupError, TypeError):
         return False
-    return {"message", "type", "param", "code"} <= error.keys()
+    fields = {"message", "type"} if path == "/v1/messages" else {"message", "type", "param", "code"}
+    return bool(fields == error.keys())
 
 
 async def fuzz(count: int, seed: int) -> Run:

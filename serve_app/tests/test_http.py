@@ -178,7 +178,7 @@ _REFUSALS: dict[str, tuple[str, str, Any, int, str | None]] = {
     "bad JSON": ("POST", "/v1/chat/completions", b"{", 400, "invalid_json"),
     "bad UTF-8 passed on": (
         "POST",
-        "/v1/messages",
+        "/v1/responses",
         b'{"model": "smollm2", "x": "\xff"}',
         400,
         "invalid_json",

@@ -9,14 +9,15 @@ from modelset_proxy.openai import catalog, passthrough
 class Relay:
     """Implements ``port.Job``: hands on a request, under the server's name of the model, in one unit."""
 
+    streams = False
+
     def __init__(
         self, connections: http.Connections, path: str, request: passthrough.Passed, model: catalog.Model
     ) -> None:
-        self.streams = request.stream
         self._connections = connections
         content_type, body = request.rename(model.name)
         self._question = asking.Question(
-            path, body, "input", streams=request.stream, content_type=content_type.decode("latin-1")
+            path, body, "file", streams=False, content_type=content_type.decode("latin-1")
         )
 
     async def check(self) -> None:

@@ -41,10 +41,10 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.may_retry = may_retry
 
-    def body(self, *, anthropic: bool = False) -> bytes:
-        """Return the JSON envelope; ``anthropic`` adds the ``type`` that Anthropic's clients look for."""
+    def body(self) -> bytes:
+        """Return the JSON envelope."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
+        return msgspec.json.encode({"error": error})
 
 
 def _shortened(message: str) -> str:

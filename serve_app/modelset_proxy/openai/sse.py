@@ -10,9 +10,9 @@ def frame(payload: bytes) -> bytes:
     return b"data: " + payload + b"\n\n"
 
 
-def named_failure(error: errors.ApiError) -> bytes:
-    """Return the event for streams whose events have names (messages)."""
-    return b"event: error\n" + frame(error.body(anthropic=True))
+def named(name: str, payload: bytes) -> bytes:
+    """Wrap one JSON text into an event that has a name."""
+    return b"event: " + name.encode() + b"\n" + frame(payload)
 
 
 def failure(error: errors.ApiError) -> bytes:

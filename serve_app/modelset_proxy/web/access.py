@@ -76,7 +76,10 @@ class Keys:
         scheme, _, token = authorization.partition(b" ")
         given = token.strip() if scheme.lower() == b"bearer" else api_key.strip()
         if not given:
-            raise _unauthorized("You did not provide an API key: send 'Authorization: Bearer YOUR_KEY'.")
+            raise _unauthorized(
+                "You did not provide an API key: "
+                "send 'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'."
+            )
         digest = hashlib.sha256(given).digest()
         found = ""
         for known, client in self._clients:

@@ -1,16 +1,19 @@
 """The ASGI application: routes, request ids, CORS, what errors look like, and the access log."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from modelset_proxy.openai import errors
+from modelset_proxy.openai.anthropic import envelope
 from modelset_proxy.telemetry import log, metrics
 from modelset_proxy.web import access, bodies, cors, demand, exchange, guard, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
+_MESSAGES = "/messages"
 _HEALTH_PATHS = {"/", "/health", "/healthz"}
 # Nobody's API key opens the demand feed; it has a token of its own.
 _OPEN_PATHS = {*_HEALTH_PATHS, demand.PATH}
@@ -53,7 +56,8 @@ class App:
             "/completions": {"POST": routes.complete},
             "/embeddings": {"POST": routes.embed},
             "/responses": {"POST": routes.respond},
-            "/messages": {"POST": routes.message},
+            _MESSAGES: {"POST": routes.message},
+            f"{_MESSAGES}/count_tokens": {"POST": routes.count_tokens},
             "/audio/transcriptions": {"POST": routes.transcribe},
             demand.PATH: {"GET": asked.get},
         }
@@ -135,6 +139,10 @@ class App:
     def _route(self, web: exchange.Exchange) -> service.Handler:
         path = web.path.removeprefix("/v1") if web.path.startswith("/v1/") else web.path
         path = path.rstrip("/") or "/"
+        if path == _MESSAGES or path.startswith(f"{_MESSAGES}/"):
+            # Anthropic's clients look for errors of its kind, and for the request's id under its name.
+            web.envelope = functools.partial(envelope.body, request_id=web.request_id)
+            web.reply_headers.append((b"request-id", web.request_id.encode()))
         methods = self._routes.get(path)
         web.route = path if methods is not None else ""
         if methods is None and path.startswith(_MODELS):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from modelset_proxy.web import exchange
 
 _METHODS = b"GET, POST, HEAD, OPTIONS"
-_EXPOSED = b"x-request-id, retry-after"
+_EXPOSED = b"x-request-id, request-id, retry-after"
 _MAX_AGE = b"600"
 
 

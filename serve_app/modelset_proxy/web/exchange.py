@@ -31,7 +31,7 @@ class Exchange:
     """Reads a request and writes its reply. ``facts`` end up in the access log: no contents, no keys.
 
     ``client`` is whose API key came with it, ``route`` the path without variable parts; ``began`` and
-    ``first_byte`` are monotonic times in seconds.
+    ``first_byte`` are monotonic times in seconds; ``envelope`` makes the body of an error.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Exchange:
         self.facts: dict[str, object] = {}
         self.client = ""
         self.route = ""
+        self.envelope: Callable[[errors.ApiError], bytes] = errors.ApiError.body
         self.status = 0
         self.began = time.monotonic()
         self.first_byte = self.began
@@ -142,8 +143,7 @@ class Exchange:
             # openai-python and its like try 5xx again unless they are told not to.
             headers.append((b"x-should-retry", b"false"))
         self.facts["error"] = error.code or error.kind
-        body = error.body(anthropic=self.path.endswith("/messages"))
-        await self.reply(error.status, body, headers=headers)
+        await self.reply(error.status, self.envelope(error), headers=headers)
 
     async def start_events(self) -> None:
         """Start a stream of events. The headers keep caches and buffering proxies from holding it up."""

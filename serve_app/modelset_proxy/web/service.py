@@ -12,6 +12,7 @@ import msgspec
 from modelset_proxy.dispatch import dispatcher, prompts, work
 from modelset_proxy.engines import port
 from modelset_proxy.openai import (
+    anthropic,
     catalog,
     chat,
     completions,
@@ -21,7 +22,6 @@ from modelset_proxy.openai import (
     pieces,
     requests,
     responses,
-    sse,
     usage,
 )
 from modelset_proxy.telemetry import log, metrics
@@ -139,8 +139,26 @@ class Service:
         await self._reply(web, call, *responses.whole(request, output))
 
     async def message(self, web: exchange.Exchange) -> None:
-        """``POST /v1/messages``, Anthropic's API, passed on."""
-        await self._pass_on(web, "/v1/messages", passthrough.json_request(await self._json_body(web)))
+        """``POST /v1/messages``, Anthropic's API."""
+        request = anthropic.read(await self._json_body(web))
+        model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
+        call = self._call(web, model)
+        translated = anthropic.chat(request, can_think=model.can("thinking"))
+        with translated.own_names():
+            answers = self._open_chat(translated.request, model, call)
+            if request.stream:
+                await self._stream(web, call, answers, anthropic.Stream(request.model))
+                return
+            [message] = await self._collect(answers, anthropic.Message)
+        await self._reply(web, call, *message.body(request.model))
+
+    async def count_tokens(self, web: exchange.Exchange) -> None:  # noqa: ARG002
+        """``POST /v1/messages/count_tokens``: Ollama does not tell before it answers."""
+        raise errors.ApiError(
+            404,
+            "Tokens cannot be counted here: a model server tells how many a prompt has with its answer only.",
+            code="unknown_url",
+        )
 
     async def transcribe(self, web: exchange.Exchange) -> None:
         """``POST /v1/audio/transcriptions``, passed on."""
@@ -160,27 +178,15 @@ class Service:
         )
 
     async def _pass_on(self, web: exchange.Exchange, path: str, request: passthrough.Passed) -> None:
-        model = self._find(web, request.model, catalog.CHAT, stream=request.stream)
+        model = self._find(web, request.model, catalog.CHAT, stream=False)
         call = self._call(web, model)
-        renamer = passthrough.Renamer(model.name, request.model)
         answers = self._dispatch.open(self._engine.relay(path, request, model), model, call)
         try:
             async with self._deadline(), answers, contextlib.aclosing(answers.answer(0)) as answer:
-                async for data in answer:
-                    if not request.stream:
-                        await web.reply(200, renamer.feed(data) + renamer.rest())
-                    else:
-                        await self._write(web, call, renamer.feed(data))
-        except errors.ApiError as error:
-            if not web.started:
-                raise
-            self._fail(web, error)
-            await web.end(sse.named_failure(error))
-        else:
-            if request.stream:
-                await web.end(renamer.rest())
+                whole = b"".join([data async for data in answer])
         finally:
             self._note(web, call, usage.Tokens())
+        await web.reply(200, whole, content_type=request.answer)
 
     async def _stream(
         self, web: exchange.Exchange, call: port.Call, answers: Answers, frames: Frames

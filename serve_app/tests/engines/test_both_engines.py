@@ -282,15 +282,19 @@ async def test_a_response_calls_functions(client: aiohttp.ClientSession, server:
     assert calls == [("function_call", "call_f", "f"), ("function_call", "call_g", "g")]
 
 
-async def test_what_is_not_translated_is_passed_on(client: aiohttp.ClientSession) -> None:
-    _, reply, _ = await asking.post(client, "/v1/messages", {"model": "smollm2", "messages": []})
-    assert reply == {"model": "smollm2", "ok": True}
-
-
-async def test_a_route_that_the_server_lacks_is_a_404(client: aiohttp.ClientSession) -> None:
-    form = aiohttp.FormData({"model": "smollm2"}, default_to_multipart=True)
-    async with client.post("/v1/audio/transcriptions", data=form) as response:
-        assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_url")
+async def test_a_message_of_anthropics_is_a_chat(client: aiohttp.ClientSession, server: sides.Side) -> None:
+    body = {"max_tokens": 9, **asking.CHAT}
+    status, reply, _ = await asking.post(client, "/v1/messages", body)
+    assert (status, reply["content"]) == (200, [{"type": "text", "text": "Hello there"}])
+    assert (reply["stop_reason"], reply["usage"]) == ("end_turn", {"input_tokens": 3, "output_tokens": 2})
+    server.call("f", "g")
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in "fg"]
+    _, reply, _ = await asking.post(client, "/v1/messages", {**body, "tools": tools})
+    assert [(block["name"], block["input"]) for block in reply["content"]] == [
+        ("f", {"a": 1}),
+        ("g", {"b": 2}),
+    ]
+    assert reply["stop_reason"] == "tool_use"
 
 
 @pytest.mark.parametrize("stream", [False, True])

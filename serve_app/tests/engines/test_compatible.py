@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from modelset_proxy.engines import asking, decoders, port
 from modelset_proxy.engines.compatible import answers, bodies, complaints, engine
-from modelset_proxy.openai import catalog, errors, passthrough, pieces, requests
+from modelset_proxy.openai import catalog, errors, forms, passthrough, pieces, requests
 from serve_app.tests import asking as ask
 from serve_app.tests import fake_compatible, running
 
@@ -149,7 +150,7 @@ def test_an_answer_that_was_begun_ends_with_its_server() -> None:
     jobs: list[port.Job[Any]] = [
         asked.chat(requests.chat(json.dumps({"model": "m", "messages": [_USER]}).encode()), _MODEL),
         asked.complete(requests.completion(b'{"model": "m", "prompt": "a"}'), _MODEL),
-        asked.relay("/v1/messages", passthrough.Passed("m", True, {}), _MODEL),
+        asked.relay("/v1/audio/transcriptions", passthrough.Passed("m", forms.Form(()), b""), _MODEL),
     ]
     assert [job.goes_on(port.Told(["a"])) for job in jobs] == [False, False, False]
 
@@ -190,9 +191,24 @@ def test_embeddings_are_passed_on_in_one(given: object) -> None:
     assert _embedding(input=given, dimensions=3) == {**sent, "dimensions": 3}
 
 
-async def test_images_that_are_passed_on_are_the_servers_to_judge() -> None:
-    request = passthrough.Passed("m", False, {"messages": []}, [("messages[0]", "no image")])
-    await engine.Compatible().relay("/v1/messages", request, _MODEL).check()
+@pytest.mark.parametrize(
+    ("asked", "answer", "kind"),
+    [({}, '{"text":"hello"}', "application/json"), ({"response_format": "text"}, "hello\n", "text/plain")],
+)
+async def test_transcriptions_are_passed_on_and_labelled_as_what_they_are(
+    asked: dict[str, str], answer: str, kind: str
+) -> None:
+    fake = fake_compatible.FakeCompatible()
+    form = aiohttp.FormData({"model": "smollm2", **asked}, default_to_multipart=True)
+    form.add_field("file", b"RIFF", filename="a.wav")
+    async with (
+        fake_compatible.running(fake),
+        running.proxied(fake.url, engine="openai") as (client, _),
+        client.post("/v1/audio/transcriptions", data=form) as response,
+    ):
+        assert (response.status, await response.text()) == (200, answer)
+        assert response.content_type == kind
+    assert fake.sent("/v1/audio/transcriptions") == [{"model": "smollm2:135m", **asked}]
 
 
 async def test_token_ids_reach_the_server_and_come_back_echoed() -> None:

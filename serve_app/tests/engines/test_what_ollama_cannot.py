@@ -8,7 +8,7 @@ import pytest
 from modelset_proxy.engines import port
 from modelset_proxy.engines.compatible.engine import Compatible
 from modelset_proxy.engines.ollama.engine import Ollama
-from modelset_proxy.openai import catalog, errors, passthrough, requests
+from modelset_proxy.openai import catalog, errors, requests
 from serve_app.tests import asking, fake_ollama, running
 
 _MODEL = catalog.Model(name="m:1", served_names=("m",), kind=catalog.ANY)
@@ -26,12 +26,6 @@ def _completion(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
 
 def _embedding(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
     return engine.embed(requests.embedding(json.dumps({"model": "m", **body}).encode()), _MODEL)
-
-
-def _relay(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
-    return engine.relay(
-        "/v1/messages", passthrough.json_request(json.dumps({"model": "m", **body}).encode()), _MODEL
-    )
 
 
 def _image(url: str) -> dict[str, Any]:
@@ -58,12 +52,6 @@ _REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "gif": (_chat, _image(_GIF), f"{_AT}.image_url.url", "invalid_value"),
     "audio": (_chat, _AUDIO, _AT, "unsupported_parameter"),
     "replay": (_chat, _REPLAY, "messages[0].tool_calls[0]", "unsupported_parameter"),
-    "relayed gif": (
-        _relay,
-        {"messages": [{"content": [{"type": "image", "source": {"type": "base64", "data": "R0lGODlh"}}]}]},
-        f"{_AT}.source.data",
-        "invalid_value",
-    ),
 }
 
 

@@ -1,131 +1,10 @@
-"""Requests that Ollama's own routes answer: what is read of them, and what is passed on."""
-
-import base64
-import json
-from typing import Any
+"""Forms that the servers' own routes answer: what is read of them, and what is passed on."""
 
 import aiohttp
 import pytest
 
-from modelset_proxy.engines.ollama import engine
-from modelset_proxy.openai import catalog, errors, forms, passthrough
-from serve_app.tests import fake_ollama, pictures, running
-
-
-def test_passed_on_bodies_change_in_the_model_only() -> None:
-    passed = passthrough.json_request(b'{"system": [{"model": "x"}], "model": "a", "stream": true, "n": 1e3}')
-    assert (passed.model, passed.stream) == ("a", True)
-    content_type, body = passed.rename("b")
-    assert content_type == b"application/json"
-    assert json.loads(body) == {"system": [{"model": "x"}], "model": "b", "stream": True, "n": 1000}
-
-
-def test_what_is_passed_on_is_what_was_read() -> None:
-    passed = passthrough.json_request(
-        b'{"model": "x", "model": "a", "messages": [{"content": 1, "content": "y"}]}'
-    )
-    assert passed.model == "a"
-    assert passed.rename("b")[1] == b'{"model":"b","messages":[{"content":"y"}]}'
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"model": "a", "MODEL": "unlisted"}, "MODEL"),
-        ({"model": "a", "Stream": True}, "Stream"),
-        ({"model": "a", "\u017ftream": True}, "\u017ftream"),
-        ({"model": "a", "Messages": []}, "Messages"),
-        ({"model": "a", "messages": [{"Content": []}]}, "messages[0].Content"),
-        ({"model": "a", "messages": [{"content": [{"Type": "image"}]}]}, "messages[0].content[0].Type"),
-        (
-            {"model": "a", "messages": [{"content": [{"type": "image", "source": {"DATA": "AAAA"}}]}]},
-            "messages[0].content[0].source.DATA",
-        ),
-    ],
-)
-def test_a_field_that_only_ollama_would_read_is_refused(body: dict[str, Any], param: str) -> None:
-    with pytest.raises(errors.ApiError) as refusal:
-        passthrough.json_request(json.dumps(body).encode())
-    assert (refusal.value.status, refusal.value.param) == (400, param)
-
-
-def test_names_are_free_where_only_functions_read_them() -> None:
-    body = {
-        "model": "a",
-        "tools": [{"name": "f", "input_schema": {"properties": {"Model": {}}}}],
-        "messages": [{"content": [{"type": "tool_use", "input": {"Model": 1, "Content": []}}]}],
-    }
-    assert json.loads(passthrough.json_request(json.dumps(body).encode()).rename("a")[1]) == body
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"[]", "invalid_value"),
-        (b'{"model": 1}', None),
-        (b'{"model": "a", "stream": "yes"}', None),
-        (b'{"model": "a", "messages": "\xff"}', "invalid_json"),
-        (b'{"model": "a", "messages": ' + b'{"content":' * 20 + b"1" + b"}" * 21, None),
-    ],
-)
-def test_a_passed_on_body_that_is_no_request_is_a_400(body: bytes, code: str | None) -> None:
-    with pytest.raises(errors.ApiError) as refusal:
-        passthrough.json_request(body)
-    assert (refusal.value.status, refusal.value.code) == (400, code)
-
-
-@pytest.mark.parametrize(
-    ("contents", "param"),
-    [
-        (
-            {
-                "messages": [
-                    {"content": "x"},
-                    {"content": [{"type": "image", "source": {"type": "base64", "data": "iVBORw0KGgo="}}]},
-                ]
-            },
-            "messages[1].content[0].source.data",
-        ),
-        (
-            {
-                "messages": [
-                    {
-                        "content": [
-                            {
-                                "type": "tool_result",
-                                "content": [{"type": "image", "source": {"type": "base64", "data": "?"}}],
-                            }
-                        ]
-                    }
-                ]
-            },
-            "messages[0].content[0].content[0].source.data",
-        ),
-    ],
-)
-async def test_images_that_ollama_would_not_survive_are_not_passed_on(
-    contents: dict[str, Any], param: str
-) -> None:
-    passed = passthrough.json_request(json.dumps({"model": "a", **contents}).encode())
-    model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
-    with pytest.raises(errors.ApiError) as refusal:
-        await engine.Ollama().relay("/v1/messages", passed, model).check()
-    assert (refusal.value.status, refusal.value.param) == (400, param)
-
-
-async def test_whole_images_and_links_are_passed_on() -> None:
-    picture = base64.b64encode(pictures.png()).decode()
-    parts = [
-        {"type": "image", "source": {"type": "base64", "data": picture}},
-        {"type": "image", "source": {"type": "url", "url": "https://images.example/one.png"}},
-        {"type": "text", "text": "data:image/png;base64,AAAA"},
-    ]
-    body = {"model": "a", "messages": [{"role": "user", "content": parts}]}
-    passed = passthrough.json_request(json.dumps(body).encode())
-    model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
-    await engine.Ollama().relay("/v1/messages", passed, model).check()
-    assert json.loads(passed.rename("a")[1]) == body
-
+from modelset_proxy.openai import errors, forms, passthrough
+from serve_app.tests import fake_ollama, running
 
 _FORM = b"multipart/form-data; boundary=x"
 
@@ -169,30 +48,24 @@ def test_a_form_that_cannot_be_read_is_a_400(content_type: bytes, body: bytes) -
     assert refusal.value.status == 400
 
 
-def test_answers_get_the_served_name_wherever_the_reads_end() -> None:
-    data = b'data: {"response":{"model":"m:1","text":"\\"model\\":\\"m:1\\""}}\n\ndata: {"model":"m:1"}'
-    wanted = data.replace(b'"model":"m:1"', b'"model":"served"')
-    for size in range(1, len(data)):
-        renamer = passthrough.Renamer("m:1", "served")
-        out = b"".join(renamer.feed(data[at : at + size]) for at in range(0, len(data), size))
-        assert out + renamer.rest() == wanted
+@pytest.mark.parametrize(
+    ("form", "answer"),
+    [("", b"application/json"), ("json", b"application/json"), ("text", b"text/plain; charset=utf-8")],
+)
+def test_the_answer_is_labelled_as_what_was_asked_for(form: str, answer: bytes) -> None:
+    fields = _field("model", b"w") + (_field("response_format", form.encode()) if form else b"")
+    assert passthrough.form_request(_FORM, fields + b"--x--\r\n").answer == answer
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/messages"])
-async def test_other_apis_are_passed_on(ollama: fake_ollama.FakeOllama, path: str) -> None:
-    async with running.proxied(ollama.url) as (session, _):
-        async with session.post(path, json={"model": "smollm2", "messages": []}) as response:
-            assert (response.status, await response.json()) == (200, {"model": "smollm2", "ok": True})
-        async with session.post(path, json={"model": "smollm2", "stream": True}) as response:
-            assert response.headers["content-type"] == "text/event-stream"
-            assert await response.text() == 'event: a\ndata: {"model":"smollm2"}\n\nevent: b\ndata: {}\n\n'
-        async with session.post(path, json={"model": "none"}) as response:
-            assert response.status == 404
-        async with session.post(path, data=b"{") as response:
-            body = await response.json()
-            assert (response.status, body["error"]["code"]) == (400, "invalid_json")
-            assert body["type"] == "error"
-    assert {sent["model"] for _, sent in ollama.requests if "model" in sent} >= {"smollm2:135m"}
+@pytest.mark.parametrize(("stream", "taken"), [(b"false", True), (b"true", False), (b"1", False)])
+def test_transcriptions_are_not_streamed(stream: bytes, taken: bool) -> None:
+    body = _field("model", b"w") + _field("stream", stream) + b"--x--\r\n"
+    if taken:
+        assert passthrough.form_request(_FORM, body).model == "w"
+        return
+    with pytest.raises(errors.ApiError) as refusal:
+        passthrough.form_request(_FORM, body)
+    assert (refusal.value.status, refusal.value.param) == (400, "stream")
 
 
 async def test_what_this_ollama_does_not_offer_is_a_404(ollama: fake_ollama.FakeOllama) -> None:

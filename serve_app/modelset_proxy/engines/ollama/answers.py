@@ -150,7 +150,7 @@ class Progress(msgspec.Struct):
 
 
 class ErrorObject(msgspec.Struct):
-    """The error of Ollama's own OpenAI and Anthropic routes."""
+    """The error of Ollama's own OpenAI routes."""
 
     message: str = ""
 
@@ -257,7 +257,7 @@ def _forced_calls(forced: native.Forced, content: str, reason: str) -> list[piec
     if reason == "length":
         return []
     raise errors.upstream_failed(
-        "The model ended its answer without calling a function. It may do better without reasoning_effort.",
+        "The model ended its answer without calling a function. It may do better without reasoning.",
         code="incomplete_answer",
     )
 

@@ -70,8 +70,8 @@ class Ollama:
         return _Embedding(self._http, native.embedding(request, model))
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> port.Job[bytes]:
-        """Pass on what Ollama's own OpenAI and Anthropic routes answer."""
-        return _Relay(self._http, self._images, path, request, model)
+        """Pass on what Ollama's own routes answer."""
+        return relay.Relay(self._http, path, request, model)
 
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask a server that holds a model what it can do; None when it does not tell."""
@@ -125,25 +125,6 @@ class _Chat:
         async with contextlib.aclosing(_continued(self._http, url, body, prompt, attempt)) as continued:
             async for read in continued:
                 yield read
-
-
-class _Relay(relay.Relay):
-    """A relayed request, whose images are those of any other."""
-
-    def __init__(
-        self,
-        connections: http.Http,
-        inspector: images.Inspector,
-        path: str,
-        request: passthrough.Passed,
-        model: catalog.Model,
-    ) -> None:
-        super().__init__(connections, path, request, model)
-        self._images = inspector
-        self._found = request.images
-
-    async def check(self) -> None:
-        await self._images.check(self._found)
 
 
 class _Completion:

@@ -50,8 +50,8 @@ class Body:
 class Chat(msgspec.Struct, frozen=True):
     """The body of ``POST /api/chat``, and how its answer is to be read.
 
-    ``plain`` tells that the answer is what the model writes, word for word; ``images`` are those in the body,
-    as in ``passthrough.Passed``, to be looked at before it is sent.
+    ``plain`` tells that the answer is what the model writes, word for word; ``images`` are those in the body:
+    where each came from, and its base64. They are to be looked at before it is sent.
     """
 
     body: Body
@@ -306,8 +306,8 @@ def _image(url: str, param: str) -> str:
     """
     if not url.startswith("data:"):
         raise errors.invalid(
-            "Remote images are not fetched. Send the image itself, as a data: URL "
-            "(data:image/png;base64,...).",
+            "Remote images are not fetched. Send the image itself, in base64 (as a URL: "
+            "data:image/png;base64,...).",
             param=param,
             code="unsupported_value",
         )
