@@ -1,5 +1,6 @@
 """What is refused, and how the refusal names the field."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import strategies
 
 from modelset_proxy.engines.ollama import engine, native
-from modelset_proxy.openai import catalog, errors, requests
+from modelset_proxy.openai import catalog, errors, requests, steps
 from serve_app.tests import pictures
 
 _OLLAMA = engine.Ollama()
@@ -42,7 +43,7 @@ def _image(url: str) -> dict[str, Any]:
 
 def _chat(body: dict[str, Any], model: catalog.Model = _PLAIN, choice: int = 0) -> dict[str, Any]:
     request = requests.chat(json.dumps({"model": "m", "messages": [_USER], **body}).encode())
-    body: dict[str, Any] = json.loads(native.chat(request, model).body.of(choice))
+    body: dict[str, Any] = json.loads(steps.at_once(native.chat(request, model)).body.of(choice))
     return body
 
 
@@ -186,14 +187,17 @@ def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
 )
 def test_completion_that_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        _OLLAMA.complete(requests.completion(json.dumps({"model": "m", **body}).encode()), _PLAIN)
+        asyncio.run(
+            _OLLAMA.complete(requests.completion(json.dumps({"model": "m", **body}).encode()), _PLAIN)
+        )
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
 @pytest.mark.parametrize("given", ["", [], [""], [1, 2], [[1, 2]], ["a", 1], ["a"] * 2049, None, {}])
 def test_embedding_input_that_is_no_text_is_refused(given: Any) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        _OLLAMA.embed(requests.embedding(json.dumps({"model": "m", "input": given}).encode()), _PLAIN)
+        request = requests.embedding(json.dumps({"model": "m", "input": given}).encode())
+        asyncio.run(_OLLAMA.embed(request, _PLAIN))
     assert (refusal.value.status, refusal.value.param) == (400, "input")
 
 
@@ -298,7 +302,7 @@ def test_only_a_function_that_is_named_counts_as_named(choice: object, named: bo
     request = requests.chat(
         json.dumps({"model": "m", "messages": [_USER], "tools": [_TOOL], "tool_choice": choice}).encode()
     )
-    assert native.chat(request, _PLAIN).forced == native.Forced(("f",), named=named)
+    assert steps.at_once(native.chat(request, _PLAIN)).forced == native.Forced(("f",), named=named)
 
 
 @pytest.mark.parametrize("case", pictures.WHOLE)
@@ -392,7 +396,7 @@ def test_any_chat_translates_or_is_refused_with_a_400(body: dict[str, Any]) -> N
     refusal: errors.ApiError | None = None
     try:
         request = requests.chat(json.dumps(body).encode())
-        assert json.loads(native.chat(request, _ABLE).body.of(0))["model"] == "m:1"
+        assert json.loads(steps.at_once(native.chat(request, _ABLE)).body.of(0))["model"] == "m:1"
     except errors.ApiError as error:
         refusal = error
     assert refusal is None or (refusal.status == 400 and json.loads(refusal.body())["error"]["message"])

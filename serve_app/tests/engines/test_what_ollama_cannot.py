@@ -14,19 +14,20 @@ from serve_app.tests import asking, fake_ollama, running
 _MODEL = catalog.Model(name="m:1", served_names=("m",), kind=catalog.ANY)
 
 
-def _chat(engine: port.Engine, body: dict[str, Any]) -> None:
-    engine.chat(requests.chat(json.dumps({"model": "m", **body}).encode()), _MODEL)
+async def _chat(engine: port.Engine, body: dict[str, Any]) -> None:
+    await engine.chat(requests.chat(json.dumps({"model": "m", **body}).encode()), _MODEL)
 
 
-def _completion(engine: port.Engine, body: dict[str, Any]) -> None:
-    engine.complete(requests.completion(json.dumps({"model": "m", "prompt": "x", **body}).encode()), _MODEL)
+async def _completion(engine: port.Engine, body: dict[str, Any]) -> None:
+    request = requests.completion(json.dumps({"model": "m", "prompt": "x", **body}).encode())
+    await engine.complete(request, _MODEL)
 
 
-def _embedding(engine: port.Engine, body: dict[str, Any]) -> None:
-    engine.embed(requests.embedding(json.dumps({"model": "m", **body}).encode()), _MODEL)
+async def _embedding(engine: port.Engine, body: dict[str, Any]) -> None:
+    await engine.embed(requests.embedding(json.dumps({"model": "m", **body}).encode()), _MODEL)
 
 
-def _relay(engine: port.Engine, body: dict[str, Any]) -> None:
+async def _relay(engine: port.Engine, body: dict[str, Any]) -> None:
     engine.relay(
         "/v1/responses", passthrough.json_request(json.dumps({"model": "m", **body}).encode()), _MODEL
     )
@@ -66,12 +67,12 @@ _REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", _REFUSED)
-def test_what_ollama_cannot_do_is_its_engines_to_refuse(case: str) -> None:
+async def test_what_ollama_cannot_do_is_its_engines_to_refuse(case: str) -> None:
     translate, body, param, code = _REFUSED[case]
     with pytest.raises(errors.ApiError) as refusal:
-        translate(Ollama(), body)
+        await translate(Ollama(), body)
     assert (refusal.value.status, refusal.value.param, refusal.value.code) == (400, param, code)
-    translate(Compatible(), body)
+    await translate(Compatible(), body)
 
 
 async def test_what_is_refused_waits_for_no_turn() -> None:
