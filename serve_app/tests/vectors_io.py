@@ -378,7 +378,7 @@ def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
             return stream.events(0, pieces) + stream.end()
         choice = completions.Choice()
         choice.add(pieces)
-        return completions.completion(completion, [choice])[0]
+        return b"".join(completions.completion(completion, [choice])[0])
     request = requests.chat(body)
     job = steps.at_once(native.chat(request, MODELS.find(request.model, catalog.CHAT, path)))
     reader = answers.Reader(job.forced, single_call=job.single_call)

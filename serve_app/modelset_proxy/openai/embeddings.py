@@ -7,29 +7,26 @@ from collections.abc import Iterator
 
 import msgspec
 
-from modelset_proxy.openai import errors, pieces, requests
+from modelset_proxy.openai import errors, parts, pieces, requests
 
 _vector = msgspec.json.Decoder(list[float])
-_PART_BYTES = 128 * 1024
 
 
 def answer(request: requests.EmbeddingRequest, embeddings: pieces.Embeddings) -> Iterator[bytes]:
-    """Yield the body of an embeddings reply in parts; each is made in short time.
+    """Return the body of an embeddings reply, part by part.
 
     Base64 is of little-endian IEEE 754 singles, which is what openai-python asks for by default and decodes.
     """
     if request.dimensions is not None:
         _check_dimensions(request.dimensions, embeddings.vectors)
     show = _base64 if request.encoding_format == "base64" else bytes
-    part = bytearray(b'{"object":"list","data":[')
-    for index, vector in enumerate(embeddings.vectors):
-        part += b',{"object":"embedding","index":' if index else b'{"object":"embedding","index":'
-        part += b'%d,"embedding":%b}' % (index, show(vector))
-        if len(part) > _PART_BYTES:
-            yield bytes(part)
-            part.clear()
+    entries = (
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, show(vector))
+        for index, vector in enumerate(embeddings.vectors)
+    )
     usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
-    yield part + b"]," + msgspec.json.encode({"model": request.model, "usage": usage})[1:]
+    tail = b"]," + msgspec.json.encode({"model": request.model, "usage": usage})[1:]
+    return parts.around(entries, b'{"object":"list","data":[', tail)
 
 
 def _check_dimensions(wanted: int, vectors: list[msgspec.Raw]) -> None:

@@ -113,7 +113,7 @@ class Service:
             await self._stream(web, call, answers, completions.Stream(request))
             return
         choices = await self._collect(answers, completions.Choice)
-        await self._reply(web, call, *completions.completion(request, choices))
+        await self._reply_in_parts(web, call, *completions.completion(request, choices))
 
     async def embed(self, web: exchange.Exchange) -> None:
         """``POST /v1/embeddings``."""
