@@ -61,6 +61,8 @@ _REFUSED_CHATS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "temperature too high": ({"temperature": 2.1}, "temperature", "invalid_value"),
     "top_p below zero": ({"top_p": -0.1}, "top_p", "invalid_value"),
     "less than no tokens": ({"max_tokens": -1}, "max_tokens", "invalid_value"),
+    "no tokens": ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    "no tokens at all": ({"max_completion_tokens": 0}, "max_completion_tokens", "invalid_value"),
     "n is zero": ({"n": 0}, "n", "invalid_value"),
     "five stops": ({"stop": list("abcde")}, "stop", None),
     "top_logprobs without logprobs": ({"top_logprobs": 3}, "top_logprobs", None),
@@ -182,6 +184,8 @@ def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
         ({"prompt": ["a", [1]]}, "prompt"),
         ({"prompt": "x", "echo": True, "logprobs": 0}, "logprobs"),
         ({"prompt": "x", "logit_bias": {"1": 5}}, "logit_bias"),
+        ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": "x", "max_tokens": 0, "echo": True}, "max_tokens"),
         ({}, "prompt"),
     ],
 )
@@ -195,9 +199,9 @@ def test_completion_that_cannot_be_honoured_is_refused_by_name(body: dict[str, A
 
 @pytest.mark.parametrize("given", ["", [], [""], [1, 2], [[1, 2]], ["a", 1], ["a"] * 2049, None, {}])
 def test_embedding_input_that_is_no_text_is_refused(given: Any) -> None:
+    body = json.dumps({"model": "m", "input": given}).encode()
     with pytest.raises(errors.ApiError) as refusal:
-        request = requests.embedding(json.dumps({"model": "m", "input": given}).encode())
-        asyncio.run(_OLLAMA.embed(request, _PLAIN))
+        asyncio.run(_OLLAMA.embed(requests.embedding(body), _PLAIN))
     assert (refusal.value.status, refusal.value.param) == (400, "input")
 
 
@@ -227,7 +231,6 @@ def test_unknown_capabilities_are_left_to_ollama() -> None:
     ("body", "options"),
     [
         ({}, None),
-        ({"max_tokens": 0, "max_completion_tokens": 0}, None),
         ({"max_tokens": 5}, {"num_predict": 5}),
         ({"max_tokens": 5, "max_completion_tokens": 6}, {"num_predict": 6}),
         ({"temperature": 0, "top_p": 1}, {"temperature": 0, "top_p": 1}),

@@ -107,20 +107,21 @@ class Choice:
 def completion(
     request: requests.CompletionRequest, choices: list[Choice]
 ) -> tuple[Iterator[bytes], usage.Tokens]:
-    """Return the body of a completion that is not streamed, part by part, and what it took; choices go by
-    prompt.
+    """Return the body of a completion that is not streamed, part by part, and what it took, which is known
+    when all parts are made; choices go by prompt.
     """
     tokens = usage.Tokens()
-    for index, choice in enumerate(choices):
-        if choice.end is not None:
-            tokens.add(choice.end, counts_prompt=index % request.choices == 0)
     logprobs = request.logprobs is not None
-    bodies = (
-        _encode(choice.body(index, echo=request.echoed(index // request.choices), logprobs=logprobs))
-        for index, choice in enumerate(choices)
-    )
+
+    def bodies() -> Iterator[bytes]:
+        for index, choice in enumerate(choices):
+            prompt, within = divmod(index, request.choices)
+            if choice.end is not None:
+                tokens.add(choice.end, counts_prompt=within == 0)
+            yield _encode(choice.body(index, echo=request.echoed(prompt), logprobs=logprobs))
+
     head = _encode(_head(request))[:-1] + b',"choices":['
-    return parts.around(bodies, head, b'],"usage":' + _encode(tokens.usage()) + b"}"), tokens
+    return parts.around(bodies(), head, lambda: b'],"usage":' + _encode(tokens.usage()) + b"}"), tokens
 
 
 def _head(request: requests.CompletionRequest) -> dict[str, Any]:

@@ -114,21 +114,12 @@ class _Cutter:
                 yield
                 continue
             begin, end = found.span()
-            first = body[begin]
-            if first == _QUOTE:
-                if end - begin == 1 or end - begin > _TEXT_BYTES:
-                    end = yield from self._text(begin)
-                elif len(self._open) == 1:
-                    self._name = body[begin:end]
-            elif first == _COMMA:
-                if self._listing and len(self._open) == 2:
-                    self._next_item(begin)
-            elif first not in _OPENED_BY:
-                if end - begin == 1 or end - begin > _TEXT_BYTES or len(self._open) < 2:
-                    end = begin + 1
-                    self._enter(first, begin)
-            else:
-                self._leave(first, begin)
+            if body[begin] != _QUOTE:
+                end = self._mark(begin, end)
+            elif end - begin == 1 or end - begin > _TEXT_BYTES:
+                end = yield from self._text(begin)
+            elif len(self._open) == 1:
+                self._name = body[begin:end]
             spent += end - at + _TOKEN_BYTES
             at = end
             if spent > _STEP_BYTES:
@@ -139,6 +130,19 @@ class _Cutter:
         self._copy(len(body))
         self._cut.outline = b"".join(self._outline)
         return self._cut
+
+    def _mark(self, begin: int, end: int) -> int:
+        """Take in what is no text; return where it ends."""
+        kind = self._body[begin]
+        if kind == _COMMA:
+            if self._listing and len(self._open) == 2:
+                self._next_item(begin)
+        elif kind in _OPENED_BY:
+            self._leave(kind, begin)
+        elif end - begin == 1 or end - begin > _TEXT_BYTES or len(self._open) < 2:
+            self._enter(kind, begin)
+            return begin + 1
+        return end
 
     def _copy(self, upto: int, after: int | None = None) -> None:
         """Keep what was not kept yet, and go on after it."""
@@ -168,7 +172,9 @@ class _Cutter:
             at = stop
             yield
         if not closed:
-            raise msgspec.DecodeError("JSON is malformed: a string does not end, or has an escape that is none")
+            raise msgspec.DecodeError(
+                "JSON is malformed: a string does not end, or has an escape that is none"
+            )
         if stop - begin > _TEXT_BYTES:
             self._copy(begin, stop + 1)
             mark = self._cut.take_out("".join(slices))

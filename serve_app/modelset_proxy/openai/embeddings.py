@@ -26,7 +26,7 @@ def answer(request: requests.EmbeddingRequest, embeddings: pieces.Embeddings) ->
     )
     usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
     tail = b"]," + msgspec.json.encode({"model": request.model, "usage": usage})[1:]
-    return parts.around(entries, b'{"object":"list","data":[', tail)
+    return parts.around(entries, b'{"object":"list","data":[', lambda: tail)
 
 
 def _check_dimensions(wanted: int, vectors: list[msgspec.Raw]) -> None:

@@ -63,7 +63,9 @@ def _model(context: int | None) -> catalog.Model:
 
 async def _ask(engine: Any, kind: str, body: dict[str, Any], model: catalog.Model) -> None:
     request = getattr(requests, kind)(json.dumps({"model": "m", **body}).encode())
-    await {"chat": engine.chat, "completion": engine.complete, "embedding": engine.embed}[kind](request, model)
+    await {"chat": engine.chat, "completion": engine.complete, "embedding": engine.embed}[kind](
+        request, model
+    )
 
 
 @pytest.mark.parametrize("case", _FITTING)
@@ -152,3 +154,18 @@ async def test_arguments_of_calls_are_taken_apart_up_to_a_length() -> None:
         await _ask(Ollama(), *_called(json.dumps({"a": "x" * 2**19})), _model(None))
     assert refusal.value.code == "string_above_max_length"
     assert refusal.value.param == "messages[0].tool_calls[0].function.arguments"
+
+
+async def test_2048_prompts_are_one_request_of_which_each_is_asked_in_its_turn(
+    ollama: fake_ollama.FakeOllama,
+) -> None:
+    go_on = asyncio.Event()
+    ollama.chat = [go_on, *fake_ollama.answer("one")]
+    limits = asking.limited(maxInFlightPerServer=1, maxQueuedRequests=0)
+    body = {"model": "smollm2", "prompt": ["x"] * 2048, "n": 2}
+    async with running.proxied(ollama.url, user_config=limits) as (session, built):
+        asked = asyncio.create_task(asking.post(session, "/v1/completions", body))
+        await ollama.asked.wait()
+        await asking.until(lambda: built.dispatch.counts()["smollm2"][0] == 1, built)
+        assert len(ollama.answered) == 1
+        asked.cancel()

@@ -18,7 +18,9 @@ _OLLAMA = json.dumps(
 ).encode()
 _OTHER = json.dumps(
     {
-        "data": [{"index": number, "embedding": _GIVEN[number], "object": "embedding"} for number in (2, 0, 1)],
+        "data": [
+            {"index": number, "embedding": _GIVEN[number], "object": "embedding"} for number in (2, 0, 1)
+        ],
         "usage": {"prompt_tokens": 7},
     },
     indent=1,

@@ -54,9 +54,7 @@ class Compatible:
     async def unload(self, url: str, model: catalog.Model) -> None:
         """Do nothing: the server decides what it keeps."""
 
-    async def chat(
-        self, request: requests.ChatRequest, model: catalog.Model
-    ) -> port.Job[list[pieces.Piece]]:
+    async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Pass on a chat."""
         return _Chat(self._http, request, await pauses.between(bodies.chat(request, model)))
 

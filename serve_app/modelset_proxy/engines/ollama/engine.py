@@ -34,7 +34,9 @@ class Ollama:
         began = time.monotonic()
         self._contexts.pop(url, None)
         tags, processes = await self._http.lists(url)
-        self._contexts[url] = {names.canonical(model.name): model.context_length for model in processes.models}
+        self._contexts[url] = {
+            names.canonical(model.name): model.context_length for model in processes.models
+        }
         return port.Sight(
             began=began,
             held={
@@ -56,9 +58,7 @@ class Ollama:
         """Ask for nothing and to keep the model for no time."""
         await self._http.touch(url, *native.unload(model))
 
-    async def chat(
-        self, request: requests.ChatRequest, model: catalog.Model
-    ) -> port.Job[list[pieces.Piece]]:
+    async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Translate a chat to ``/api/chat``."""
         translated = await pauses.between(native.chat(request, model, self._context(model)))
         return _Chat(self._http, translated, streams=bool(request.stream))

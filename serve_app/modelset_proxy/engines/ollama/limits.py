@@ -4,7 +4,7 @@ import math
 
 from modelset_proxy.openai import errors, requests
 
-# The longest token of any tokenizer in use is a run of 128 spaces (those of Llama 3, Qwen and gpt-oss have it).
+# The longest token of the tokenizers in use: a run of 128 spaces, which Llama 3's, Qwen's and gpt-oss's have.
 _BYTES_A_TOKEN = 128
 # Models that see get at least as many, whatever is asked for (Ollama: server/sched.go).
 _LEAST_CONTEXT = 2048
@@ -50,8 +50,8 @@ def words(param: str, given: list[str | list[int]]) -> list[str]:
 def check_fit(param: str, context: int | None, *, messages: int = 0, size: int = 0) -> None:
     """Refuse what cannot fit a context of so many tokens: so many messages, or bytes of text.
 
-    Ollama finds out by rendering and tokenizing all of it, which may take minutes, and nobody else's chat goes
-    on meanwhile.
+    Ollama finds out by rendering and tokenizing all of it, which may take minutes, and nobody else's chat
+    goes on meanwhile.
     """
     most = max(context or _MOST_CONTEXT, _LEAST_CONTEXT)
     least = max(messages, math.ceil(size / _BYTES_A_TOKEN))

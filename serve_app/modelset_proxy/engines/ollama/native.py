@@ -116,7 +116,10 @@ def chat(
         body["logprobs"] = True
         body["top_logprobs"] = request.top_logprobs or 0
     return Chat(
-        Body(body, "messages"), forced, single_call=request.parallel_tool_calls is False, plain=_is_plain(body, model)
+        Body(body, "messages"),
+        forced,
+        single_call=request.parallel_tool_calls is False,
+        plain=_is_plain(body, model),
     )
 
 
@@ -260,9 +263,7 @@ def _sizes(messages: list[dict[str, Any]], *, calls: bool) -> steps.Steps[int]:
     return size
 
 
-def _messages(
-    messages: list[requests.Message], model: catalog.Model
-) -> steps.Steps[list[dict[str, Any]]]:
+def _messages(messages: list[requests.Message], model: catalog.Model) -> steps.Steps[list[dict[str, Any]]]:
     native: list[dict[str, Any]] = []
     calls: dict[str, str] = {}
     for index, message in enumerate(messages):
