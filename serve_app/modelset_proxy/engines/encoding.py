@@ -75,7 +75,8 @@ def _size(value: Any, most: int = _STEP_BYTES) -> int:
     size = _VALUE_BYTES
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
-            size += _size(item, most - size)
+            # Most are, and every message of every chat comes by here.
+            size += len(item) + _VALUE_BYTES if type(item) is str else _size(item, most - size)
             if size > most:
                 break
     return size

@@ -50,8 +50,8 @@ class Vectors:
         except decoders.BrokenAnswerError as problem:
             raise decoders.broken(problem, self._attempt) from None
         if any(not 0 <= number < len(self._vectors) for number in numbers):
-            problem = decoders.BrokenAnswerError("something else in the place of a vector")
-            raise decoders.broken(problem, self._attempt)
+            nothing = decoders.BrokenAnswerError("something else in the place of a vector")
+            raise decoders.broken(nothing, self._attempt)
         self._attempt.outcome = outcome
         yield pieces.Embeddings([self._vectors[number] for number in numbers], outcome.prompt_tokens)
 

@@ -170,9 +170,9 @@ _WRONG: dict[str, tuple[reading.Reader[Any], bytes, str | None, str | None]] = {
 }
 # Than they are, so that bodies that are beyond need not be larger than others.
 _SMALLER = {
-    "_MOST_ITEMS": 100_000,
-    "_MOST_ITEM_BYTES": 250_000,
-    "_MOST_OTHER_BYTES": 250_000,
+    "_MOST_ITEMS": 30_000,
+    "_MOST_ITEM_BYTES": 100_000,
+    "_MOST_OTHER_BYTES": 100_000,
     "_MOST_TEXT_BYTES": 500_000,
 }
 

@@ -258,8 +258,9 @@ def _sizes(messages: list[dict[str, Any]], *, calls: bool) -> steps.Steps[int]:
         if index and not index % _MESSAGES_A_STEP:
             yield
         size += limits.size(message["content"])
-        for call in message.get("tool_calls", ()) if calls else ():
-            size += len(msgspec.json.encode(call["function"]["arguments"]))
+        if calls and "tool_calls" in message:
+            made = (call["function"]["arguments"] for call in message["tool_calls"])
+            size += sum(len(msgspec.json.encode(arguments)) for arguments in made)
     return size
 
 
