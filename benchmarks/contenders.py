@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks import load_tool, loopback, processes
-from stack import cache, python
+from benchmarks import container, load_tool, loopback, processes
 
 _START_SECONDS = 120.0
-_SERVE_APP = cache.REPOSITORY / "serve_app"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +56,7 @@ def _forward(upstream: Upstream, folder: Path) -> Iterator[Running]:
 def _uvicorn(upstream: Upstream, folder: Path) -> Iterator[Running]:
     port = loopback.free_port()
     command: list[str | Path] = [
-        *(python.environment("dev") / "bin" / "uvicorn", "--factory", "modelset_proxy.serving.proxy:build"),
+        *("/opt/venv/bin/uvicorn", "--factory", "modelset_proxy.serving.proxy:build"),
         *("--host", "127.0.0.1", "--port", str(port), "--no-access-log"),
     ]
     with _started(command, _ours(upstream), folder / "uvicorn.log", port, upstream) as group:
@@ -76,7 +73,7 @@ def in_front_of(upstreams: Sequence[Upstream], folder: Path) -> Iterator[Running
 
 @contextlib.contextmanager
 def _serve(upstream: Upstream, folder: Path) -> Iterator[Running]:
-    """Ray Serve as `make run` starts it, with ports and folders that no other Ray has."""
+    """Ray Serve as the image has it, with ports and folders that no other Ray has."""
     port = loopback.free_port()
     haproxy = folder / "h"  # short: the path of a socket may have 97 characters, and Serve adds 68
     haproxy.mkdir()
@@ -87,9 +84,6 @@ def _serve(upstream: Upstream, folder: Path) -> Iterator[Running]:
     )
     environment = {
         **_ours(upstream),
-        **_serve_settings(),
-        # As in the image: otherwise another process reads each line of the log and passes it on.
-        "RAY_LOG_TO_STDERR": "1",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(loopback.free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(loopback.free_port()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
@@ -98,19 +92,12 @@ def _serve(upstream: Upstream, folder: Path) -> Iterator[Running]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_TMPDIR": str(folder),
     }
-    binaries = python.environment("dev") / "bin"
-    environment["PATH"] = f"{binaries}:{environment['PATH']}"
-    command: list[str | Path] = [binaries / "serve", "run", "--address", "local", config]
+    command: list[str | Path] = ["serve", "run", "--address", "local", config]
     with _started(command, environment, folder / "serve.log", port, upstream) as group:
         url = f"http://127.0.0.1:{port}"
         # Until HAProxy has seen the replica healthy, requests go through a slow stand-in.
         group.until(lambda: _by_the_shortcut(url), seconds=_START_SECONDS, what="HAProxy knows the replica")
         yield Running(url, group, part=_part_of_serve)
-
-
-def _serve_settings() -> dict[str, str]:
-    lines = (_SERVE_APP / "serve.env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 def _by_the_shortcut(url: str) -> bool:
@@ -133,7 +120,6 @@ def _litellm(provider: str) -> Start:
         config = folder / f"litellm-{provider}.json"
         config.write_text(json.dumps(_litellm_config(provider, upstream)))
         environment = {
-            **_environment(),
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MODE": "PRODUCTION",
             "LITELLM_LOG": "ERROR",
@@ -141,7 +127,7 @@ def _litellm(provider: str) -> Start:
             "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
         }
         command: list[str | Path] = [
-            *(python.environment("bench") / "bin" / "litellm", "--config", config),
+            *("/opt/litellm/bin/litellm", "--config", config),
             *("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"),
         ]
         with _started(command, environment, folder / f"litellm-{provider}.log", port, upstream) as group:
@@ -171,7 +157,7 @@ def _started(
     command: Sequence[str | Path], env: Mapping[str, str], log: Path, port: int, upstream: Upstream
 ) -> Iterator[processes.Group]:
     """Start a contender and wait until it lists the models."""
-    group = processes.Group(command, env=env, log=log, cwd=_SERVE_APP)
+    group = container.Container(command, env=env, folder=log.parent, log=log)
     name = json.dumps(upstream.chat_models[0]).encode()
 
     def lists() -> bool:
@@ -184,14 +170,8 @@ def _started(
         group.stop()
 
 
-def _environment() -> dict[str, str]:
-    """Return this process's environment without what would lead a contender to another Ray or a proxy."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "OLLAMA_"))}
-    return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-
-
 def _ours(upstream: Upstream) -> dict[str, str]:
-    return {**_environment(), "OLLAMA_URL": upstream.url, "PYTHONPATH": "."}
+    return {"OLLAMA_URL": upstream.url}
 
 
 # In front of the stub.

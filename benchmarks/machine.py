@@ -6,10 +6,10 @@ import datetime
 import os
 import platform
 import re
-from importlib import metadata
 from pathlib import Path
 
-from stack import golang, pins, python
+from benchmarks import container
+from stack import golang, pins
 
 
 def facts() -> dict[str, str]:
@@ -19,11 +19,11 @@ def facts() -> dict[str, str]:
         "processor": f"{os.cpu_count()} cores, {_processor()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "Python": platform.python_version(),
+        "Python": container.python(),
         "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "modelset-proxy": pins.load().version,
-        "Ray": _version("dev", "ray"),
-        "LiteLLM": _version("bench", "litellm"),
+        "Ray": _pinned("serve-app", "ray"),
+        "LiteLLM": _pinned("bench", "litellm"),
         "Ollama": golang.module_version("ollama", "github.com/ollama/ollama").removeprefix("v"),
     }
 
@@ -33,6 +33,9 @@ def _processor() -> str:
     return found[1] if found else platform.machine()
 
 
-def _version(environment: str, package: str) -> str:
-    folders = [str(path) for path in (python.environment(environment) / "lib").glob("python3*/site-packages")]
-    return next(iter(metadata.distributions(name=package, path=folders))).version
+def _pinned(requirements: str, package: str) -> str:
+    text = (pins.FOLDER / f"{requirements}.txt").read_text()
+    found = re.search(rf"^{package}==(\S+)", text, re.MULTILINE)
+    if found is None:
+        raise LookupError(f"pins/{requirements}.txt does not pin {package}")
+    return found[1]

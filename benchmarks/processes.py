@@ -17,7 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-_MARK = "MODELSET_BENCHMARK"
+# What the environment of all processes of a group has in common, with a value of their own.
+MARK = "MODELSET_BENCHMARK"
 _TICK = os.sysconf("SC_CLK_TCK")
 _GRACE_SECONDS = 30.0
 
@@ -42,7 +43,7 @@ class Group:
     def __init__(
         self, command: Sequence[str | Path], *, env: Mapping[str, str], log: Path, cwd: Path | None = None
     ) -> None:
-        self._mark = f"{_MARK}={uuid.uuid4().hex}".encode()
+        self._mark = f"{MARK}={uuid.uuid4().hex}".encode()
         self._known: set[tuple[int, int]] = set()
         name, _, value = self._mark.decode().partition("=")
         self.log = log

@@ -1,7 +1,7 @@
 """`python3 -m benchmarks.run`: all contenders, one after another, in front of the same stub of Ollama.
 
 With OLLAMA_BINARY and OLLAMA_MODELS set, then the same in front of a real Ollama. Results go to results.json
-beside this file, tables and plot to docs/.
+beside this file, tables and plot to docs/. Ends non-zero when a figure misses its floor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, folders, load_tool, machine, measures, ollama, processes, report
+from benchmarks import (
+    container,
+    contenders,
+    floors,
+    folders,
+    load_tool,
+    machine,
+    measures,
+    ollama,
+    processes,
+    report,
+)
 from stack import step
 
 _STUB_MODELS = ("fast", "paced", "idle")
@@ -40,6 +51,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     # Ended from outside, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    container.ensure()
     results: Measured = {"facts": machine.facts()}
 
     def save() -> None:
@@ -49,6 +61,8 @@ def main() -> None:
     if arguments.out is None:
         report.write()
     print(report.text(results))
+    if not arguments.only:
+        sys.exit(floors.tell(report.asked_for(results["stub"])))
 
 
 def _run(only: set[str], results: Measured, save: Callable[[], None]) -> None:

@@ -6,7 +6,9 @@ import copy
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks import figures, plot, report
+import pytest
+
+from benchmarks import figures, floors, plot, report
 
 SPREAD = {"count": 10, "p50": 2.0, "p99": 4.0, "max": 5.0}
 STREAMS: dict[str, Any] = {
@@ -60,8 +62,33 @@ def test_serving_and_housekeeping_are_told_apart() -> None:
 
 def test_the_floor_compares_with_the_faster_provider() -> None:
     text = report.text(_results())
-    assert "| 15 times | 30 times |" in text
-    assert "| 1,000 streams at once | no error | 1000 opened, 1000 ended well |" in text
+    assert "| at least 15 | 30 |" in text
+    assert "| 1,000 streams at once: ended well | at least 1,000 | 1,000 |" in text
+
+
+@pytest.mark.parametrize(
+    ("measure", "found", "missed"),
+    [
+        ("streams_256", {"first_token_ms": {**SPREAD, "p99": 60.1}}, "first token, 256 streams, p99, ms"),
+        ("streams_256", {"first_token_ms": {**SPREAD, "count": 0}}, "first token, 256 streams, p99, ms"),
+        ("streams_32", {"cpu_seconds": {"replica": 0.151}}, "CPU a chunk, 32 streams of 50 tokens/s, us"),
+        (
+            "unary_32",
+            {"requests_per_second": 149.0},
+            "requests/s, 32 clients, over LiteLLM's faster provider",
+        ),
+        ("idle", {"ended": 999}, "1,000 streams at once: ended well"),
+    ],
+)
+def test_a_floor_is_missed_by_little_and_by_what_was_not_measured(
+    measure: str, found: dict[str, Any], missed: str
+) -> None:
+    results = _results()
+    assert floors.tell(report.asked_for(results["stub"])) == 0
+    results["stub"]["Serve + HAProxy"] = {**ONE, measure: {**ONE[measure], **found}}
+    asked = report.asked_for(results["stub"])
+    assert [floor.name for floor in asked if not floor.reached] == [missed]
+    assert floors.tell(asked) == 1
 
 
 def test_what_is_missing_is_a_dash_and_said() -> None:

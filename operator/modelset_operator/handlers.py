@@ -12,8 +12,9 @@ import httpx
 import kopf
 from kubernetes.aio import client, config
 
-from modelset_operator import cluster, observer, ollama, pulls, reconciler, workqueue
+from modelset_operator import cluster, observer, reconciler, workqueue
 from modelset_operator.api import names, spec
+from modelset_operator.engines import ollama, pulls
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,13 @@ import asyncio
 import dataclasses
 import datetime
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator import cluster, ollama
-from modelset_operator.api import names, spec, state
+from modelset_operator import cluster
+from modelset_operator.api import names, spec
+from modelset_operator.engines import ollama, state
 from modelset_operator.plan import observed as seen
-from modelset_operator.plan import proxy
 
 log = logging.getLogger(__name__)
 
@@ -23,25 +22,16 @@ _SILENT = ("it has no address yet", "Ollama does not answer yet")
 
 
 class Observer:
-    """Looks at sets. What it remembers are caches and times; losing them loses nothing but a little time."""
+    """Looks at sets. What it remembers are caches; losing them loses nothing but a little time."""
 
-    def __init__(
-        self,
-        api: cluster.Cluster,
-        client: ollama.Ollama,
-        images: spec.Images,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, api: cluster.Cluster, client: ollama.Ollama, images: spec.Images) -> None:
         self._api = api
         self._client = client
         self._images = images
-        self._clock = clock
         # By digest: what a model can do never changes under one digest.
         self._capabilities: dict[str, tuple[str, ...]] = {}
         # By set, then by pod uid: the last answer, for when a ready pod is slow to give the next one.
         self._stores: dict[Set, dict[str, state.Store]] = {}
-        # By set: the generation of the RayService that is running, and since when that is known.
-        self._settled: dict[Set, tuple[int, float]] = {}
 
     async def look(
         self,
@@ -56,7 +46,7 @@ class Observer:
             return None
         modelset = spec.parse(resource, self._images)
         ray_service, kuberay_installed = await self._ray_service(namespace, name)
-        observed = seen.Observed(
+        return seen.Observed(
             modelset=modelset,
             resource=resource,
             now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -69,15 +59,12 @@ class Observer:
             ray_pods=await self._ray_pods(owner),
             pods=await self._pods(owner, modelset),
             pulls=pulls,
-            settled_seconds=0.0,
             tolerated=tolerated,
         )
-        return self._with_settled(owner, observed)
 
     def forget(self, owner: Set) -> None:
         """Drop what is remembered of a set that is gone."""
         self._stores.pop(owner, None)
-        self._settled.pop(owner, None)
 
     async def _ray_service(self, namespace: str, name: str) -> tuple[dict[str, Any] | None, bool]:
         try:
@@ -85,18 +72,6 @@ class Observer:
         except cluster.KindMissingError:
             return None, False
         return found, True
-
-    def _with_settled(self, owner: Set, observed: seen.Observed) -> seen.Observed:
-        service = observed.ray_service
-        if service is None or not proxy.judge(observed).settled:
-            self._settled.pop(owner, None)
-            return observed
-        generation = int(service["metadata"].get("generation", 0))
-        known, since = self._settled.get(owner, (None, 0.0))
-        if known != generation:
-            since = self._clock()
-            self._settled[owner] = (generation, since)
-        return dataclasses.replace(observed, settled_seconds=self._clock() - since)
 
     async def _ray_clusters(
         self, namespace: str, ray_service: Mapping[str, Any] | None

@@ -1,15 +1,18 @@
 """The reconcile: look, plan, do. Level-triggered: it depends on nothing but what it sees."""
 
+import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modelset_operator import cluster, observer, ollama, pulls
+from modelset_operator import cluster, observer
 from modelset_operator.api import names, spec
+from modelset_operator.engines import ollama, pulls
 from modelset_operator.manifests import compare
-from modelset_operator.plan import decide, events, workers
+from modelset_operator.plan import decide, events, proxy, workers
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,12 @@ class Reconciler:
     """Brings one set at a time to what its spec says."""
 
     def __init__(
-        self, api: cluster.Cluster, client: ollama.Ollama, looker: observer.Observer, downloads: pulls.Pulls
+        self,
+        api: cluster.Cluster,
+        client: ollama.Ollama,
+        looker: observer.Observer,
+        downloads: pulls.Pulls,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._client = client
@@ -39,6 +47,9 @@ class Reconciler:
         self._pulls = downloads
         # By set: what the API server changed in what was applied, so that it is not applied over and over.
         self._tolerated: dict[Set, dict[tuple[str, str], seen.Tolerated]] = {}
+        self._clock = clock
+        # By set: the generation of the RayService that is running, and since when that is known.
+        self._settled: dict[Set, tuple[int, float]] = {}
 
     async def reconcile(self, owner: Set) -> float | None:
         """Do what one look at a set calls for.
@@ -56,6 +67,7 @@ class Reconciler:
         if observed is None:
             self._forget(owner)
             return None
+        observed = self._with_settled(owner, observed)
         plan = decide.plan(observed)
         problems = await self._apply_all(owner, plan.applies)
         problems += await self._open_gates(observed, plan.gates)
@@ -73,6 +85,19 @@ class Reconciler:
         self._pulls.forget(owner)
         self._observer.forget(owner)
         self._tolerated.pop(owner, None)
+        self._settled.pop(owner, None)
+
+    def _with_settled(self, owner: Set, observed: seen.Observed) -> seen.Observed:
+        service = observed.ray_service
+        if service is None or not proxy.judge(observed).settled:
+            self._settled.pop(owner, None)
+            return observed
+        generation = int(service["metadata"].get("generation", 0))
+        known, since = self._settled.get(owner, (None, 0.0))
+        if known != generation:
+            since = self._clock()
+            self._settled[owner] = (generation, since)
+        return dataclasses.replace(observed, settled_seconds=self._clock() - since)
 
     def _next_look(self, plan: decide.Plan, retry: float | None) -> float:
         busy = plan.waits_for_drain or plan.removals or plan.scalings

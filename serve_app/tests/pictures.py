@@ -14,6 +14,28 @@ def png(colour: Colour = RED, side: int = 8) -> bytes:
     return _png(side, (b"\0" + bytes(colour) * side) * side)
 
 
+def cut_up(chunks: int) -> bytes:
+    """A PNG with so many chunks in all, nearly all of them empty."""
+    whole = png()
+    return whole[:33] + _chunk(b"tEXt", b"") * (chunks - 3) + whole[33:]
+
+
+def segmented(segments: int) -> bytes:
+    """A JPEG with so many empty segments more than others."""
+    return PROGRESSIVE[:2] + b"\xff\xe1\0\2" * segments + PROGRESSIVE[2:]
+
+
+def stuffed(size: int, filler: bytes) -> bytes:
+    """A JPEG whose last scan is so many bytes longer."""
+    return PROGRESSIVE[:-2] + filler * (size // len(filler)) + PROGRESSIVE[-2:]
+
+
+def commented(size: int) -> bytes:
+    """A PNG with a chunk of so many bytes that is none of its pixels."""
+    whole = png()
+    return whole[:33] + _chunk(b"tEXt", bytes(size)) + whole[33:]
+
+
 def _png(side: int, rows: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")

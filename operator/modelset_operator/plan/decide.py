@@ -4,23 +4,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import names, state
+from modelset_operator.api import names
+from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, ollama, ray
 from modelset_operator.plan import events, models, status, workers
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
 DRAIN_SECONDS = 20.0
-
-
-@dataclasses.dataclass(frozen=True)
-class WantedPull:
-    """A model that a pod should hold and does not."""
-
-    pod: seen.Pod
-    reference: str
-    key: str
-    insecure: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Plan:
     """
 
     applies: tuple[dict[str, Any], ...]
-    pulls: tuple[WantedPull, ...]
+    pulls: tuple[state.WantedPull, ...]
     unseen: frozenset[str]
     removals: tuple[Removal, ...]
     gates: tuple[seen.Pod, ...]
@@ -113,8 +104,8 @@ def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: se
     return bool(paths)
 
 
-def _pulls(observed: seen.Observed) -> tuple[WantedPull, ...]:
-    pulls: list[WantedPull] = []
+def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
+    pulls: list[state.WantedPull] = []
     for pod in observed.pods:
         if pod.store is None:
             continue
@@ -123,7 +114,10 @@ def _pulls(observed: seen.Observed) -> tuple[WantedPull, ...]:
             for model in observed.modelset.models
             if model.reference.key not in pod.store.held
         }
-        pulls.extend(WantedPull(pod, text, key, observed.modelset.insecure) for key, text in missing.items())
+        pulls.extend(
+            state.WantedPull(pod.name, pod.uid, pod.ip, text, key, observed.modelset.insecure)
+            for key, text in missing.items()
+        )
     return tuple(pulls)
 
 

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import spec, state
+from modelset_operator.api import spec
+from modelset_operator.engines import state
 
 Object = Mapping[str, Any]
 

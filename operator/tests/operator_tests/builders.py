@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from modelset_operator.api import references, spec, state
+from modelset_operator.api import references, spec
+from modelset_operator.engines import state
 from modelset_operator.manifests import ray
 from modelset_operator.plan import observed as seen
 

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from modelset_operator import ollama
+from modelset_operator.engines import ollama
 
 from . import fake_ollama
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from modelset_operator.api import state
+from modelset_operator.engines import state
 from modelset_operator.plan import models
 from modelset_operator.plan import observed as seen
 

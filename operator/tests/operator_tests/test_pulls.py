@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from modelset_operator import ollama, pulls
-from modelset_operator.api import state
-from modelset_operator.plan import decide
+from modelset_operator.engines import ollama, pulls, state
 
-from . import builders, fake_ollama
+from . import fake_ollama
 
 OWNER = ("default", "assistants")
 MODELS = ("a:1", "b:1", "c:1")
@@ -42,8 +40,8 @@ class Bench:
             await self.pokes.get()
 
 
-def wanted(model: str, insecure: bool = False) -> decide.WantedPull:
-    return decide.WantedPull(builders.pod(), model, model, insecure)
+def wanted(model: str, insecure: bool = False) -> state.WantedPull:
+    return state.WantedPull("assistants-ollama-0", "pod-0", "10.0.0.1", model, model, insecure)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from modelset_operator import cluster, observer, ollama, pulls, reconciler
+from modelset_operator import cluster, observer, reconciler
+from modelset_operator.engines import ollama, pulls
 from modelset_operator.manifests import ray
 from modelset_operator.plan import decide
 
@@ -40,8 +41,8 @@ class World:
         """Forget all that the operator keeps in memory."""
         client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
         self.downloads = pulls.Pulls(client, self.pokes.put_nowait, lambda: self.now[0])
-        looker = observer.Observer(self.api, client, builders.IMAGES, lambda: self.now[0])
-        self.reconciler = reconciler.Reconciler(self.api, client, looker, self.downloads)
+        looker = observer.Observer(self.api, client, builders.IMAGES)
+        self.reconciler = reconciler.Reconciler(self.api, client, looker, self.downloads, lambda: self.now[0])
 
     async def reconcile(self, times: int = 1) -> float | None:
         again: float | None = None

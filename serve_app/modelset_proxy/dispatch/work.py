@@ -41,6 +41,7 @@ class Work(Generic[Item]):
 
     async def __aenter__(self) -> Self:
         owner = self._owner
+        await self._job.check()
         if not owner.core.holders(self.request.model):
             # Pods may have moved, or hold more than they did.
             await owner.fleet.refresh()

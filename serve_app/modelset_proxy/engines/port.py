@@ -110,13 +110,16 @@ class Sight(msgspec.Struct, frozen=True):
 
 
 class Job(Protocol[Item_co]):
-    """A request in the engine's terms, checked as far as it can be without asking.
+    """A request in the engine's terms, checked as far as it can be without asking and at once.
 
     It has one unit for each answer wanted: a choice of a chat, a choice of a prompt of a completion. What a
     unit needs is made when its turn comes. ``streams`` tells whether an answer comes in parts.
     """
 
     streams: bool
+
+    async def check(self) -> None:
+        """Refuse what takes long to look at, and let others go on meanwhile; awaited once, before any ask."""
 
     def ask(self, url: str, unit: int, attempt: Attempt, /) -> AsyncGenerator[Item_co, None]:
         """Ask one server and yield its answer as it comes.
@@ -169,4 +172,4 @@ class Engine(Protocol):
         """Translate an embedding, whose one unit yields one answer."""
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> Job[bytes]:
-        """Check a request that the servers' own ``path`` answers; its one unit yields the answer's bytes."""
+        """Pass on what the servers' own ``path`` answers; its one unit yields the answer's bytes."""

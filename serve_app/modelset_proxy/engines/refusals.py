@@ -45,8 +45,11 @@ def by_status(status: int, text: str, *, param: str | None = None) -> errors.Api
 
 
 def public(text: str, otherwise: str) -> str:
-    """Return a server's words as a sentence, or others where these might tell what is inside."""
+    """Return a server's words, or others where these might tell what is inside.
+
+    They may begin with a field's name, so no letter of them is changed.
+    """
     text = text.strip()
     if not text or len(text) > 500 or _INTERNAL.search(text):
         return otherwise
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    return text if text.endswith(".") else f"{text}."

@@ -19,6 +19,9 @@ class Relay:
             path, body, "input", streams=request.stream, content_type=content_type.decode("latin-1")
         )
 
+    async def check(self) -> None:
+        """See ``port.Job``."""
+
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[bytes, None]:
         """See ``port.Job``."""
         return self._connections.ask(url, self._question, decoders.Raw(), attempt)

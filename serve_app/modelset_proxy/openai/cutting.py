@@ -110,7 +110,7 @@ class _Cutter:
         while at < len(body):
             found = _token.search(body, at, at + _STEP_BYTES)
             if found is None:
-                at += _STEP_BYTES
+                at = self._skip(at)
                 yield
                 continue
             begin, end = found.span()
@@ -142,6 +142,15 @@ class _Cutter:
         elif end - begin == 1 or end - begin > _TEXT_BYTES or len(self._open) < 2:
             self._enter(kind, begin)
             return begin + 1
+        return end
+
+    def _skip(self, begin: int) -> int:
+        """Pass over a step without tokens, of which little stays if it is all space; return where it ends."""
+        end = min(begin + _STEP_BYTES, len(self._body))
+        if not self._body[begin:end].strip(b" \t\r\n"):
+            self._copy(begin, end)
+            self._part.append(b" ")
+            self._size += 1
         return end
 
     def _copy(self, upto: int, after: int | None = None) -> None:

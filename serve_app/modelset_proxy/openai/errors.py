@@ -6,6 +6,9 @@ openai-python reads ``message`` and ``code`` from it and retries 408, 409, 429 a
 
 import msgspec
 
+# Messages quote what clients sent; more of it helps nobody.
+_LONGEST_MESSAGE = 1_000
+
 
 class ApiError(Exception):
     """A reply that is not a success.
@@ -26,6 +29,7 @@ class ApiError(Exception):
         retry_after: int | None = None,
         may_retry: bool = True,
     ) -> None:
+        message = _shortened(message)
         super().__init__(message)
         self.status = status
         self.message = message
@@ -39,6 +43,13 @@ class ApiError(Exception):
         """Return the JSON envelope; ``anthropic`` adds the ``type`` that Anthropic's clients look for."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    half = _LONGEST_MESSAGE // 2
+    return f"{message[:half]} ... {message[-half:]}"
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

@@ -101,6 +101,7 @@ class Environment(msgspec.Struct, frozen=True):
     pull_insecure: bool = False
     keep_alive: str | None = None
     cors_origins: tuple[str, ...] = _LOCAL_ORIGINS
+    allowed_hosts: tuple[str, ...] = ()
     log_level: str = "INFO"
     api_keys_dir: str | None = None
     demand_token: str | None = None
@@ -114,9 +115,10 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
     ``OLLAMA_URL`` (comma separated: the servers, of either kind), ``OLLAMA_CHAT_MODELS``,
     ``OLLAMA_EMBEDDING_MODELS`` (comma separated), ``OLLAMA_PULL_INSECURE`` (``true``: registries answer over
     plain HTTP), ``OLLAMA_KEEP_ALIVE`` (a Go duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma
-    separated, default pages of this machine), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody
-    may call), ``PROXY_LOG_LEVEL``, and ``RAY_AUTH_TOKEN``, which KubeRay gives to the pods of a cluster and
-    which opens the demand feed, see ``demand``.
+    separated, default pages of this machine), ``PROXY_ALLOWED_HOSTS`` (comma separated: further names of this
+    machine, see ``guard``), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody may call),
+    ``PROXY_LOG_LEVEL``, and ``RAY_AUTH_TOKEN``, which KubeRay gives to the pods of a cluster and which opens
+    the demand feed, see ``demand``.
     """
     variables = os.environ if variables is None else variables
     default = Environment()
@@ -151,6 +153,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         pull_insecure=insecure == "true",
         keep_alive=keep_alive,
         cors_origins=origins if "PROXY_CORS_ORIGINS" in variables else default.cors_origins,
+        allowed_hosts=_list(variables, "PROXY_ALLOWED_HOSTS"),
         log_level=level,
         api_keys_dir=variables.get("PROXY_API_KEYS_DIR", "").strip() or None,
         demand_token=variables.get("RAY_AUTH_TOKEN", "").strip() or None,

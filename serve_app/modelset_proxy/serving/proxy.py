@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import socket
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from modelset_proxy.engines.ollama import engine as ollama
 from modelset_proxy.openai import catalog
 from modelset_proxy.serving import config, pulling, standalone
 from modelset_proxy.telemetry import background, log, metrics
-from modelset_proxy.web import access, asgi, cors, demand, exchange, service
+from modelset_proxy.web import access, asgi, cors, demand, exchange, guard, service
 
 _logger = logging.getLogger(__name__)
 _GARBAGE_OBJECTS = 10_000
@@ -75,14 +76,22 @@ class Proxy:
             self._discovery = None
         if not given:
             self._app.cors = cors.Cors(self._settings.cors_origins)
+            self._app.guard = self._guard(self._app.cors)
             self._discovery = self._discover()
             await self._discovery.start()
             return
         user_config = config.user_config(given)
         self._app.cors = cors.Cors(user_config.cors.allow_origins)
+        # A Service or an Ingress has any number of names; keys and NetworkPolicies guard them.
+        self._app.guard = None
         self.dispatch.limits = user_config.limits
         self._publish(user_config.catalog())
         _logger.info("configured", extra=log.facts(served=", ".join(self._service.catalog.served_names)))
+
+    def _guard(self, origins: cors.Cors) -> guard.Guard | None:
+        if self._settings.api_keys_dir is not None:
+            return None
+        return guard.Guard(origins, [socket.gethostname(), *self._settings.allowed_hosts])
 
     def _discover(self) -> standalone.Discovery:
         if isinstance(self.engine, ollama.Ollama):

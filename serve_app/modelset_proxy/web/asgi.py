@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from modelset_proxy.openai import errors
 from modelset_proxy.telemetry import log, metrics
-from modelset_proxy.web import access, cors, demand, exchange, service
+from modelset_proxy.web import access, bodies, cors, demand, exchange, guard, service
 
 _logger = logging.getLogger(__name__)
 _MODELS = "/models/"
@@ -42,6 +42,8 @@ class App:
         self._behind_serve = behind_serve
         self._log = log.RequestLog()
         self.cors = cors.Cors()
+        self.guard: guard.Guard | None = None
+        self.budget = bodies.Budget()
         self._routes: dict[str, dict[str, service.Handler]] = {
             "/": {"GET": routes.health},
             "/health": {"GET": routes.health},
@@ -81,7 +83,7 @@ class App:
         self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send, *, alone: bool
     ) -> None:
         """Serve one request; ``alone`` with the HTTP server, or behind Serve, see above."""
-        web = exchange.Exchange(scope, receive, send, watches=alone)
+        web = exchange.Exchange(scope, receive, send, self.budget, watches=alone)
         if alone:
             web.reply_headers.append((b"x-request-id", web.request_id.encode()))
         web.reply_headers += self.cors.headers(web.headers.get(b"origin"))
@@ -95,7 +97,7 @@ class App:
             if not web.client_gone:
                 raise
         finally:
-            web.stop_watching()
+            web.let_go()
             status = status or web.status
             seconds = time.monotonic() - web.began
             is_watch = web.path in _OPEN_PATHS
@@ -119,6 +121,8 @@ class App:
         try:
             handler = self._route(web)
             await handler(web)
+        except exchange.ClientGoneError:
+            raise
         except errors.ApiError as error:
             await web.refuse(error)
         except Exception:
@@ -143,6 +147,8 @@ class App:
             methods = {"GET": get_model}
         if web.method == "OPTIONS":
             return self._options
+        if self.guard is not None:
+            self.guard.check(web.headers)
         if path not in _OPEN_PATHS:
             authorization = web.headers.get(b"authorization", b"")
             web.client = self._keys.client(authorization, web.headers.get(b"x-api-key", b""))

@@ -19,13 +19,17 @@ class Cors:
         patterns = ("[^/]*".join(map(re.escape, origin.split("*"))) for origin in origins)
         self._allowed = re.compile("|".join(patterns) or r"(?!)")
 
+    def allows(self, origin: bytes) -> bool:
+        """Tell whether pages of an origin may call."""
+        return self._any or self._allowed.fullmatch(origin.decode("latin-1")) is not None
+
     def headers(self, origin: bytes | None) -> list[exchange.Header]:
         """Return the headers for a reply to a page of ``origin``; none for a page that may not call."""
         if self._any:
             return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSED)]
         # A cache must keep replies to different origins apart, also those to pages that may not read them.
         headers = [(b"vary", b"origin")]
-        if origin is not None and self._allowed.fullmatch(origin.decode("latin-1")):
+        if origin is not None and self.allows(origin):
             headers.append((b"access-control-allow-origin", origin))
             headers.append((b"access-control-expose-headers", _EXPOSED))
         return headers

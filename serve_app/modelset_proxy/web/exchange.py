@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from modelset_proxy.openai import errors
+from modelset_proxy.web import bodies
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -33,7 +34,9 @@ class Exchange:
     ``first_byte`` are monotonic times in seconds.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, watches: bool = True) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, budget: bodies.Budget, *, watches: bool = True
+    ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         self.query: str = scope.get("query_string", b"").decode("latin-1")
@@ -54,6 +57,7 @@ class Exchange:
         self._task: asyncio.Task[Any] | None = None
         self._receive = receive
         self._send = send
+        self._body = bodies.Body(budget)
 
     @property
     def started(self) -> bool:
@@ -65,32 +69,30 @@ class Exchange:
         """What the client says its body is."""
         return self.headers.get(b"content-type", b"")
 
-    async def body(self, limit: int) -> bytes:
-        """Read the whole body; a 413 when it is over ``limit`` bytes.
+    @property
+    def from_page(self) -> bool:
+        """Whether a browser sent it on behalf of a web page."""
+        return b"origin" in self.headers or b"sec-fetch-site" in self.headers
+
+    async def body(self, limit: int, *, is_text: bool = False) -> bytes:
+        """Read the whole body, see ``bodies.Body``; it counts as held until ``let_go``.
 
         From then on the task that called is cancelled when the client closes the connection.
         """
         declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-            if not message.get("more_body", False):
-                break
+        length = int(declared) if declared.isdigit() else 0
+        body = await self._body.read(self._next_part, limit=limit, declared=length, is_text=is_text)
         self._task = asyncio.current_task()
         if self._watches:
             loop = asyncio.get_running_loop()
             self._watch_soon = loop.call_later(_WATCH_AFTER_SECONDS, self._start_watching)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return body
+
+    async def _next_part(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        return message.get("body", b""), message.get("more_body", False)
 
     def drop(self) -> None:
         """Treat the client as gone: nobody takes what is written."""
@@ -105,6 +107,11 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.drop()
+
+    def let_go(self) -> None:
+        """Watch no more, and give the room of the body to others: all is done."""
+        self.stop_watching()
+        self._body.let_go()
 
     def stop_watching(self) -> None:
         """Leave the task alone from now on; the reply is out."""
@@ -128,6 +135,9 @@ class Exchange:
             headers.append((b"retry-after", b"%d" % error.retry_after))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        if error.status == 408:
+            # Else the rest of the body would be waited for.
+            headers.append((b"connection", b"close"))
         if not error.may_retry:
             # openai-python and its like try 5xx again unless they are told not to.
             headers.append((b"x-should-retry", b"false"))
@@ -160,7 +170,3 @@ class Exchange:
         await self._send(
             {"type": "http.response.start", "status": status, "headers": headers + self.reply_headers}
         )
-
-
-def _too_large(limit: int) -> errors.ApiError:
-    return errors.ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large")

@@ -284,7 +284,10 @@ class Service:
         encoding = web.headers.get(b"content-encoding", b"identity")
         if web.content_type.startswith(b"multipart/") or encoding.lower() != b"identity":
             raise _unsupported_media("Send the request as application/json, not compressed.")
-        return await web.body(self._dispatch.limits.max_body_bytes)
+        if web.from_page and not _says_json(web.content_type):
+            # Any page may send a form or plain text; for JSON the browser asks first whether it may.
+            raise _unsupported_media("A web page has to send the request as application/json.")
+        return await web.body(self._dispatch.limits.max_body_bytes, is_text=True)
 
 
 @contextlib.asynccontextmanager
@@ -300,6 +303,11 @@ async def _deadline(seconds: float) -> AsyncGenerator[None, None]:
             code="timeout",
             may_retry=False,
         ) from None
+
+
+def _says_json(content_type: bytes) -> bool:
+    kind = content_type.partition(b";")[0].strip().lower()
+    return kind in (b"", exchange.JSON) or kind.endswith(b"+json")
 
 
 def _unsupported_media(message: str) -> errors.ApiError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from modelset_proxy.serving import proxy
 from serve_app.tests import asking, fake_ollama, running
+from serve_app.tests.web import visits
 
 Pair = tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
 
@@ -140,3 +142,31 @@ async def test_a_client_that_takes_nothing_loses_its_slot() -> None:
         await asking.until(lambda: built.dispatch.counts()["smollm2"] == (0, 0), built)
         assert not built.dispatch.core.sick()
         response.close()
+
+
+_STALLED = {
+    "choices": ("chat/completions", {**asking.CHAT, "n": 2}),
+    "prompts": ("completions", {"model": "smollm2", "prompt": ["a", "b"]}),
+    "passed on": ("responses", {"model": "smollm2", "input": "hi"}),
+}
+
+
+@pytest.mark.parametrize("case", _STALLED)
+async def test_whatever_was_asked_for_loses_its_slots_when_nothing_is_taken(case: str) -> None:
+    path, body = _STALLED[case]
+    fake = fake_ollama.FakeOllama()
+    fake.chat = fake_ollama.answer(*["x" * 100_000] * 40)
+    async with proxied(fake) as (_, built):
+        clock, leases = Clock(built), built.dispatch.leases
+        visit = visits.Visit(f"/v1/{path}")
+        visit.reading.clear()
+        visit.feed(json.dumps({**body, "stream": True}).encode(), more=False)
+        visiting = asyncio.create_task(visit.to(built._app))
+        await asking.until(lambda: bool(leases) and all(lease.handing for lease in leases), built)
+        await clock.forward(0)
+        await clock.forward(59)
+        assert built.dispatch.counts()["smollm2"][0] > 0
+        await clock.forward(2)
+        await asyncio.wait_for(visiting, 5)
+        assert built.dispatch.counts()["smollm2"] == (0, 0)
+        assert not built.dispatch.core.sick()

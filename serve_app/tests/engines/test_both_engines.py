@@ -180,7 +180,11 @@ async def test_what_a_server_refuses_is_an_openai_error(
 async def test_a_mistake_is_told_in_the_servers_words_and_inside_is_not(
     client: aiohttp.ClientSession, server: sides.Side
 ) -> None:
-    for text, message in (("this is wrong", "This is wrong."), ("at 10.0.0.7", "The model server refused")):
+    for text, message in (
+        ("this is wrong", "this is wrong."),
+        ("max_tokens is odd.", "max_tokens is odd."),
+        ("at 10.0.0.7", "The model server refused"),
+    ):
         server.refuse(400, text)
         _, reply, _ = await asking.post(client, "/v1/completions", _COMPLETION)
         assert reply["error"]["message"].startswith(message)

@@ -189,9 +189,9 @@ def test_embeddings_are_passed_on_in_one(given: object) -> None:
     assert _embedding(input=given, dimensions=3) == {**sent, "dimensions": 3}
 
 
-def test_images_that_are_passed_on_are_the_servers_to_judge() -> None:
+async def test_images_that_are_passed_on_are_the_servers_to_judge() -> None:
     request = passthrough.Passed("m", False, {"input": "x"}, [("input[0]", "no image")])
-    assert engine.Compatible().relay("/v1/responses", request, _MODEL)
+    await engine.Compatible().relay("/v1/responses", request, _MODEL).check()
 
 
 async def test_token_ids_reach_the_server_and_come_back_echoed() -> None:
@@ -360,11 +360,11 @@ _QUESTION = asking.Question("/v1/completions", b"", "prompt", streams=False)
 @pytest.mark.parametrize(
     ("status", "body", "wanted", "code", "message"),
     [
-        (400, {"error": {"message": "no"}}, 400, None, "No."),
-        (400, {"object": "error", "message": "no", "code": 400}, 400, None, "No."),
+        (400, {"error": {"message": "no"}}, 400, None, "no."),
+        (400, {"object": "error", "message": "no", "code": 400}, 400, None, "no."),
         (422, {"detail": [{"loc": ["body", "n"]}]}, 400, None, '[{"loc":["body","n"]}].'),
         (400, "nothing of the kind", 400, None, '"nothing of the kind".'),
-        (500, {"error": "no"}, 502, "upstream_error", "No."),
+        (500, {"error": "no"}, 502, "upstream_error", "no."),
         (429, {"error": {"message": "slow"}}, 503, "server_overloaded", "The model server is busy."),
         (401, {"error": {"message": "bad key sk-1"}}, 502, "upstream_error", "The model server does not let"),
         (403, {"error": {"message": "bad key sk-1"}}, 502, "upstream_error", "The model server does not let"),

@@ -41,6 +41,7 @@ _LARGE_BODIES: dict[str, tuple[reading.Reader[Any], bytes]] = {
         requests.chat,
         json.dumps({"messages": [_user("hi")] * 9_000, "model": "m"}, indent=1).encode(),
     ),
+    "space": (requests.chat, b" " * 2_000_000 + _chat([_user("hi")]) + b"\n" * 2_000_000),
     "a long text": (requests.chat, _chat([_user("long " * 100_000)])),
     "a long text in letters of several bytes": (
         requests.chat,

@@ -108,15 +108,17 @@ def test_a_passed_on_body_that_is_no_request_is_a_400(body: bytes, code: str | N
         ),
     ],
 )
-def test_images_that_ollama_would_not_survive_are_not_passed_on(contents: dict[str, Any], param: str) -> None:
+async def test_images_that_ollama_would_not_survive_are_not_passed_on(
+    contents: dict[str, Any], param: str
+) -> None:
     passed = passthrough.json_request(json.dumps({"model": "a", **contents}).encode())
     model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
     with pytest.raises(errors.ApiError) as refusal:
-        engine.Ollama().relay("/v1/responses", passed, model)
+        await engine.Ollama().relay("/v1/responses", passed, model).check()
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
-def test_whole_images_and_links_are_passed_on() -> None:
+async def test_whole_images_and_links_are_passed_on() -> None:
     picture = base64.b64encode(pictures.png()).decode()
     parts = [
         {"type": "input_image", "image_url": f"data:image/png;base64,{picture}"},
@@ -127,7 +129,7 @@ def test_whole_images_and_links_are_passed_on() -> None:
     body = {"model": "a", "input": [{"role": "user", "content": parts}]}
     passed = passthrough.json_request(json.dumps(body).encode())
     model = catalog.Model(name="a", served_names=("a",), kind=catalog.CHAT)
-    assert engine.Ollama().relay("/v1/responses", passed, model)
+    await engine.Ollama().relay("/v1/responses", passed, model).check()
     assert json.loads(passed.rename("a")[1]) == body
 
 

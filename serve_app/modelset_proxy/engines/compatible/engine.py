@@ -83,6 +83,9 @@ class _Job:
     def __init__(self, connections: http.Connections) -> None:
         self._http = connections
 
+    async def check(self) -> None:
+        pass
+
     def goes_on(self, _: port.Told) -> bool:
         return False
 

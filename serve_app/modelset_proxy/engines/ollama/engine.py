@@ -16,6 +16,7 @@ class Ollama:
     def __init__(self) -> None:
         self._http = http.Http()
         self._contexts: dict[str, Mapping[str, int]] = {}
+        self._images = images.Inspector()
 
     async def start(self) -> None:
         """Get ready in the event loop that serves."""
@@ -61,7 +62,7 @@ class Ollama:
     async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Translate a chat to ``/api/chat``."""
         translated = await pauses.between(native.chat(request, model, self._context(model)))
-        return _Chat(self._http, translated, streams=bool(request.stream))
+        return _Chat(self._http, self._images, translated, streams=bool(request.stream))
 
     async def complete(
         self, request: requests.CompletionRequest, model: catalog.Model
@@ -76,10 +77,8 @@ class Ollama:
         return _Embedding(self._http, native.embedding(request, model, self._context(model)))
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> port.Job[bytes]:
-        """Check what Ollama's own OpenAI and Anthropic routes answer; raises a 400 for a broken image."""
-        for param, image in request.images:
-            images.check(image, param)
-        return relay.Relay(self._http, path, request, model)
+        """Pass on what Ollama's own OpenAI and Anthropic routes answer."""
+        return _Relay(self._http, self._images, path, request, model)
 
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask a server that holds a model what it can do; None when it does not tell."""
@@ -103,10 +102,16 @@ class Ollama:
 class _Chat:
     """A chat; its units are its choices."""
 
-    def __init__(self, connections: http.Http, translated: native.Chat, *, streams: bool) -> None:
+    def __init__(
+        self, connections: http.Http, inspector: images.Inspector, translated: native.Chat, *, streams: bool
+    ) -> None:
         self._http = connections
+        self._images = inspector
         self._chat = translated
         self.streams = streams
+
+    async def check(self) -> None:
+        await self._images.check(self._chat.images)
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         if attempt.told.tokens:
@@ -135,6 +140,25 @@ class _Chat:
                 yield read
 
 
+class _Relay(relay.Relay):
+    """A relayed request, whose images are those of any other."""
+
+    def __init__(
+        self,
+        connections: http.Http,
+        inspector: images.Inspector,
+        path: str,
+        request: passthrough.Passed,
+        model: catalog.Model,
+    ) -> None:
+        super().__init__(connections, path, request, model)
+        self._images = inspector
+        self._found = request.images
+
+    async def check(self) -> None:
+        await self._images.check(self._found)
+
+
 class _Completion:
     """A completion; its units are the choices of each prompt."""
 
@@ -154,6 +178,9 @@ class _Completion:
         limits.check_texts("prompt", context, self._prompts)
         # One prompt is as good as another to find out what cannot be honoured; the last is made already.
         self._prompt, self._body = 0, native.completion(request, self._prompts[0], model)
+
+    async def check(self) -> None:
+        pass
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
         prompt, choice = divmod(unit, self._request.choices)
@@ -177,6 +204,9 @@ class _Embedding:
     def __init__(self, connections: http.Http, body: bytes | encoding.Parts) -> None:
         self._http = connections
         self._body = body
+
+    async def check(self) -> None:
+        pass
 
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[pieces.Embeddings, None]:
         question = asking.Question("/api/embed", self._body, "input", streams=True)

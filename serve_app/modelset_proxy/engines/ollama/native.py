@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from modelset_proxy.engines import encoding
-from modelset_proxy.engines.ollama import images, limits
+from modelset_proxy.engines.ollama import limits
 from modelset_proxy.openai import catalog, errors, requests, steps
 
 _MESSAGES_A_STEP = 256
@@ -63,13 +63,15 @@ class Body:
 class Chat(msgspec.Struct, frozen=True):
     """The body of ``POST /api/chat``, and how its answer is to be read.
 
-    ``plain`` tells that the answer is what the model writes, word for word.
+    ``plain`` tells that the answer is what the model writes, word for word; ``images`` are those in the body,
+    as in ``passthrough.Passed``, to be looked at before it is sent.
     """
 
     body: Body
     forced: Forced | None = None
     single_call: bool = False
     plain: bool = False
+    images: list[tuple[str, str]] = []
 
 
 def chat(
@@ -77,8 +79,9 @@ def chat(
 ) -> steps.Steps[Chat]:
     """Translate a chat completion for a model that takes so many tokens, as far as that is known."""
     limits.check_sampling(request)
+    images: list[tuple[str, str]] = []
     limits.check_fit("messages", context, messages=len(request.messages))
-    messages = yield from _messages(request.messages, model)
+    messages = yield from _messages(request.messages, model, images)
     tools, forced = _tools(request)
     written = yield from _sizes(messages, calls=model.can("tools"))
     described = sum(limits.size(tool["function"].get("description", "")) for tool in tools)
@@ -120,6 +123,7 @@ def chat(
         forced,
         single_call=request.parallel_tool_calls is False,
         plain=_is_plain(body, model),
+        images=images,
     )
 
 
@@ -264,7 +268,9 @@ def _sizes(messages: list[dict[str, Any]], *, calls: bool) -> steps.Steps[int]:
     return size
 
 
-def _messages(messages: list[requests.Message], model: catalog.Model) -> steps.Steps[list[dict[str, Any]]]:
+def _messages(
+    messages: list[requests.Message], model: catalog.Model, images: list[tuple[str, str]]
+) -> steps.Steps[list[dict[str, Any]]]:
     native: list[dict[str, Any]] = []
     calls: dict[str, str] = {}
     for index, message in enumerate(messages):
@@ -274,7 +280,7 @@ def _messages(messages: list[requests.Message], model: catalog.Model) -> steps.S
         if isinstance(message, requests.SystemMessage | requests.DeveloperMessage):
             native.append({"role": "system", "content": _text(message.content)})
         elif isinstance(message, requests.UserMessage):
-            native.append(_user(message, model, where))
+            native.append(_user(message, model, where, images))
         elif isinstance(message, requests.AssistantMessage):
             native.append(_assistant(message, calls, where))
         elif isinstance(message, requests.ToolMessage):
@@ -303,7 +309,9 @@ def _text(content: str | list[Any] | None) -> str:
     return "\n\n".join(part.text if isinstance(part, requests.TextPart) else part.refusal for part in content)
 
 
-def _user(message: requests.UserMessage, model: catalog.Model, where: str) -> dict[str, Any]:
+def _user(
+    message: requests.UserMessage, model: catalog.Model, where: str, images: list[tuple[str, str]]
+) -> dict[str, Any]:
     if isinstance(message.content, str):
         return {"role": "user", "content": message.content}
     texts: list[Any] = []
@@ -317,7 +325,9 @@ def _user(message: requests.UserMessage, model: catalog.Model, where: str) -> di
                     param=at,
                     code="unsupported_value",
                 )
-            encoded.append(_image(part.image_url.url, f"{at}.image_url.url"))
+            param = f"{at}.image_url.url"
+            encoded.append(_image(part.image_url.url, param))
+            images.append((param, encoded[-1]))
         elif isinstance(part, requests.AudioPart | requests.FilePart):
             kind = "input_audio" if isinstance(part, requests.AudioPart) else "file"
             raise errors.unsupported(at, f"Content of type '{kind}' cannot be read by models here.")
@@ -347,7 +357,6 @@ def _image(url: str, param: str) -> str:
             param=param,
             code="invalid_value",
         )
-    images.check(payload, param)
     return payload
 
 

@@ -50,3 +50,15 @@ class Pull:
     failures: int = 0
     message: str = ""
     unknown_model: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class WantedPull:
+    """A model that a pod should hold and does not; the pod by name, uid and address."""
+
+    pod: str
+    uid: str
+    ip: str
+    reference: str
+    key: str
+    insecure: bool

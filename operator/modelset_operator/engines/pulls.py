@@ -6,9 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from modelset_operator import ollama
-from modelset_operator.api import state
-from modelset_operator.plan import decide
+from modelset_operator.engines import ollama, state
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +27,7 @@ _NOT_FOUND = "file does not exist"
 class _Download:
     """One model on its way onto one pod."""
 
-    wanted: decide.WantedPull
+    wanted: state.WantedPull
     pull: state.Pull = dataclasses.field(default_factory=lambda: state.Pull(state.PullPhase.WAITING))
     task: asyncio.Task[None] | None = None
     retry_at: float = 0.0
@@ -56,7 +54,7 @@ class Pulls:
         return {key: download.pull for key, download in self._sets.get(owner, {}).items()}
 
     def sync(
-        self, owner: Set, wanted: Collection[decide.WantedPull], unseen: Collection[str] = ()
+        self, owner: Set, wanted: Collection[state.WantedPull], unseen: Collection[str] = ()
     ) -> float | None:
         """Start what is wanted and due, stop what is not wanted any more.
 
@@ -64,7 +62,7 @@ class Pulls:
         Returns in how many seconds the next retry is due, None when none is waiting.
         """
         downloads = self._sets.setdefault(owner, {})
-        keys = {(pull.pod.uid, pull.key): pull for pull in wanted}
+        keys = {(pull.uid, pull.key): pull for pull in wanted}
         for key in [key for key in downloads if key not in keys and key[0] not in unseen]:
             self._drop(downloads, key)
         for key, pull in keys.items():
@@ -117,7 +115,7 @@ class Pulls:
 
     async def _run(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted
-        log.info("pulling %s onto %s", wanted.reference, wanted.pod.name)
+        log.info("pulling %s onto %s", wanted.reference, wanted.pod)
         try:
             await self._stream(owner, download)
         except ollama.OllamaError as error:
@@ -125,7 +123,7 @@ class Pulls:
         except ollama.UnreachableError as error:
             self._interrupted(download, str(error))
         else:
-            log.info("pulled %s onto %s", wanted.reference, wanted.pod.name)
+            log.info("pulled %s onto %s", wanted.reference, wanted.pod)
             download.pull = dataclasses.replace(
                 download.pull, phase=state.PullPhase.RUNNING, fraction=1.0, failures=0, message=""
             )
@@ -138,7 +136,7 @@ class Pulls:
     async def _stream(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted
         layers: dict[str, tuple[int, int]] = {}
-        url = ollama.base_url(wanted.pod.ip)
+        url = ollama.base_url(wanted.ip)
         async for progress in self._client.pull(url, wanted.reference, insecure=wanted.insecure):
             if not progress.digest or not progress.total:
                 continue
@@ -164,9 +162,7 @@ class Pulls:
             moving=False,
             unknown_model=unknown,
         )
-        log.warning(
-            "pull of %s onto %s failed: %s", download.wanted.reference, download.wanted.pod.name, reason
-        )
+        log.warning("pull of %s onto %s failed: %s", download.wanted.reference, download.wanted.pod, reason)
 
     def _interrupted(self, download: _Download, reason: str) -> None:
         download.interruptions += 1
@@ -175,9 +171,7 @@ class Pulls:
         download.pull = dataclasses.replace(
             download.pull, phase=state.PullPhase.INTERRUPTED, message=message, moving=False
         )
-        log.info(
-            "pull of %s onto %s interrupted: %s", download.wanted.reference, download.wanted.pod.name, reason
-        )
+        log.info("pull of %s onto %s interrupted: %s", download.wanted.reference, download.wanted.pod, reason)
 
     def _tell(self, owner: Set, *, at_once: bool) -> None:
         now = self._clock()

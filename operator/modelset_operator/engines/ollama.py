@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from modelset_operator.api import names, references, state
+from modelset_operator.api import names, references
+from modelset_operator.engines import state
 
 # Verifying a large model's checksum sends nothing for minutes; a pod that is gone is noticed otherwise.
 PULL_READ_SECONDS = 900.0
