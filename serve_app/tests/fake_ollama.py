@@ -35,6 +35,7 @@ class FakeOllama:
         if models is not None:
             self.models = models
         self.loaded: set[str] = set()
+        self.context_length = 4096
         self.chat: list[Step] = answer("Hello", " there")
         self.refusal: tuple[int, str] | None = None
         self.renders = True
@@ -95,7 +96,8 @@ class FakeOllama:
         )
 
     async def _ps(self, request: web.Request) -> web.Response:
-        return web.json_response({"models": [{"name": name} for name in self.loaded]})
+        entries = [{"name": name, "context_length": self.context_length} for name in self.loaded]
+        return web.json_response({"models": entries})
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())

@@ -1,5 +1,6 @@
 """What is refused, and how the refusal names the field."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import strategies
 
 from modelset_proxy.engines.ollama import engine, native
-from modelset_proxy.openai import catalog, errors, requests
+from modelset_proxy.openai import catalog, errors, requests, steps
 from serve_app.tests import pictures
 
 _OLLAMA = engine.Ollama()
@@ -42,7 +43,7 @@ def _image(url: str) -> dict[str, Any]:
 
 def _chat(body: dict[str, Any], model: catalog.Model = _PLAIN, choice: int = 0) -> dict[str, Any]:
     request = requests.chat(json.dumps({"model": "m", "messages": [_USER], **body}).encode())
-    body: dict[str, Any] = json.loads(native.chat(request, model).body.of(choice))
+    body: dict[str, Any] = json.loads(steps.at_once(native.chat(request, model)).body.of(choice))
     return body
 
 
@@ -60,6 +61,8 @@ _REFUSED_CHATS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "temperature too high": ({"temperature": 2.1}, "temperature", "invalid_value"),
     "top_p below zero": ({"top_p": -0.1}, "top_p", "invalid_value"),
     "less than no tokens": ({"max_tokens": -1}, "max_tokens", "invalid_value"),
+    "no tokens": ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    "no tokens at all": ({"max_completion_tokens": 0}, "max_completion_tokens", "invalid_value"),
     "n is zero": ({"n": 0}, "n", "invalid_value"),
     "five stops": ({"stop": list("abcde")}, "stop", None),
     "top_logprobs without logprobs": ({"top_logprobs": 3}, "top_logprobs", None),
@@ -161,19 +164,24 @@ def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
         ({"prompt": ["a", [1]]}, "prompt"),
         ({"prompt": "x", "echo": True, "logprobs": 0}, "logprobs"),
         ({"prompt": "x", "logit_bias": {"1": 5}}, "logit_bias"),
+        ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": "x", "max_tokens": 0, "echo": True}, "max_tokens"),
         ({}, "prompt"),
     ],
 )
 def test_completion_that_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        _OLLAMA.complete(requests.completion(json.dumps({"model": "m", **body}).encode()), _PLAIN)
+        asyncio.run(
+            _OLLAMA.complete(requests.completion(json.dumps({"model": "m", **body}).encode()), _PLAIN)
+        )
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
 @pytest.mark.parametrize("given", ["", [], [""], [1, 2], [[1, 2]], ["a", 1], ["a"] * 2049, None, {}])
 def test_embedding_input_that_is_no_text_is_refused(given: Any) -> None:
+    body = json.dumps({"model": "m", "input": given}).encode()
     with pytest.raises(errors.ApiError) as refusal:
-        _OLLAMA.embed(requests.embedding(json.dumps({"model": "m", "input": given}).encode()), _PLAIN)
+        asyncio.run(_OLLAMA.embed(requests.embedding(body), _PLAIN))
     assert (refusal.value.status, refusal.value.param) == (400, "input")
 
 
@@ -203,7 +211,6 @@ def test_unknown_capabilities_are_left_to_ollama() -> None:
     ("body", "options"),
     [
         ({}, None),
-        ({"max_tokens": 0, "max_completion_tokens": 0}, None),
         ({"max_tokens": 5}, {"num_predict": 5}),
         ({"max_tokens": 5, "max_completion_tokens": 6}, {"num_predict": 6}),
         ({"temperature": 0, "top_p": 1}, {"temperature": 0, "top_p": 1}),
@@ -278,7 +285,7 @@ def test_only_a_function_that_is_named_counts_as_named(choice: object, named: bo
     request = requests.chat(
         json.dumps({"model": "m", "messages": [_USER], "tools": [_TOOL], "tool_choice": choice}).encode()
     )
-    assert native.chat(request, _PLAIN).forced == native.Forced(("f",), named=named)
+    assert steps.at_once(native.chat(request, _PLAIN)).forced == native.Forced(("f",), named=named)
 
 
 @pytest.mark.parametrize("case", pictures.WHOLE)
@@ -372,7 +379,7 @@ def test_any_chat_translates_or_is_refused_with_a_400(body: dict[str, Any]) -> N
     refusal: errors.ApiError | None = None
     try:
         request = requests.chat(json.dumps(body).encode())
-        assert json.loads(native.chat(request, _ABLE).body.of(0))["model"] == "m:1"
+        assert json.loads(steps.at_once(native.chat(request, _ABLE)).body.of(0))["model"] == "m:1"
     except errors.ApiError as error:
         refusal = error
     assert refusal is None or (refusal.status == 400 and json.loads(refusal.body())["error"]["message"])

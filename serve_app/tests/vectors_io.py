@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.engines import decoders, port
+from modelset_proxy.engines import decoders, port, vectors
 from modelset_proxy.engines.ollama import answers, native
-from modelset_proxy.openai import catalog, chat, completions, embeddings, errors, requests
+from modelset_proxy.openai import catalog, chat, completions, embeddings, errors, requests, steps
 
 FOLDER = pathlib.Path(__file__).parent / "vectors"
 CHAT = catalog.Model(
@@ -340,7 +340,8 @@ def to_native(path: str, body: bytes) -> tuple[str, bytes]:
     """Translate a client's body; return the path at Ollama and the native body."""
     if path == "/chat/completions":
         request = requests.chat(body)
-        return "/api/chat", native.chat(request, MODELS.find(request.model, catalog.CHAT, path)).body.of(0)
+        model = MODELS.find(request.model, catalog.CHAT, path)
+        return "/api/chat", steps.at_once(native.chat(request, model)).body.of(0)
     if path == "/completions":
         completion = requests.completion(body)
         model = MODELS.find(completion.model, catalog.CHAT, path)
@@ -363,7 +364,9 @@ def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
     if status != 200:
         raise answers.error(status, answers.error_text(answer), param=param)
     if path == "/embeddings":
-        return embeddings.answer(requests.embedding(body), answers.embeddings(port.Attempt("", ""), answer))
+        decoder = vectors.Vectors(answers.embeddings, port.Attempt("", ""))
+        [*_, found] = [*decoder.feed(answer), *decoder.end()]
+        return b"".join(embeddings.answer(requests.embedding(body), found))
     lines = decoders.Lines()
     rows = [*lines.feed(answer), *filter(None, [lines.rest()])]
     if path == "/completions":
@@ -375,9 +378,9 @@ def _success(path: str, body: bytes, status: int, answer: bytes) -> bytes:
             return stream.events(0, pieces) + stream.end()
         choice = completions.Choice()
         choice.add(pieces)
-        return completions.completion(completion, [choice])[0]
+        return b"".join(completions.completion(completion, [choice])[0])
     request = requests.chat(body)
-    job = native.chat(request, MODELS.find(request.model, catalog.CHAT, path))
+    job = steps.at_once(native.chat(request, MODELS.find(request.model, catalog.CHAT, path)))
     reader = answers.Reader(job.forced, single_call=job.single_call)
     pieces = [reader.read(row) for row in rows]
     if request.stream:

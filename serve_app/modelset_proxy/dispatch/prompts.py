@@ -1,5 +1,6 @@
 """How long a prompt is, and with which others it begins alike: what choosing a slot needs to know."""
 
+import itertools
 from collections.abc import Iterable
 
 import msgspec
@@ -8,6 +9,8 @@ import msgspec
 _BLOCK_BYTES = 256
 # What comes later decides little, and long prompts must not cost more than they gain.
 _MOST_BLOCKS = 128
+# Counting more parts would take longer than what it tells is worth.
+_MOST_PARTS = 4096
 # English text and code; only orders of magnitude matter here.
 _CHARACTERS_PER_TOKEN = 4
 
@@ -27,7 +30,7 @@ def prompt(model: str, parts: Iterable[str]) -> Prompt:
     beginning: list[str] = [model]
     wanted = _MOST_BLOCKS * _BLOCK_BYTES
     characters = 0
-    for part in parts:
+    for part in itertools.islice(parts, _MOST_PARTS):
         if wanted > 0:
             beginning.append(part[:wanted])
             wanted -= len(part) + 1

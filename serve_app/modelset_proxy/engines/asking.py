@@ -2,6 +2,8 @@
 
 import msgspec
 
+from modelset_proxy.engines import encoding
+
 
 class Question(msgspec.Struct, frozen=True):
     """What is asked: ``param`` and ``schema`` are the fields of OpenAI's request that hold the prompt and
@@ -10,7 +12,7 @@ class Question(msgspec.Struct, frozen=True):
     """
 
     path: str
-    body: bytes
+    body: bytes | encoding.Parts
     param: str
     streams: bool
     content_type: str = "application/json"

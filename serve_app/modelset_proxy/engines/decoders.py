@@ -102,7 +102,7 @@ class Pieces:
         try:
             last = self._reader.finish()
         except BrokenAnswerError as problem:
-            raise _broken(problem, self._attempt) from None
+            raise broken(problem, self._attempt) from None
         self._attempt.outcome = self._reader.outcome
         if last is not None:
             yield [last]
@@ -118,7 +118,7 @@ class Pieces:
         except errors.ApiError as problem:
             failure = problem
         except BrokenAnswerError as problem:
-            failure = _broken(problem, self._attempt)
+            failure = broken(problem, self._attempt)
         if read:
             if self._seam is not None:
                 self._seam.mend(read)
@@ -149,7 +149,7 @@ class Whole(Generic[Item]):
         try:
             yield self._read(bytes(self._body))
         except BrokenAnswerError as problem:
-            raise _broken(problem, self._attempt) from None
+            raise broken(problem, self._attempt) from None
 
 
 def _keep(read: list[pieces.Piece], told: port.Told) -> None:
@@ -160,7 +160,8 @@ def _keep(read: list[pieces.Piece], told: port.Told) -> None:
             told.plain = False
 
 
-def _broken(problem: BrokenAnswerError, attempt: port.Attempt) -> errors.ApiError:
+def broken(problem: BrokenAnswerError, attempt: port.Attempt) -> errors.ApiError:
+    """Return what the client is told of a broken answer; the log gets the rest."""
     _logger.warning(
         "answer of a model server is broken",
         extra=log.facts(request_id=attempt.request_id, server=attempt.server, reason=str(problem)),

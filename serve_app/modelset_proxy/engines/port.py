@@ -134,7 +134,10 @@ class Job(Protocol[Item_co]):
 
 
 class Engine(Protocol):
-    """Something that runs models on servers. Refusals are ``errors.ApiError``."""
+    """Something that runs models on servers. Refusals are ``errors.ApiError``.
+
+    A translation that takes long makes pauses: it holds up nobody for more than some milliseconds.
+    """
 
     async def start(self) -> None:
         """Get ready in the event loop that serves."""
@@ -157,13 +160,15 @@ class Engine(Protocol):
     async def unload(self, url: str, model: catalog.Model) -> None:
         """Have a server let go of a model. Nothing comes of a failure."""
 
-    def chat(self, request: requests.ChatRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
+    async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
         """Translate a chat; each list that its units yield is what arrived together."""
 
-    def complete(self, request: requests.CompletionRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
+    async def complete(
+        self, request: requests.CompletionRequest, model: catalog.Model
+    ) -> Job[list[pieces.Piece]]:
         """Translate a completion, whose units are the choices of the first prompt, then of the next."""
 
-    def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> Job[pieces.Embeddings]:
+    async def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> Job[pieces.Embeddings]:
         """Translate an embedding, whose one unit yields one answer."""
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> Job[bytes]:

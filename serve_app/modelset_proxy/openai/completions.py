@@ -2,12 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from modelset_proxy.openai import errors, pieces, requests, sse, usage
+from modelset_proxy.openai import errors, parts, pieces, requests, sse, usage
 
 _encode = msgspec.json.encode
 
@@ -108,17 +108,24 @@ class Choice:
         }
 
 
-def completion(request: requests.CompletionRequest, choices: list[Choice]) -> tuple[bytes, usage.Tokens]:
-    """Return the body of a completion that is not streamed, and what it took; choices go by prompt."""
+def completion(
+    request: requests.CompletionRequest, choices: list[Choice]
+) -> tuple[Iterator[bytes], usage.Tokens]:
+    """Return the body of a completion that is not streamed, part by part, and what it took, which is known
+    when all parts are made; choices go by prompt.
+    """
     tokens = usage.Tokens()
-    bodies = []
-    for index, choice in enumerate(choices):
-        prompt, within = divmod(index, request.choices)
-        if choice.end is not None:
-            tokens.add(choice.end, counts_prompt=within == 0)
-        echo = request.echoed(prompt)
-        bodies.append(choice.body(index, echo=echo, logprobs=request.logprobs is not None))
-    return _encode({**_head(request), "choices": bodies, "usage": tokens.usage()}), tokens
+    logprobs = request.logprobs is not None
+
+    def bodies() -> Iterator[bytes]:
+        for index, choice in enumerate(choices):
+            prompt, within = divmod(index, request.choices)
+            if choice.end is not None:
+                tokens.add(choice.end, counts_prompt=within == 0)
+            yield _encode(choice.body(index, echo=request.echoed(prompt), logprobs=logprobs))
+
+    head = _encode(_head(request))[:-1] + b',"choices":['
+    return parts.around(bodies(), head, lambda: b'],"usage":' + _encode(tokens.usage()) + b"}"), tokens
 
 
 def _head(request: requests.CompletionRequest) -> dict[str, Any]:

@@ -3,42 +3,36 @@
 import array
 import base64
 import sys
+from collections.abc import Iterator
 
 import msgspec
 
-from modelset_proxy.openai import errors, pieces, requests
+from modelset_proxy.openai import errors, parts, pieces, requests
 
 _vector = msgspec.json.Decoder(list[float])
 
 
-def answer(request: requests.EmbeddingRequest, embeddings: pieces.Embeddings) -> bytes:
-    """Return the body of an embeddings reply.
+def answer(request: requests.EmbeddingRequest, embeddings: pieces.Embeddings) -> Iterator[bytes]:
+    """Return the body of an embeddings reply, part by part.
 
     Base64 is of little-endian IEEE 754 singles, which is what openai-python asks for by default and decodes.
     """
     if request.dimensions is not None:
         _check_dimensions(request.dimensions, embeddings.vectors)
-    vectors: list[msgspec.Raw | str] = list(embeddings.vectors)
-    if request.encoding_format == "base64":
-        vectors = [_base64(vector) for vector in embeddings.vectors]
-    usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
-    return msgspec.json.encode(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": vector}
-                for index, vector in enumerate(vectors)
-            ],
-            "model": request.model,
-            "usage": usage,
-        }
+    show = _base64 if request.encoding_format == "base64" else bytes
+    entries = (
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, show(vector))
+        for index, vector in enumerate(embeddings.vectors)
     )
+    usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
+    tail = b"]," + msgspec.json.encode({"model": request.model, "usage": usage})[1:]
+    return parts.around(entries, b'{"object":"list","data":[', lambda: tail)
 
 
 def _check_dimensions(wanted: int, vectors: list[msgspec.Raw]) -> None:
     # The model server shortens vectors and leaves those alone that are shorter already.
     for vector in vectors:
-        if len(_vector.decode(vector)) != wanted:
+        if bytes(vector).count(b",") + 1 != wanted:
             raise errors.invalid(
                 f"This model's vectors have fewer than {wanted} dimensions.",
                 param="dimensions",
@@ -46,8 +40,8 @@ def _check_dimensions(wanted: int, vectors: list[msgspec.Raw]) -> None:
             )
 
 
-def _base64(vector: msgspec.Raw) -> str:
+def _base64(vector: msgspec.Raw) -> bytes:
     numbers = array.array("f", _vector.decode(vector))
     if sys.byteorder == "big":
         numbers.byteswap()
-    return base64.b64encode(numbers.tobytes()).decode("ascii")
+    return b'"%b"' % base64.b64encode(numbers)

@@ -91,12 +91,16 @@ def wrong_kind(model: str, *, wanted: str, path: str) -> ApiError:
     )
 
 
-def context_length_exceeded(param: str) -> ApiError:
-    """Return OpenAI's 400 for a prompt that does not fit into the model's context."""
+def context_length_exceeded(param: str, *, most: int = 0, least: int = 0) -> ApiError:
+    """Return OpenAI's 400 for a prompt that does not fit into the model's context.
+
+    ``most`` is how many tokens that takes, and ``least`` how many there are or more, where it is known.
+    """
+    known = f"{most} tokens; the request has at least {least}" if most else "shorter than the input"
     return ApiError(
         400,
-        "This model's maximum context length is shorter than the input. Shorten it, or ask whoever runs the "
-        "model for a longer context.",
+        f"This model's maximum context length is {known}. Shorten it, or ask whoever runs the model for a "
+        "longer context.",
         param=param,
         code="context_length_exceeded",
     )

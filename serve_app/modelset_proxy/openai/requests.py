@@ -7,17 +7,16 @@ do is the engine's to refuse. Encoded again, a request is what the client sent: 
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
-from modelset_proxy.openai import errors
+from modelset_proxy.openai import errors, reading
 
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-# Zero is no limit, as clients that always send the field mean it.
-TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -227,7 +226,6 @@ class Sampling(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: Annotated[str, msgspec.Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: TokenLimit | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
     presence_penalty: Penalty | None = None
@@ -261,6 +259,7 @@ class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
     """Body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
@@ -287,6 +286,8 @@ class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
     """Body of ``POST /v1/completions``."""
 
     prompt: Texts
+    # Zero asks for the echo of the prompt, and what is known of it, alone.
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     suffix: str | None = None
     echo: bool | None = None
     best_of: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
@@ -300,7 +301,7 @@ class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
     @property
     def limit(self) -> int:
         """How many tokens an answer may have."""
-        return self.max_tokens or _COMPLETION_TOKENS
+        return _COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
 
     def echoed(self, prompt: int) -> str:
         """Return what is put before the answers to a prompt here.
@@ -327,23 +328,10 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         return _each(self.input)
 
 
-_chat = msgspec.json.Decoder(ChatRequest)
-_completion = msgspec.json.Decoder(CompletionRequest)
-_embedding = msgspec.json.Decoder(EmbeddingRequest)
-
-Body = TypeVar("Body")
-
 _MAX_STOPS = 4
 _MAX_INPUTS = 2048
 # OpenAI's default for the older completions endpoint; clients of it rely on short answers.
 _COMPLETION_TOKENS = 16
-
-
-def chat(body: bytes) -> ChatRequest:
-    """Decode and check a chat completion; raises a 400 that names the field at fault."""
-    request = decode(_chat, body)
-    check(request)
-    return request
 
 
 def check(request: ChatRequest) -> None:
@@ -353,50 +341,19 @@ def check(request: ChatRequest) -> None:
     _check_tools(request)
 
 
-def completion(body: bytes) -> CompletionRequest:
-    """Decode and check a completion; raises a 400 that names the field at fault."""
-    request = decode(_completion, body)
+def _check_completion(request: CompletionRequest) -> None:
     _check_sampling(request)
-    _check_texts("prompt", request.prompt, request.prompts)
-    return request
-
-
-def embedding(body: bytes) -> EmbeddingRequest:
-    """Decode and check an embedding request; raises a 400 that names the field at fault."""
-    request = decode(_embedding, body)
-    _check_texts("input", request.input, request.inputs)
-    return request
-
-
-def decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
-    """Decode a body; raises a 400 that names the field at fault."""
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as problem:
-        raise _misfit(problem) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise errors.invalid(f"The request body is not valid JSON: {problem}.", code="invalid_json") from None
-
-
-def convert(value: Any, kind: type[Body], where: str) -> Body:
-    """Return a part of a body, which is at ``where``, as what it ought to be; raises a 400."""
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as problem:
-        raise _misfit(problem, where) from None
-
-
-def _misfit(problem: msgspec.ValidationError, where: str = "") -> errors.ApiError:
-    text, _, path = str(problem).partition(" - at `$")
-    param = f"{where}{path.rstrip('`')}".lstrip(".")
-    if text.startswith("Object missing required field"):
-        field = text.split("`")[1]
-        param = f"{param}.{field}".lstrip(".")
-        return errors.invalid(
-            f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+    if request.max_tokens == 0 and not request.echo:
+        raise errors.invalid(
+            "Invalid value for 'max_tokens': 0 leaves nothing to answer unless 'echo' is true.",
+            param="max_tokens",
+            code="invalid_value",
         )
-    at = f"Invalid value for '{param}': " if param else "Invalid request body: "
-    return errors.invalid(at + text + ".", param=param or None, code="invalid_value")
+    _check_texts("prompt", request.prompt, request.prompts)
+
+
+def _check_embedding(request: EmbeddingRequest) -> None:
+    _check_texts("input", request.input, request.inputs)
 
 
 def _check_sampling(request: Sampling) -> None:
@@ -471,7 +428,8 @@ def _check_texts(param: str, given: Texts, texts: list[str | list[int]]) -> None
         raise errors.invalid(f"'{param}' must not be an empty list.", param=param)
     if len(texts) > _MAX_INPUTS:
         raise errors.invalid(f"'{param}' must have at most {_MAX_INPUTS} items.", param=param)
-    if not isinstance(given, str) and len({isinstance(item, int) for item in given}) > 1:
+    kinds = set(map(type, given))
+    if int in kinds and len(kinds) > 1:
         raise errors.invalid(
             f"'{param}' must be texts or the token ids of one.", param=param, code="invalid_value"
         )
@@ -487,3 +445,14 @@ def texts(request: ChatRequest) -> Iterator[str]:
             yield message.content
         else:
             yield from (part.text for part in message.content or () if isinstance(part, TextPart))
+
+
+def beginning(request: CompletionRequest) -> Iterator[str]:
+    """Yield the first of the prompts, its tokens one by one where it has such."""
+    first = request.prompts[0]
+    return iter([first]) if isinstance(first, str) else map(str, first)
+
+
+chat = reading.Reader(ChatRequest, "messages", Message, check)
+completion = reading.Reader(CompletionRequest, "prompt", str | int | list[int], _check_completion)
+embedding = reading.Reader(EmbeddingRequest, "input", str | int | list[int], _check_embedding)

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from modelset_proxy.dispatch import dispatcher, prompts, work
-from modelset_proxy.engines import port
+from modelset_proxy.engines import pauses, port
 from modelset_proxy.openai import (
     anthropic,
     catalog,
@@ -85,10 +85,10 @@ class Service:
 
     async def chat(self, web: exchange.Exchange) -> None:
         """``POST /v1/chat/completions``."""
-        request = requests.chat(await self._json_body(web))
+        request = await pauses.between(requests.chat.in_steps(await self._json_body(web)))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
         call = self._call(web, model)
-        answers = self._open_chat(request, model, call)
+        answers = await self._open_chat(request, model, call)
         if request.stream:
             await self._stream(web, call, answers, chat.Stream(request))
             return
@@ -97,41 +97,41 @@ class Service:
 
     async def complete(self, web: exchange.Exchange) -> None:
         """``POST /v1/completions``."""
-        request = requests.completion(await self._json_body(web))
+        request = await pauses.between(requests.completion.in_steps(await self._json_body(web)))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
         call = self._call(web, model)
         answers = self._dispatch.open(
-            self._engine.complete(request, model),
+            await self._engine.complete(request, model),
             model,
             call,
             units=len(request.prompts) * request.choices,
-            prompt=prompts.prompt(request.model, [str(request.prompts[0])]),
+            prompt=prompts.prompt(request.model, requests.beginning(request)),
         )
         if request.stream:
             await self._stream(web, call, answers, completions.Stream(request))
             return
         choices = await self._collect(answers, completions.Choice)
-        await self._reply(web, call, *completions.completion(request, choices))
+        await self._reply_in_parts(web, call, *completions.completion(request, choices))
 
     async def embed(self, web: exchange.Exchange) -> None:
         """``POST /v1/embeddings``."""
-        request = requests.embedding(await self._json_body(web))
+        request = await pauses.between(requests.embedding.in_steps(await self._json_body(web)))
         model = self._find(web, request.model, catalog.EMBEDDING, stream=False)
         call = self._call(web, model)
-        answers = self._dispatch.open(self._engine.embed(request, model), model, call)
+        answers = self._dispatch.open(await self._engine.embed(request, model), model, call)
         async with self._deadline(), answers, contextlib.aclosing(answers.answer(0)) as answer:
             [found] = [found async for found in answer]
         tokens = usage.Tokens()
         tokens.prompt = found.prompt_tokens
-        await self._reply(web, call, embeddings.answer(request, found), tokens)
+        await self._reply_in_parts(web, call, embeddings.answer(request, found), tokens)
 
     async def respond(self, web: exchange.Exchange) -> None:
         """``POST /v1/responses``, a chat in other words."""
-        request = responses.read(await self._json_body(web))
+        request = await pauses.between(responses.read(await self._json_body(web)))
         model = self._find(web, request.chat.model, catalog.CHAT, stream=bool(request.chat.stream))
         call = self._call(web, model)
         with request.names.used():
-            answers = self._open_chat(request.chat, model, call)
+            answers = await self._open_chat(request.chat, model, call)
             if request.chat.stream:
                 await self._stream(web, call, answers, responses.Stream(request))
                 return
@@ -140,12 +140,12 @@ class Service:
 
     async def message(self, web: exchange.Exchange) -> None:
         """``POST /v1/messages``, Anthropic's API."""
-        request = anthropic.read(await self._json_body(web))
+        request = await pauses.between(anthropic.read.in_steps(await self._json_body(web)))
         model = self._find(web, request.model, catalog.CHAT, stream=bool(request.stream))
         call = self._call(web, model)
-        translated = anthropic.chat(request, can_think=model.can("thinking"))
+        translated = await pauses.between(anthropic.chat(request, can_think=model.can("thinking")))
         with translated.own_names():
-            answers = self._open_chat(translated.request, model, call)
+            answers = await self._open_chat(translated.request, model, call)
             if request.stream:
                 await self._stream(web, call, answers, anthropic.Stream(request.model))
                 return
@@ -168,9 +168,11 @@ class Service:
         request = passthrough.form_request(web.content_type, body)
         await self._pass_on(web, "/v1/audio/transcriptions", request)
 
-    def _open_chat(self, request: requests.ChatRequest, model: catalog.Model, call: port.Call) -> Answers:
+    async def _open_chat(
+        self, request: requests.ChatRequest, model: catalog.Model, call: port.Call
+    ) -> Answers:
         return self._dispatch.open(
-            self._engine.chat(request, model),
+            await self._engine.chat(request, model),
             model,
             call,
             units=request.choices,
@@ -271,6 +273,20 @@ class Service:
     ) -> None:
         self._note(web, call, tokens)
         await web.reply(200, body)
+
+    async def _reply_in_parts(
+        self, web: exchange.Exchange, call: port.Call, parts: Iterator[bytes], tokens: usage.Tokens
+    ) -> None:
+        made = await pauses.all_of(parts)
+        if len(made) == 1:
+            await self._reply(web, call, made[0], tokens)
+            return
+        self._note(web, call, tokens)
+        length = b"%d" % sum(map(len, made))
+        await web.start(200, [(b"content-type", exchange.JSON), (b"content-length", length)])
+        for part in made:
+            await web.write(part)
+        await web.end(b"")
 
     def _note(self, web: exchange.Exchange, call: port.Call, tokens: usage.Tokens) -> None:
         web.facts.update(

@@ -305,10 +305,10 @@ async def test_what_an_answer_took_is_told(
     vectors, chat = built[1]._service.catalog.models
     body = json.dumps({**asking.CHAT, "stream": stream}).encode()
     attempt = port.Attempt("", server.url)
-    job = engine.chat(requests.chat(body), chat)
+    job = await engine.chat(requests.chat(body), chat)
     [_ async for _ in job.ask(server.url, 0, attempt)]
     assert (attempt.outcome.prompt_tokens, attempt.outcome.answer_tokens) == (3, 2)
-    embedding = engine.embed(requests.embedding(b'{"model": "all-minilm", "input": "x"}'), vectors)
+    embedding = await engine.embed(requests.embedding(b'{"model": "all-minilm", "input": "x"}'), vectors)
     attempt = port.Attempt("", server.url)
     [_ async for _ in embedding.ask(server.url, 0, attempt)]
     assert attempt.outcome.prompt_tokens == 7

@@ -28,7 +28,8 @@ def _message(*encoded: str) -> dict[str, Any]:
 
 async def _check(*encoded: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}, _message(*encoded)]}
-    await engine.Ollama().chat(requests.chat(json.dumps(body).encode()), _MODEL).check()
+    job = await engine.Ollama().chat(requests.chat(json.dumps(body).encode()), _MODEL)
+    await job.check()
 
 
 _HUGE = {

@@ -14,18 +14,18 @@ from serve_app.tests import asking, fake_ollama, running
 _MODEL = catalog.Model(name="m:1", served_names=("m",), kind=catalog.ANY)
 
 
-def _chat(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
-    return engine.chat(requests.chat(json.dumps({"model": "m", **body}).encode()), _MODEL)
+async def _chat(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
+    return await engine.chat(requests.chat(json.dumps({"model": "m", **body}).encode()), _MODEL)
 
 
-def _completion(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
-    return engine.complete(
+async def _completion(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
+    return await engine.complete(
         requests.completion(json.dumps({"model": "m", "prompt": "x", **body}).encode()), _MODEL
     )
 
 
-def _embedding(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
-    return engine.embed(requests.embedding(json.dumps({"model": "m", **body}).encode()), _MODEL)
+async def _embedding(engine: port.Engine, body: dict[str, Any]) -> port.Job[Any]:
+    return await engine.embed(requests.embedding(json.dumps({"model": "m", **body}).encode()), _MODEL)
 
 
 def _image(url: str) -> dict[str, Any]:
@@ -59,9 +59,9 @@ _REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
 async def test_what_ollama_cannot_do_is_its_engines_to_refuse(case: str) -> None:
     translate, body, param, code = _REFUSED[case]
     with pytest.raises(errors.ApiError) as refusal:
-        await translate(Ollama(), body).check()
+        await (await translate(Ollama(), body)).check()
     assert (refusal.value.status, refusal.value.param, refusal.value.code) == (400, param, code)
-    await translate(Compatible(), body).check()
+    await (await translate(Compatible(), body)).check()
 
 
 async def test_what_is_refused_waits_for_no_turn() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelset_proxy.openai import anthropic, errors, pieces
+from modelset_proxy.openai import anthropic, errors, pieces, steps
 from modelset_proxy.openai.anthropic import envelope
 
 _HI = {"role": "user", "content": "hi"}
@@ -28,7 +28,8 @@ def _read(fields: dict[str, Any]) -> Any:
 
 
 def _chat(fields: dict[str, Any], *, can_think: bool = True) -> dict[str, Any]:
-    chat: dict[str, Any] = msgspec.to_builtins(anthropic.chat(_read(fields), can_think=can_think).request)
+    translated = steps.at_once(anthropic.chat(_read(fields), can_think=can_think))
+    chat: dict[str, Any] = msgspec.to_builtins(translated.request)
     return chat
 
 
@@ -295,9 +296,8 @@ def test_names_that_are_echoed_are_cut() -> None:
 def test_what_an_engine_refuses_is_named_as_the_client_knows_it(param: str, own: str) -> None:
     link = {"type": "image", "source": {"type": "url", "url": "https://x/a.png"}}
     content = [{**_RESULT, "content": [_IMAGE]}, {"type": "text", "text": "x"}, link]
-    chat = anthropic.chat(
-        _read({"messages": [_CALLED, {"role": "user", "content": content}]}), can_think=True
-    )
+    request = _read({"messages": [_CALLED, {"role": "user", "content": content}]})
+    chat = steps.at_once(anthropic.chat(request, can_think=True))
     with pytest.raises(errors.ApiError) as refusal, chat.own_names():
         raise errors.unsupported(param, "No.")
     assert (refusal.value.param, refusal.value.message) == (own, f"Unsupported parameter: '{own}'. No.")

@@ -80,9 +80,9 @@ class Answer(msgspec.Struct):
 
 
 class Vector(msgspec.Struct):
-    """One embedding."""
+    """One embedding, with the number of its vector in the place of that."""
 
-    embedding: msgspec.Raw
+    embedding: int
     index: int = 0
 
 
@@ -201,17 +201,18 @@ class Reader:
         return self._calls[-1]
 
 
-def embeddings(attempt: port.Attempt, wanted: int, body: bytes) -> pieces.Embeddings:
-    """Read the answer of ``/v1/embeddings`` to so many texts."""
+def embeddings(wanted: int, body: bytes) -> tuple[list[int], port.Outcome]:
+    """Read the answer of ``/v1/embeddings`` to so many texts, of which ``vectors.Vectors`` has taken out the
+    vectors; return their numbers in the order of the texts.
+    """
     try:
         answer = _vectors.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise decoders.BrokenAnswerError(f"not an answer of /v1/embeddings: {problem}") from None
     if len(answer.data) != wanted:
         raise decoders.BrokenAnswerError(f"{len(answer.data)} vectors for {wanted} texts")
-    attempt.outcome = port.Outcome(prompt_tokens=answer.usage.prompt_tokens)
     ordered = sorted(answer.data, key=lambda vector: vector.index)
-    return pieces.Embeddings([vector.embedding for vector in ordered], answer.usage.prompt_tokens)
+    return [vector.embedding for vector in ordered], port.Outcome(prompt_tokens=answer.usage.prompt_tokens)
 
 
 def _logprobs(given: Logprobs) -> list[pieces.Logprob]:

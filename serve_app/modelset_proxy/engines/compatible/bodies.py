@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.openai import catalog, errors, requests
+from modelset_proxy.engines import encoding
+from modelset_proxy.openai import catalog, errors, requests, steps
+
+_MESSAGES_A_STEP = 256
 
 # Said otherwise, done by the proxy, or without a meaning where they are accepted.
 _NOT_PASSED = (
@@ -24,23 +27,27 @@ _NOT_PASSED = (
 
 
 class Body:
-    """The body of a request, made when it is needed: its choices differ in the seed alone."""
+    """The body of a request, made when it is needed: its choices differ in the seed alone.
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self._first = msgspec.json.encode(fields)
+    ``bulk`` is the field that may be large.
+    """
+
+    def __init__(self, fields: dict[str, Any], bulk: str) -> None:
+        self._first = encoding.body(fields, bulk)
         self._fields = fields if "seed" in fields else {}
+        self._bulk = bulk
 
-    def of(self, choice: int) -> bytes:
+    def of(self, choice: int) -> bytes | encoding.Parts:
         """Return the body for one of the answers to a request."""
         if not choice or not self._fields:
             return self._first
-        return msgspec.json.encode({**self._fields, "seed": self._fields["seed"] + choice})
+        return encoding.body({**self._fields, "seed": self._fields["seed"] + choice}, self._bulk)
 
 
-def chat(request: requests.ChatRequest, model: catalog.Model) -> Body:
+def chat(request: requests.ChatRequest, model: catalog.Model) -> steps.Steps[Body]:
     """Return the body of ``POST /v1/chat/completions``."""
-    fields = _common(request, model, request.limit)
-    fields["messages"] = [_message(message) for message in fields["messages"]]
+    fields = _common(msgspec.structs.replace(request, messages=[]), model, request.limit)
+    fields["messages"] = yield from _messages(request.messages)
     choice = request.tool_choice
     if not request.tools:
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
@@ -50,12 +57,13 @@ def chat(request: requests.ChatRequest, model: catalog.Model) -> Body:
         allowed = requests.chosen_functions(choice)
         fields["tools"] = [tool for tool in fields["tools"] if tool["function"]["name"] in allowed]
         fields["tool_choice"] = choice.allowed_tools.mode
-    return Body(fields)
+    return Body(fields, "messages")
 
 
 def completion(request: requests.CompletionRequest, number: int, model: catalog.Model) -> Body:
     """Return the body of ``POST /v1/completions`` for one of the prompts."""
-    fields = _common(request, model, request.limit)
+    # The others are not to be copied for each of them.
+    fields = _common(msgspec.structs.replace(request, prompt=""), model, request.limit)
     fields["prompt"] = request.prompts[number]
     if request.echo and not request.echoed(number):
         fields["echo"] = True
@@ -63,15 +71,15 @@ def completion(request: requests.CompletionRequest, number: int, model: catalog.
         if request.choices > 1:
             raise errors.unsupported("best_of", "Candidates are ranked for one choice only; leave out n.")
         fields["best_of"] = request.best_of
-    return Body(fields)
+    return Body(fields, "prompt")
 
 
-def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes:
+def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes | encoding.Parts:
     """Return the body of ``POST /v1/embeddings``; vectors come as numbers, whatever the client wants."""
     fields: dict[str, Any] = {"model": model.name, "input": request.input, "encoding_format": "float"}
     if request.dimensions is not None:
         fields["dimensions"] = request.dimensions
-    return msgspec.json.encode(fields)
+    return encoding.body(fields, "input")
 
 
 def shortest(model: catalog.Model) -> list[tuple[str, bytes]]:
@@ -97,6 +105,15 @@ def _common(request: requests.Sampling, model: catalog.Model, limit: int | None)
         # llama.cpp knows it by the one name, vLLM by the other.
         fields["repetition_penalty"] = request.repeat_penalty
     return fields
+
+
+def _messages(messages: list[requests.Message]) -> steps.Steps[list[dict[str, Any]]]:
+    passed = []
+    for index, message in enumerate(messages):
+        if index and not index % _MESSAGES_A_STEP:
+            yield
+        passed.append(_message(msgspec.to_builtins(message)))
+    return passed
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:

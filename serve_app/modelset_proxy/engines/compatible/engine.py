@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import AsyncGenerator
 
-from modelset_proxy.engines import asking, decoders, http, port, relay
+from modelset_proxy.engines import asking, decoders, http, pauses, port, relay, vectors
 from modelset_proxy.engines.compatible import answers, bodies, complaints
 from modelset_proxy.openai import catalog, passthrough, pieces, requests
 
@@ -54,17 +54,19 @@ class Compatible:
     async def unload(self, url: str, model: catalog.Model) -> None:
         """Do nothing: the server decides what it keeps."""
 
-    def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
+    async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Pass on a chat."""
-        return _Chat(self._http, request, model)
+        return _Chat(self._http, request, await pauses.between(bodies.chat(request, model)))
 
-    def complete(
+    async def complete(
         self, request: requests.CompletionRequest, model: catalog.Model
     ) -> port.Job[list[pieces.Piece]]:
         """Pass on a completion."""
         return _Completion(self._http, request, model)
 
-    def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> port.Job[pieces.Embeddings]:
+    async def embed(
+        self, request: requests.EmbeddingRequest, model: catalog.Model
+    ) -> port.Job[pieces.Embeddings]:
         """Pass on an embedding."""
         return _Embedding(self._http, request, model)
 
@@ -92,10 +94,10 @@ class _Chat(_Job):
     """A chat; its units are its choices."""
 
     def __init__(
-        self, connections: http.Connections, request: requests.ChatRequest, model: catalog.Model
+        self, connections: http.Connections, request: requests.ChatRequest, translated: bodies.Body
     ) -> None:
         super().__init__(connections)
-        self._body = bodies.chat(request, model)
+        self._body = translated
         self.streams = bool(request.stream)
         self._single_call = request.parallel_tool_calls is False
 
@@ -139,9 +141,9 @@ class _Embedding(_Job):
         self._wanted = len(request.inputs)
 
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[pieces.Embeddings, None]:
-        question = asking.Question("/v1/embeddings", self._body, "input", streams=False)
-        read = functools.partial(answers.embeddings, attempt, self._wanted)
-        return self._http.ask(url, question, decoders.Whole(read, attempt), attempt)
+        question = asking.Question("/v1/embeddings", self._body, "input", streams=True)
+        read = functools.partial(answers.embeddings, self._wanted)
+        return self._http.ask(url, question, vectors.Vectors(read, attempt), attempt)
 
 
 def _decoder(

@@ -91,9 +91,9 @@ class Line(msgspec.Struct):
 
 
 class EmbedAnswer(msgspec.Struct):
-    """The answer of ``/api/embed``."""
+    """The answer of ``/api/embed``, with the number of each vector in its place."""
 
-    embeddings: list[msgspec.Raw]
+    embeddings: list[int]
     prompt_eval_count: int = 0
     load_duration: int = 0
 
@@ -119,6 +119,7 @@ class LoadedModel(msgspec.Struct):
 
     name: str
     size: int = 0
+    context_length: int = 0
 
 
 class Tags(msgspec.Struct):
@@ -317,16 +318,17 @@ def _load_seconds(nanoseconds: int) -> float:
     return seconds if seconds > _FOUND_SECONDS else 0.0
 
 
-def embeddings(attempt: port.Attempt, body: bytes) -> pieces.Embeddings:
-    """Read the answer of ``/api/embed``."""
+def embeddings(body: bytes) -> tuple[list[int], port.Outcome]:
+    """Read the answer of ``/api/embed``, of which ``vectors.Vectors`` has taken out the vectors; return their
+    numbers in the order of the texts.
+    """
     try:
         answer = _embed.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise decoders.BrokenAnswerError(f"not an answer of /api/embed: {problem}") from None
-    attempt.outcome = port.Outcome(
+    return answer.embeddings, port.Outcome(
         _load_seconds(answer.load_duration), prompt_tokens=answer.prompt_eval_count
     )
-    return pieces.Embeddings(answer.embeddings, answer.prompt_eval_count)
 
 
 def error_text(body: bytes) -> str:

@@ -1,11 +1,11 @@
 """The engine that is Ollama: OpenAI's requests as jobs in its native API, and looks at its servers."""
 
 import contextlib
-import functools
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
-from modelset_proxy.engines import asking, decoders, port, relay
+from modelset_proxy.engines import asking, decoders, encoding, pauses, port, relay, vectors
 from modelset_proxy.engines.ollama import answers, going_on, http, images, limits, names, native
 from modelset_proxy.openai import catalog, passthrough, pieces, requests
 
@@ -15,6 +15,7 @@ class Ollama:
 
     def __init__(self) -> None:
         self._http = http.Http()
+        self._contexts: dict[str, Mapping[str, int]] = {}
         self._images = images.Inspector()
 
     async def start(self) -> None:
@@ -32,7 +33,11 @@ class Ollama:
     async def look(self, url: str) -> port.Sight:
         """Ask a server for its ``/api/tags`` and ``/api/ps``; raises UnreachableError."""
         began = time.monotonic()
+        self._contexts.pop(url, None)
         tags, processes = await self._http.lists(url)
+        self._contexts[url] = {
+            names.canonical(model.name): model.context_length for model in processes.models
+        }
         return port.Sight(
             began=began,
             held={
@@ -54,20 +59,22 @@ class Ollama:
         """Ask for nothing and to keep the model for no time."""
         await self._http.touch(url, *native.unload(model))
 
-    def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
+    async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Translate a chat to ``/api/chat``."""
-        translated = native.chat(request, model)
+        translated = await pauses.between(native.chat(request, model, self._context(model)))
         return _Chat(self._http, self._images, translated, streams=bool(request.stream))
 
-    def complete(
+    async def complete(
         self, request: requests.CompletionRequest, model: catalog.Model
     ) -> port.Job[list[pieces.Piece]]:
         """Translate a completion to ``/api/generate``."""
-        return _Completion(self._http, request, model)
+        return _Completion(self._http, request, model, self._context(model))
 
-    def embed(self, request: requests.EmbeddingRequest, model: catalog.Model) -> port.Job[pieces.Embeddings]:
+    async def embed(
+        self, request: requests.EmbeddingRequest, model: catalog.Model
+    ) -> port.Job[pieces.Embeddings]:
         """Translate an embedding to ``/api/embed``."""
-        return _Embedding(self._http, native.embedding(request, model))
+        return _Embedding(self._http, native.embedding(request, model, self._context(model)))
 
     def relay(self, path: str, request: passthrough.Passed, model: catalog.Model) -> port.Job[bytes]:
         """Pass on what Ollama's own routes answer."""
@@ -83,6 +90,13 @@ class Ollama:
         Raises ``http.PullFailedError``.
         """
         return self._http.pull(url, name, insecure=insecure)
+
+    def _context(self, model: catalog.Model) -> int | None:
+        """Return how many tokens a model takes; None when it is not pinned, and loaded nowhere."""
+        if model.context_length is not None:
+            return model.context_length
+        name = self.key(model.name)
+        return max((loaded.get(name, 0) for loaded in self._contexts.values()), default=0) or None
 
 
 class _Chat:
@@ -100,13 +114,12 @@ class _Chat:
         await self._images.check(self._chat.images)
 
     def ask(self, url: str, unit: int, attempt: port.Attempt) -> AsyncGenerator[list[pieces.Piece], None]:
-        body = self._chat.body.of(unit)
         if attempt.told.tokens:
-            return self._go_on(url, body, attempt)
+            return self._go_on(url, self._chat.body.fields(unit), attempt)
         reader = answers.Reader(self._chat.forced, single_call=self._chat.single_call)
         question = asking.Question(
             "/api/chat",
-            body,
+            self._chat.body.of(unit),
             "messages",
             streams=self.streams,
             schema="response_format" if self._chat.forced is None else "tools",
@@ -117,12 +130,12 @@ class _Chat:
         return told.plain and self._chat.plain
 
     async def _go_on(
-        self, url: str, body: bytes, attempt: port.Attempt
+        self, url: str, fields: dict[str, Any], attempt: port.Attempt
     ) -> AsyncGenerator[list[pieces.Piece], None]:
-        question = asking.Question("/api/chat", going_on.render(body), "messages", streams=False)
+        question = asking.Question("/api/chat", going_on.render(fields), "messages", streams=False)
         rendering = self._http.ask(url, question, decoders.Whole(going_on.rendered, attempt), attempt)
         [prompt] = [text async for text in rendering]
-        async with contextlib.aclosing(_continued(self._http, url, body, prompt, attempt)) as continued:
+        async with contextlib.aclosing(_continued(self._http, url, fields, prompt, attempt)) as continued:
             async for read in continued:
                 yield read
 
@@ -131,7 +144,11 @@ class _Completion:
     """A completion; its units are the choices of each prompt."""
 
     def __init__(
-        self, connections: http.Http, request: requests.CompletionRequest, model: catalog.Model
+        self,
+        connections: http.Http,
+        request: requests.CompletionRequest,
+        model: catalog.Model,
+        context: int | None,
     ) -> None:
         self._http = connections
         self.streams = bool(request.stream)
@@ -139,6 +156,7 @@ class _Completion:
         self._model = model
         limits.check_completion(request)
         self._prompts = limits.words("prompt", request.prompts)
+        limits.check_texts("prompt", context, self._prompts)
         # One prompt is as good as another to find out what cannot be honoured; the last is made already.
         self._prompt, self._body = 0, native.completion(request, self._prompts[0], model)
 
@@ -150,10 +168,9 @@ class _Completion:
         if prompt != self._prompt:
             text = self._prompts[prompt]
             self._prompt, self._body = prompt, native.completion(self._request, text, self._model)
-        body = self._body.of(choice)
         if attempt.told.tokens:
-            return _continued(self._http, url, body, self._prompts[prompt], attempt)
-        question = asking.Question("/api/generate", body, "prompt", streams=self.streams)
+            return _continued(self._http, url, self._body.fields(choice), self._prompts[prompt], attempt)
+        question = asking.Question("/api/generate", self._body.of(choice), "prompt", streams=self.streams)
         return self._http.ask(url, question, decoders.Pieces(answers.Reader(), attempt), attempt)
 
     def goes_on(self, told: port.Told) -> bool:
@@ -165,7 +182,7 @@ class _Embedding:
 
     streams = False
 
-    def __init__(self, connections: http.Http, body: bytes) -> None:
+    def __init__(self, connections: http.Http, body: bytes | encoding.Parts) -> None:
         self._http = connections
         self._body = body
 
@@ -173,20 +190,18 @@ class _Embedding:
         pass
 
     def ask(self, url: str, _unit: int, attempt: port.Attempt) -> AsyncGenerator[pieces.Embeddings, None]:
-        question = asking.Question("/api/embed", self._body, "input", streams=False)
-        return self._http.ask(
-            url, question, decoders.Whole(functools.partial(answers.embeddings, attempt), attempt), attempt
-        )
+        question = asking.Question("/api/embed", self._body, "input", streams=True)
+        return self._http.ask(url, question, vectors.Vectors(answers.embeddings, attempt), attempt)
 
     def goes_on(self, _: port.Told) -> bool:
         return False
 
 
 def _continued(
-    connections: http.Http, url: str, body: bytes, prompt: str, attempt: port.Attempt
+    connections: http.Http, url: str, fields: dict[str, Any], prompt: str, attempt: port.Attempt
 ) -> AsyncGenerator[list[pieces.Piece], None]:
-    """Have a server go on with a prompt after what it was told; ``body`` is that of the first asking."""
+    """Have a server go on with a prompt after what it was told; ``fields`` are those of the first asking."""
     told = attempt.told
-    question = asking.Question("/api/generate", going_on.after(body, prompt, told), "prompt", streams=True)
-    decoder = decoders.Pieces(answers.Reader(), attempt, going_on.Seam(body, told))
+    question = asking.Question("/api/generate", going_on.after(fields, prompt, told), "prompt", streams=True)
+    decoder = decoders.Pieces(answers.Reader(), attempt, going_on.Seam(fields, told))
     return connections.ask(url, question, decoder, attempt)

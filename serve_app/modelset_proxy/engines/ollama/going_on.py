@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from modelset_proxy.engines import decoders, port
+from modelset_proxy.engines import decoders, encoding, port
 from modelset_proxy.openai import pieces
 
 _KEPT = ("model", "options", "keep_alive", "logprobs", "top_logprobs", "stream", "truncate", "shift")
@@ -24,9 +24,9 @@ class Rendered(msgspec.Struct):
     info: DebugInfo = msgspec.field(name="_debug_info")
 
 
-def render(body: bytes) -> bytes:
+def render(fields: dict[str, Any]) -> bytes | encoding.Parts:
     """Return the body for ``/api/chat`` that asks for the text which the model would be given."""
-    return msgspec.json.encode({**msgspec.json.decode(body), "stream": False, "_debug_render_only": True})
+    return encoding.body({**fields, "stream": False, "_debug_render_only": True}, "messages")
 
 
 def rendered(answer: bytes) -> str:
@@ -37,20 +37,22 @@ def rendered(answer: bytes) -> str:
         raise decoders.BrokenAnswerError(f"not a rendered chat: {problem}") from None
 
 
-def after(body: bytes, prompt: str, told: port.Told) -> bytes:
-    """Return the body for ``/api/generate`` that continues a prompt after what was told of the answer."""
-    fields: dict[str, Any] = msgspec.json.decode(body)
+def after(fields: dict[str, Any], prompt: str, told: port.Told) -> bytes | encoding.Parts:
+    """Return the body for ``/api/generate`` that continues a prompt after what was told of the answer.
+
+    ``fields`` are those of the first asking.
+    """
     kept = {name: fields[name] for name in _KEPT if name in fields}
     if limit := _limit(fields):
         kept["options"] = {**kept["options"], "num_predict": max(1, limit - told.tokens)}
-    return msgspec.json.encode({**kept, "prompt": prompt + told.text, "raw": True, "think": False})
+    return encoding.body({**kept, "prompt": prompt + told.text, "raw": True, "think": False}, "prompt")
 
 
 class Seam:
     """Makes the pieces of the second part those of the whole."""
 
-    def __init__(self, body: bytes, told: port.Told) -> None:
-        limit = _limit(msgspec.json.decode(body))
+    def __init__(self, fields: dict[str, Any], told: port.Told) -> None:
+        limit = _limit(fields)
         self._before = told.tokens
         # Only the end was lost: what comes now is too much.
         self._complete = bool(limit and told.tokens >= limit)

@@ -8,8 +8,13 @@ from typing import Any
 
 import msgspec
 
+from modelset_proxy.engines import encoding
 from modelset_proxy.engines.ollama import limits
-from modelset_proxy.openai import catalog, errors, requests
+from modelset_proxy.openai import catalog, errors, requests, steps
+
+_MESSAGES_A_STEP = 256
+# They are taken apart, which a text of any other kind is not.
+_MOST_ARGUMENTS = 512 * 1024
 
 _LEVELS = {
     "none": "low",
@@ -32,19 +37,27 @@ class Forced(msgspec.Struct, frozen=True):
 
 
 class Body:
-    """The body of a native request, made when it is needed: its choices differ in the seed alone."""
+    """The body of a native request, made when it is needed: its choices differ in the seed alone.
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self._first = msgspec.json.encode(fields)
-        self._options: dict[str, Any] = fields.get("options", {})
-        self._fields = fields if "seed" in self._options else {}
+    ``bulk`` is the field that may be large.
+    """
 
-    def of(self, choice: int) -> bytes:
+    def __init__(self, fields: dict[str, Any], bulk: str) -> None:
+        self._first = encoding.body(fields, bulk)
+        self._fields = fields
+        self._bulk = bulk
+
+    def of(self, choice: int) -> bytes | encoding.Parts:
         """Return the body for one of the answers to a request."""
-        if not choice or not self._fields:
-            return self._first
-        options = {**self._options, "seed": self._options["seed"] + choice}
-        return msgspec.json.encode({**self._fields, "options": options})
+        fields = self.fields(choice)
+        return self._first if fields is self._fields else encoding.body(fields, self._bulk)
+
+    def fields(self, choice: int) -> dict[str, Any]:
+        """Return what is in the body for one of the answers."""
+        options: dict[str, Any] = self._fields.get("options", {})
+        if not choice or "seed" not in options:
+            return self._fields
+        return {**self._fields, "options": {**options, "seed": options["seed"] + choice}}
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -61,12 +74,18 @@ class Chat(msgspec.Struct, frozen=True):
     images: list[tuple[str, str]] = []
 
 
-def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
-    """Translate a chat completion."""
+def chat(
+    request: requests.ChatRequest, model: catalog.Model, context: int | None = None
+) -> steps.Steps[Chat]:
+    """Translate a chat completion for a model that takes so many tokens, as far as that is known."""
     limits.check_sampling(request)
     images: list[tuple[str, str]] = []
-    messages = _messages(request.messages, model, images)
+    limits.check_fit("messages", context, messages=len(request.messages))
+    messages = yield from _messages(request.messages, model, images)
     tools, forced = _tools(request)
+    written = yield from _sizes(messages, calls=model.can("tools"))
+    described = sum(limits.size(tool["function"].get("description", "")) for tool in tools)
+    limits.check_fit("messages", context, size=written + described)
     body: dict[str, Any] = {
         "model": model.name,
         "messages": messages,
@@ -100,7 +119,7 @@ def chat(request: requests.ChatRequest, model: catalog.Model) -> Chat:
         body["logprobs"] = True
         body["top_logprobs"] = request.top_logprobs or 0
     return Chat(
-        Body(body),
+        Body(body, "messages"),
         forced,
         single_call=request.parallel_tool_calls is False,
         plain=_is_plain(body, model),
@@ -139,17 +158,20 @@ def completion(request: requests.CompletionRequest, prompt: str, model: catalog.
     if request.logprobs is not None:
         body["logprobs"] = True
         body["top_logprobs"] = request.logprobs
-    return Body(body)
+    return Body(body, "prompt")
 
 
-def embedding(request: requests.EmbeddingRequest, model: catalog.Model) -> bytes:
-    """Return the body of ``POST /api/embed``."""
+def embedding(
+    request: requests.EmbeddingRequest, model: catalog.Model, context: int | None = None
+) -> bytes | encoding.Parts:
+    """Return the body of ``POST /api/embed`` for a model that takes so many tokens, as far as is known."""
     texts = limits.words("input", request.inputs)
+    limits.check_texts("input", context, texts)
     body: dict[str, Any] = {"model": model.name, "input": texts, "truncate": False}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     _add_common(body, model, {} if model.context_length is None else {"num_ctx": model.context_length})
-    return msgspec.json.encode(body)
+    return encoding.body(body, "input")
 
 
 def load(model: catalog.Model) -> tuple[str, bytes]:
@@ -231,12 +253,29 @@ def _think(effort: str, model: catalog.Model) -> bool | str | None:
     return True
 
 
+def _sizes(messages: list[dict[str, Any]], *, calls: bool) -> steps.Steps[int]:
+    """Return how many bytes of text a model reads at least: templates leave out earlier thoughts, and calls
+    where they know nothing of tools.
+    """
+    size = 0
+    for index, message in enumerate(messages):
+        if index and not index % _MESSAGES_A_STEP:
+            yield
+        size += limits.size(message["content"])
+        if calls and "tool_calls" in message:
+            made = (call["function"]["arguments"] for call in message["tool_calls"])
+            size += sum(len(msgspec.json.encode(arguments)) for arguments in made)
+    return size
+
+
 def _messages(
     messages: list[requests.Message], model: catalog.Model, images: list[tuple[str, str]]
-) -> list[dict[str, Any]]:
+) -> steps.Steps[list[dict[str, Any]]]:
     native: list[dict[str, Any]] = []
     calls: dict[str, str] = {}
     for index, message in enumerate(messages):
+        if index and not index % _MESSAGES_A_STEP:
+            yield
         where = f"messages[{index}]"
         if isinstance(message, requests.SystemMessage | requests.DeveloperMessage):
             native.append({"role": "system", "content": _text(message.content)})
@@ -343,6 +382,12 @@ def _assistant(message: requests.AssistantMessage, calls: dict[str, str], where:
 def _called(function: requests.CalledFunction, index: int, where: str) -> dict[str, Any]:
     """OpenAI carries arguments as a JSON text, Ollama as an object."""
     param = f"{where}.function.arguments"
+    if len(function.arguments) > _MOST_ARGUMENTS:
+        raise errors.invalid(
+            f"Arguments of a tool call must have at most {_MOST_ARGUMENTS} characters.",
+            param=param,
+            code="string_above_max_length",
+        )
     try:
         arguments = msgspec.json.decode(function.arguments or "{}", type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from modelset_proxy.openai import errors, requests
+from modelset_proxy.openai import errors, reading, requests
 
 # Each is looked for after every token.
 _MOST_STOPS = 64
@@ -185,18 +185,12 @@ class MessagesRequest(msgspec.Struct, kw_only=True):
     mcp_servers: list[Any] | None = None
 
 
-_decoder = msgspec.json.Decoder(MessagesRequest)
-
-
-def read(body: bytes) -> MessagesRequest:
-    """Decode and check a request; raises a 400 that names the field at fault."""
-    request = requests.decode(_decoder, body)
+def _check(request: MessagesRequest) -> None:
     if request.output_format is not None:
         raise errors.unsupported("output_format", "Send it as 'output_config.format'.")
     if request.mcp_servers:
         raise errors.unsupported("mcp_servers", "No MCP servers are called from here.")
     _check_tools(request)
-    return request
 
 
 def _check_tools(request: MessagesRequest) -> None:
@@ -220,3 +214,6 @@ def _check_tools(request: MessagesRequest) -> None:
         raise errors.invalid(
             f"Tool choice '{errors.shown(choice.name)}' is not among 'tools'.", param="tool_choice.name"
         )
+
+
+read = reading.Reader(MessagesRequest, "messages", Message, _check)

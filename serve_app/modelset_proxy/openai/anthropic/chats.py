@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from modelset_proxy.openai import errors, requests
+from modelset_proxy.openai import errors, requests, steps
 from modelset_proxy.openai.anthropic import bodies
 
+# So many messages are translated in a step: a few milliseconds.
+_AT_ONCE = 1_000
 # What an effort is worth in tokens of thought; above the last it is high.
 _BUDGETS: tuple[tuple[int, requests.Effort], ...] = ((4_096, "low"), (16_384, "medium"))
 _NAMES = {"response_format": "output_config.format", "tools.function.parameters": "tools.input_schema"}
@@ -36,12 +38,14 @@ class Chat(msgspec.Struct):
             raise
 
 
-def chat(request: bodies.MessagesRequest, *, can_think: bool) -> Chat:
-    """Translate a request; raises a 400 that names the field at fault."""
+def chat(request: bodies.MessagesRequest, *, can_think: bool) -> steps.Steps[Chat]:
+    """Translate a request, in steps; raises a 400 that names the field at fault."""
     conversation = _Conversation()
     if request.system:
         conversation.system(request.system)
     for number, message in enumerate(request.messages):
+        if number % _AT_ONCE == _AT_ONCE - 1:
+            yield
         conversation.add(message, f"messages[{number}]")
     choice = request.tool_choice
     translated = requests.ChatRequest(

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from modelset_proxy.openai import errors, requests
+from modelset_proxy.openai import errors, reading, requests, steps
 from modelset_proxy.openai.responses import names
 
+# So many items are read in a step: a few milliseconds.
+_AT_ONCE = 1_000
 _NOT_STORED = "Nothing is stored here; send the item itself."
 
 
@@ -96,7 +98,7 @@ _KINDS = frozenset(str(kind.__struct_config__.tag) for kind in Item.__args__)
 
 def messages(
     given: str | list[dict[str, Any]], instructions: str | None, own: names.Names
-) -> list[requests.Message]:
+) -> steps.Steps[list[requests.Message]]:
     """Return the messages, and note in ``own`` which items they are made of; raises a 400."""
     chat = _Chat(own)
     if instructions is not None:
@@ -106,23 +108,23 @@ def messages(
         return chat.messages
     if not given:
         raise errors.invalid("'input' must not be an empty list.", param="input")
-    for number, item in enumerate(_items(given)):
-        chat.add(f"input[{number}]", item)
+    for number, fields in enumerate(given):
+        if number % _AT_ONCE == _AT_ONCE - 1:
+            yield
+        where = f"input[{number}]"
+        chat.add(where, _item(fields, where))
     return chat.messages
 
 
-def _items(given: list[dict[str, Any]]) -> list[Item]:
-    for number, fields in enumerate(given):
-        kind = fields.get("type")
-        if kind is None:
-            fields["type"] = "message"
-        elif not isinstance(kind, str) or kind not in _KINDS:
-            why = _NOT_STORED if kind == "item_reference" else f"Send one of {', '.join(sorted(_KINDS))}."
-            raise errors.unsupported(
-                f"input[{number}]", f"Items of type '{errors.shown(kind)}' cannot be read here. {why}"
-            )
-    # All at once: there may be many.
-    return requests.convert(given, list[Item], "input")
+def _item(fields: dict[str, Any], where: str) -> Item:
+    kind = fields.get("type")
+    if kind is None:
+        fields["type"] = "message"
+    elif not isinstance(kind, str) or kind not in _KINDS:
+        why = _NOT_STORED if kind == "item_reference" else f"Send one of {', '.join(sorted(_KINDS))}."
+        raise errors.unsupported(where, f"Items of type '{errors.shown(kind)}' cannot be read here. {why}")
+    item: Item = reading.convert(fields, Item, where)
+    return item
 
 
 class _Chat:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from modelset_proxy.openai import errors, requests
+from modelset_proxy.openai import errors, reading, requests, steps
 from modelset_proxy.openai.responses import conversation, names
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -102,20 +102,24 @@ class Request(msgspec.Struct):
     names: names.Names
 
 
-_body = msgspec.json.Decoder(Body)
-
-
-def read(data: bytes) -> Request:
-    """Decode and check a request; raises a 400 that names the field at fault."""
-    body = requests.decode(_body, data)
+def _check(body: Body) -> None:
     for name, why in _NEEDS_MEMORY.items():
         if getattr(body, name):
             raise errors.unsupported(name, why)
+
+
+_body = reading.Reader(Body, "input", dict[str, Any], _check)
+
+
+def read(data: bytes) -> steps.Steps[Request]:
+    """Decode and check a request, in steps; raises a 400 that names the field at fault."""
+    body = yield from _body.in_steps(data)
     own = names.Names()
+    messages = yield from conversation.messages(body.input, body.instructions, own)
     logprobs = _LOGPROBS in (body.include or ())
     chat = requests.ChatRequest(
         model=body.model,
-        messages=conversation.messages(body.input, body.instructions, own),
+        messages=messages,
         stream=body.stream,
         max_completion_tokens=body.max_output_tokens,
         temperature=body.temperature,
@@ -141,7 +145,7 @@ def _tools(body: Body) -> list[requests.FunctionTool | requests.CustomTool] | No
     for number, tool in enumerate(body.tools):
         where = f"tools[{number}]"
         if tool.get("type") == "function":
-            tools.append(requests.FunctionTool(requests.convert(tool, requests.Function, where)))
+            tools.append(requests.FunctionTool(reading.convert(tool, requests.Function, where)))
         elif body.tool_choice != "none":
             kind = errors.shown(tool.get("type"))
             raise errors.unsupported(where, f"Tools of type '{kind}' are not run here. {_ONLY_FUNCTIONS}")
@@ -152,10 +156,10 @@ def _choice(choice: str | dict[str, Any] | None) -> requests.ToolChoice | None:
     if not isinstance(choice, dict):
         return choice
     if choice.get("type") == "function":
-        chosen = requests.convert(choice, Chosen, "tool_choice")
+        chosen = reading.convert(choice, Chosen, "tool_choice")
         return requests.FunctionChoice(requests.NamedFunction(chosen.name))
     if choice.get("type") == "allowed_tools":
-        allowed = requests.convert(choice, Allowed, "tool_choice")
+        allowed = reading.convert(choice, Allowed, "tool_choice")
         functions = [requests.FunctionChoice(requests.NamedFunction(tool.name)) for tool in allowed.tools]
         return requests.AllowedToolsChoice(requests.AllowedTools(allowed.mode, functions))
     raise errors.unsupported("tool_choice", _ONLY_FUNCTIONS)

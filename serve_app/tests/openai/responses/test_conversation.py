@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelset_proxy.openai import requests, responses
+from modelset_proxy.openai import requests, responses, steps
 
 _TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 _SEARCH = {"type": "web_search"}
@@ -33,7 +33,7 @@ _TEXT = [{"type": "text", "text": "ho"}]
 
 
 def read(**body: Any) -> responses.Request:
-    return responses.read(json.dumps({"model": "m", "input": "hi", **body}).encode())
+    return steps.at_once(responses.read(json.dumps({"model": "m", "input": "hi", **body}).encode()))
 
 
 def _messages(*items: dict[str, Any]) -> Any:

@@ -169,11 +169,11 @@ _BY_THE_ENGINE: dict[str, tuple[dict[str, Any], catalog.Model, str]] = {
 
 
 @pytest.mark.parametrize("case", _BY_THE_ENGINE)
-def test_what_the_engine_refuses_is_called_as_the_client_calls_it(case: str) -> None:
+async def test_what_the_engine_refuses_is_called_as_the_client_calls_it(case: str) -> None:
     body, model, param = _BY_THE_ENGINE[case]
     request = read(**body)
     with pytest.raises(errors.ApiError) as refusal, request.names.used():
-        engine.Ollama().chat(request.chat, model)
+        await engine.Ollama().chat(request.chat, model)
     assert (refusal.value.status, refusal.value.param) == (400, param)
     assert "messages" not in refusal.value.message
     assert "reasoning_effort" not in refusal.value.message
