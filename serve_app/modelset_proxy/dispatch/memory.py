@@ -5,6 +5,7 @@ to load it again, times how likely somebody asks for it soon. One that another s
 """
 
 import math
+from collections.abc import Mapping
 
 from modelset_proxy.dispatch import estimates
 
@@ -31,7 +32,7 @@ class Slot:
 class Copy:
     """A model in a server's memory, or on its way there until about ``ready``.
 
-    ``asked`` is when the server was last sent something for it, ``heard`` when something of what runs here
+    ``model`` stands for all its variants, which share the copy and its slots. ``asked`` is when the server was last sent something for it, ``heard`` when something of what runs here
     came last; ``ahead`` that it is loaded before anybody is sent there; ``leaving`` names the model that it
     is to make room for: no more is started here. ``unread_tokens`` are those of prompts that run here and
     were not read here before.
@@ -80,6 +81,17 @@ class Copy:
                 self.slots.append(best)
         return best, shared
 
+    def take_over(self, other: "Copy") -> None:
+        """Count as one's own what runs at a copy that turned out to be this one."""
+        self.running += other.running
+        self.unread_tokens += other.unread_tokens
+        self.slots = (self.slots + other.slots)[:_MOST_MIRRORED]
+        self.asked = max(self.asked, other.asked)
+        self.heard = max(self.heard, other.heard)
+        self.ready = min(self.ready, other.ready)
+        self.loading = self.loading and other.loading
+        self.ahead = self.ahead and other.ahead
+
 
 def _shared(found: tuple[int, Slot]) -> int:
     return found[0]
@@ -88,16 +100,18 @@ def _shared(found: tuple[int, Slot]) -> int:
 class Server:
     """One model server; ``avoid_until`` and ``sick`` keep requests away from it.
 
+    ``copies`` are by the model that leads their variants, see ``variants.leads``.
+
     ``sick`` names the model for which it hangs; ``trying`` is since when it is asked whether it does, and
     ``try_after`` when it may be again.
     """
 
     __slots__ = (
         "avoid_until",
-        "capacity",
         "copies",
         "failures",
         "held",
+        "leads",
         "reachable",
         "sick",
         "try_after",
@@ -109,7 +123,7 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
         self.held: frozenset[str] = frozenset()
-        self.capacity: int | None = None
+        self.leads: Mapping[str, str] = {}
         self.copies: dict[str, Copy] = {}
         self.unloaded: dict[str, float] = {}
         self.reachable = False
@@ -118,6 +132,14 @@ class Server:
         self.sick = ""
         self.trying: float | None = None
         self.try_after = 0.0
+
+    def lead(self, model: str) -> str:
+        """Return the model whose copy answers for a model here."""
+        return self.leads.get(model, model)
+
+    def copy_of(self, model: str) -> Copy | None:
+        """Return the copy that answers for a model, if it is in memory and held."""
+        return self.copies.get(self.leads.get(model, model)) if model in self.held else None
 
     def well(self, now: float) -> bool:
         """Tell whether it answers and has not failed just now."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from modelset_proxy.engines import asking, decoders, port, relay
-from modelset_proxy.engines.ollama import answers, going_on, http, images, limits, names, native
+from modelset_proxy.engines.ollama import answers, going_on, http, images, limits, names, native, weights
 from modelset_proxy.openai import catalog, passthrough, pieces, requests
 
 
@@ -15,6 +15,7 @@ class Ollama:
 
     def __init__(self) -> None:
         self._http = http.Http()
+        self._weights = weights.Weights(self._http)
 
     async def start(self) -> None:
         """Get ready in the event loop that serves."""
@@ -22,6 +23,7 @@ class Ollama:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._weights.close()
         await self._http.close()
 
     def key(self, name: str) -> str:
@@ -32,12 +34,10 @@ class Ollama:
         """Ask a server for its ``/api/tags`` and ``/api/ps``; raises UnreachableError."""
         began = time.monotonic()
         tags, processes = await self._http.lists(url)
+        self._weights.learn(url, tags.models)
         return port.Sight(
             began=began,
-            held={
-                names.canonical(model.name): port.Held(model.name, model.digest, model.changed)
-                for model in tags.models
-            },
+            held={names.canonical(model.name): self._held(model) for model in tags.models},
             loaded={names.canonical(model.name): model.size for model in processes.models},
         )
 
@@ -49,9 +49,9 @@ class Ollama:
         """Ask for one token, or one vector; tell whether it came."""
         return await self._http.touch(url, *native.shortest(model))
 
-    async def unload(self, url: str, model: catalog.Model) -> None:
+    async def unload(self, url: str, name: str) -> None:
         """Ask for nothing and to keep the model for no time."""
-        await self._http.touch(url, *native.unload(model))
+        await self._http.touch(url, *native.unload(name))
 
     def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Translate a chat to ``/api/chat``."""
@@ -76,6 +76,12 @@ class Ollama:
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask a server that holds a model what it can do; None when it does not tell."""
         return await self._http.capabilities(url, name)
+
+    def _held(self, model: answers.HeldModel) -> port.Held:
+        runner = self._weights.of(model.digest)
+        return port.Held(
+            model.name, model.digest, model.changed, model.size, runner.weights, runner.context_length
+        )
 
     def pull(self, url: str, name: str, *, insecure: bool = False) -> AsyncGenerator[answers.Progress, None]:
         """Pull a model to one server, ``insecure``ly over plain HTTP; yield its progress.
