@@ -165,10 +165,12 @@ class Core:
     def loaded(self, now: float, model: str, url: str, seconds: float | None) -> None:
         """Take in how long a load took that was decided ahead; None when it failed."""
         server = self._state.servers.get(url)
-        copy = server.copies.get(server.lead(model)) if server else None
-        if server is None or copy is None or not copy.ahead:
+        copies = server.copies.values() if server else ()
+        copy = next((one for one in copies if one.ahead == model), None)
+        if server is None or copy is None:
             return
-        copy.ahead = copy.loading = False
+        copy.ahead = ""
+        copy.loading = False
         copy.asked = now
         if seconds is None:
             self._state.drop(copy)
@@ -269,13 +271,16 @@ class Core:
     def decide(self, now: float) -> list[facts.Decision]:
         """Return all that is to be done now, in order."""
         decisions: list[facts.Decision] = []
-        if not self._state.queued:
-            return decisions
-        lanes = list(self._state.queued.values())
-        if lanes[1:]:
-            lanes.sort(key=lambda lane: lane.line.oldest())
-        for lane in lanes:
-            self._place(now, lane, decisions)
+        queued = self._state.queued
+        before = 0
+        # When nobody waits for a model any more, what was to make room for it serves others again.
+        while len(queued) != before:
+            before = len(queued)
+            lanes = list(queued.values())
+            if lanes[1:]:
+                lanes.sort(key=lambda lane: lane.line.oldest())
+            for lane in lanes:
+                self._place(now, lane, decisions)
         return decisions
 
     def check(self, now: float, waited_for: Mapping[tuple[str, str], bool]) -> list[facts.Try | facts.GiveUp]:

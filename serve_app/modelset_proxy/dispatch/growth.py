@@ -40,7 +40,7 @@ def grow(
         if wait is not None and but is None:
             # There are copies already, at work. Whoever waits goes where a slot is free first.
             if not victims or wait > _SECOND_COPY * total:
-                _load(state, now, lane, server, victims, load, decisions).ahead = True
+                _load(state, now, lane, server, victims, load, decisions).ahead = lane.model
                 decisions.append(facts.Load(lane.model, server.url))
             lane.again = min(lane.again, now + _LOOK_AGAIN_SECONDS)
             return False

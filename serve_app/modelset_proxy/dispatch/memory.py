@@ -32,10 +32,11 @@ class Slot:
 class Copy:
     """A model in a server's memory, or on its way there until about ``ready``.
 
-    ``model`` stands for all its variants, which share the copy and its slots. ``asked`` is when the server was last sent something for it, ``heard`` when something of what runs here
-    came last; ``ahead`` that it is loaded before anybody is sent there; ``leaving`` names the model that it
-    is to make room for: no more is started here. ``unread_tokens`` are those of prompts that run here and
-    were not read here before.
+    ``model`` stands for all its variants, which share the copy and its slots. ``asked`` is when the server
+    was last sent something for it, ``heard`` when something of what runs here came last; ``ahead`` names the
+    model for which it is being loaded before anybody is sent there; ``leaving`` the model that it is to make
+    room for: no more is started here. ``unread_tokens`` are those of prompts that run here and were not read
+    here before.
     """
 
     __slots__ = (
@@ -61,7 +62,7 @@ class Copy:
         self.heard = asked
         self.ready = ready
         self.loading = ready > asked
-        self.ahead = False
+        self.ahead = ""
         self.leaving = ""
         self.running = 0
         self.unread_tokens = 0.0
