@@ -182,6 +182,11 @@ class Core:
         """Keep away from servers that hang for others."""
         self._state.shunned = frozenset(urls)
 
+    def others(self, told: facts.Memory) -> bool:
+        """Take in what other proxies have in memory; tell whether a look at the servers is due."""
+        self._state.others = told
+        return any(self._state.unknown(server) for server in self._state.servers.values())
+
     def heard(self, now: float, request: facts.Request, unit: int) -> None:
         """Take in that something of an answer came."""
         copy = self._running[request.id, unit].copy
@@ -221,8 +226,24 @@ class Core:
                 copy = server.copies.get(lead)
                 running = copy.running if copy else 0
                 _, wanted = wants.get((server.url, lead), (running, running))
-                wants[server.url, lead] = running, wanted + (waiting if copy or nowhere else 0)
+                here = nowhere if copy is None else not self._state.leaves(copy)
+                wants[server.url, lead] = running, wanted + (waiting if here else 0)
         return wants
+
+    def in_use(self, now: float) -> facts.Memory:
+        """Return what other proxies need to know of what this one has in memory."""
+        state = self._state
+        copies = [copy for server in state.servers.values() for copy in server.copies.values()]
+        return facts.Memory(
+            frozenset((copy.server.url, copy.model) for copy in copies if copy.running or copy.loading),
+            frozenset((copy.server.url, copy.model) for copy in copies if copy.leaving in state.queued),
+            {copy.model: state.known(copy.model).rate.a_second(now) for copy in copies},
+        )
+
+    @property
+    def loads(self) -> int:
+        """How many loads were decided."""
+        return self._state.loads
 
     @property
     def waits(self) -> bool:

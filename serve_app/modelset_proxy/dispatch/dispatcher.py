@@ -124,6 +124,15 @@ class Dispatcher:
         """Keep away from servers that hang for other proxies."""
         self.core.shun(urls)
 
+    def memory(self) -> facts.Memory:
+        """Return what of the servers' memory this proxy uses."""
+        return self.core.in_use(self.clock())
+
+    def others(self, memory: facts.Memory) -> None:
+        """Take in what other proxies use; look at the servers where that is news."""
+        if self.core.others(memory):
+            self._ask(self.fleet.refresh())
+
     def note(self) -> None:
         """Tell whoever waits for a change."""
         for changed in self._changed:
@@ -173,6 +182,7 @@ class Dispatcher:
     def decide(self) -> None:
         """Carry out all that the core decides now; to be called after everything that it was told."""
         now = self.clock()
+        loads = self.core.loads
         for decision in self.core.decide(now):
             if isinstance(decision, facts.Start):
                 self._works[decision.request.id].deliver(decision)
@@ -184,7 +194,8 @@ class Dispatcher:
             self._alarm.cancel()
             self._alarm = None
         if self._sharing is not None:
-            self._sharing.look(waits=self.core.waits)
+            # What is loaded takes room from the others too.
+            self._sharing.look(waits=self.core.waits or self.core.loads != loads)
         if self._changed:
             self.note()
         due = self.core.wake(now)

@@ -140,6 +140,33 @@ def together(feeds: Sequence[Feed]) -> Feed:
     return Feed(models, {url: model for feed in feeds for url, model in feed.sick.items()})
 
 
+class Memory(msgspec.Struct, frozen=True):
+    """What proxies tell each other of the servers' memory: the copies that are ``used``, or on their way, and
+    those that are ``leaving`` to make room, each by URL and model; and arrivals a second by model.
+    """
+
+    used: frozenset[tuple[str, str]] = frozenset()
+    leaving: frozenset[tuple[str, str]] = frozenset()
+    rates: Mapping[str, float] = {}
+
+    def outline(self) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+        """Return what is worth telling at once."""
+        return self.used, self.leaving
+
+
+def united(memories: Sequence[Memory]) -> Memory:
+    """Return what several proxies tell in all."""
+    rates: dict[str, float] = {}
+    for memory in memories:
+        for model, rate in memory.rates.items():
+            rates[model] = rates.get(model, 0.0) + rate
+    return Memory(
+        frozenset().union(*(memory.used for memory in memories)),
+        frozenset().union(*(memory.leaving for memory in memories)),
+        rates,
+    )
+
+
 class QueueFull(Exception):
     """As many wait as may; ``client`` tells whether it is the client's own bound."""
 

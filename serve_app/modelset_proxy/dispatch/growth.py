@@ -113,8 +113,12 @@ def _victims(state: State, now: float, server: memory.Server, lane: Lane) -> lis
     idle = sorted(
         (copy for copy in copies.values() if _idle(state, copy)), key=lambda copy: state.worth(copy, now)
     )
+    unknown = state.unknown(server)
+    others = sum(state.known(model).bytes for model in unknown)
     chosen: list[memory.Copy] = []
-    while not _fits(state, lane, len(copies), sum(copy.size for copy in copies.values())):
+    while not _fits(
+        state, lane, len(copies) + len(unknown), others + sum(copy.size for copy in copies.values())
+    ):
         if not idle:
             return None
         chosen.append(idle.pop(0))
@@ -133,8 +137,8 @@ def _fits(state: State, lane: Lane, count: int, used: int) -> bool:
 
 
 def _idle(state: State, copy: memory.Copy) -> bool:
-    """Tell whether a copy may go: nothing runs there, and nobody waits whom it alone would serve."""
-    if copy.running or copy.loading:
+    """Tell whether a copy may go: nothing runs there, of no proxy, and nobody waits whom it would serve."""
+    if copy.running or copy.loading or state.used_elsewhere(copy):
         return False
     return state.leaves(copy) or not state.awaited(copy)
 
@@ -163,6 +167,7 @@ def _load(
         state.drop(victim)
         server.unloaded[victim.model] = now
         decisions.append(facts.Unload(victim.model, server.url))
+    state.loads += 1
     lead = server.lead(lane.model)
     copy = memory.Copy(lead, server, size=lane.known.bytes, asked=now, ready=now + load)
     server.copies[lead] = copy

@@ -164,9 +164,10 @@ def common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return low
 
 
-def worth(copy: Copy, known: estimates.Model, others: int, now: float) -> float:
-    """Return what losing a copy is expected to cost, in seconds; ``others`` counts other copies' slots."""
-    rate = known.rate.a_second(now)
+def worth(copy: Copy, known: estimates.Model, rate: float, others: int) -> float:
+    """Return what losing a copy is expected to cost, in seconds: ``rate`` is how many requests a second come
+    for it, ``others`` counts other copies' slots.
+    """
     loss = known.load_seconds(copy.server.url) * (1.0 - math.exp(-rate * _HORIZON_SECONDS))
     if others and rate * known.slot_seconds.value <= _SPARE * others:
         return loss * _SPARE_WORTH

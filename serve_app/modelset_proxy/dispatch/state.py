@@ -26,7 +26,7 @@ class Lane:
 
 class State:
     """What is known. ``queued`` are the models for which somebody waits, ``shunned`` the servers that hang
-    for other proxies.
+    for other proxies, ``others`` is what these have in memory; ``loads`` counts loads that were decided.
 
     ``granted`` tells how many slots of a copy are this proxy's, where several proxies share them; it gets the
     server's URL and the copy's model. None is no bound.
@@ -39,6 +39,8 @@ class State:
         self.lanes: dict[str, Lane] = {}
         self.queued: dict[str, Lane] = {}
         self.shunned: frozenset[str] = frozenset()
+        self.others = facts.Memory()
+        self.loads = 0
         self._known: dict[str, estimates.Model] = {}
         self._leads: dict[str, str] = {}
 
@@ -111,8 +113,16 @@ class State:
         )
 
     def leaves(self, copy: memory.Copy) -> bool:
-        """Tell whether a copy is to make room for somebody who still waits."""
-        return copy.leaving in self.queued
+        """Tell whether a copy is to make room for somebody who still waits, here or at another proxy."""
+        return copy.leaving in self.queued or (copy.server.url, copy.model) in self.others.leaving
+
+    def used_elsewhere(self, copy: memory.Copy) -> bool:
+        """Tell whether another proxy uses a copy."""
+        return (copy.server.url, copy.model) in self.others.used
+
+    def unknown(self, server: memory.Server) -> list[str]:
+        """Return the models that are at a server because of another proxy, and of which no look has told."""
+        return [model for url, model in self.others.used if url == server.url and model not in server.copies]
 
     def awaited(self, copy: memory.Copy) -> bool:
         """Tell whether somebody waits for a model that a copy answers for."""
@@ -125,7 +135,9 @@ class State:
             for other in self.copies(copy.model)
             if other is not copy and self.usable(other.server, other.model, now)
         )
-        return memory.worth(copy, self.known(copy.model), others, now)
+        known = self.known(copy.model)
+        rate = known.rate.a_second(now) + self.others.rates.get(copy.model, 0.0)
+        return memory.worth(copy, known, rate, others)
 
     def drop(self, copy: memory.Copy) -> None:
         """Forget a copy that is gone."""
