@@ -1,4 +1,4 @@
-"""Which models share one place in memory: variants of one base, where the engine keeps its weights once. Pure."""
+"""Which models share one place in memory: variants of one base, whose weights are kept once. Pure."""
 
 from collections.abc import Mapping
 

@@ -118,3 +118,15 @@ def test_two_who_are_asked_for_different_models_do_not_push_each_other_out_in_tu
             pair.look()
     # Each request a load would be 60; one proxy that is asked for both makes about as many as this.
     assert 2 <= pair.loads <= 30
+
+
+def test_what_the_other_has_just_loaded_takes_its_bytes() -> None:
+    gib = 2**30
+    pair = Pair(memory_bytes_per_server=10 * gib, max_loaded_per_server=None)
+    weights = {"a": 6 * gib, "b": 5 * gib}
+    for side in pair.sides:
+        side.look(s1=facts.Report(side.now, frozenset(MODELS), {}, weights=weights))
+    pair.other.ask("a")
+    pair.tell()
+    pair.one.arrive("b")
+    assert pair.decide(pair.one) == []
