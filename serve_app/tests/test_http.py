@@ -346,7 +346,7 @@ async def test_failure_before_the_first_byte_of_a_stream_is_a_status(
 ) -> None:
     ollama.chat = [{"error": "model requires more system memory (9 GiB) than is available (2 GiB)"}]
     status, reply, _ = await asking.post(client, "/v1/chat/completions", asking.CHAT)
-    assert status == 502
+    assert (status, reply["error"]["code"]) == (503, "model_too_large")
     assert "more system memory" in reply["error"]["message"]
 
 

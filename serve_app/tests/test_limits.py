@@ -174,3 +174,30 @@ async def test_failures_and_retries_are_counted_and_unknown_paths_are_one_route(
     assert ("failure", "smollm2", "upstream_disconnected") in recorded.seen
     assert ("retry", "smollm2") in recorded.seen
     assert ("request", "", "", 404) in recorded.seen
+
+
+async def test_where_all_servers_hang_waiting_ends(ollama: fake_ollama.FakeOllama) -> None:
+    async with running.proxied(ollama.url, user_config=asking.limited(queueTimeoutSeconds=0.1)) as (
+        session,
+        built,
+    ):
+        built.dispatch.core._state.servers[ollama.url].sick = "another"
+        status, text = await asking.ask(session)
+        assert (status, json.loads(text)["error"]["code"]) == (503, "queue_timeout")
+        assert built.dispatch.counts()["smollm2"] == (0, 0)
+
+
+async def test_who_has_begun_to_be_answered_is_not_told_to_come_back(
+    ollama: fake_ollama.FakeOllama,
+) -> None:
+    gate = asyncio.Event()
+    ollama.chat = [gate, *fake_ollama.answer("one")]
+    limits = asking.limited(queueTimeoutSeconds=0.1, maxInFlightPerServer=1)
+    async with running.proxied(ollama.url, user_config=limits) as (session, built):
+        patient = asyncio.create_task(asking.ask(session, n=3))
+        await asking.until(lambda: len(ollama.sent("/api/chat")) == 1, built)
+        # Who came later has waited too long by now, and so have two of the three choices.
+        assert (await asking.ask(session))[0] == 503
+        gate.set()
+        status, text = await patient
+        assert (status, len(json.loads(text)["choices"])) == (200, 3)

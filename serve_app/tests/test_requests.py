@@ -162,7 +162,7 @@ def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
         ({"prompt": [[1], [2]]}, "prompt"),
         ({"prompt": "x", "best_of": 3}, "best_of"),
         ({"prompt": ["a", [1]]}, "prompt"),
-        ({"prompt": "x", "echo": True, "logprobs": 0}, "logprobs"),
+        ({"prompt": "x", "echo": True, "logprobs": 1}, "logprobs"),
         ({"prompt": "x", "logit_bias": {"1": 5}}, "logit_bias"),
         ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "x", "max_tokens": 0, "echo": True}, "max_tokens"),

@@ -96,6 +96,15 @@ properties:
         minimum: 1
         maximum: 1024
         default: 4
+      maxLoadedModels:
+        description: >-
+          How many models one pod has in memory at most (OLLAMA_MAX_LOADED_MODELS); variants of one base count once. When
+          another one is asked for, the proxy chooses which gives way. A memory limit in resources bounds them too.
+        type: integer
+        format: int32
+        minimum: 1
+        maximum: 100
+        default: 3
       keepAlive:
         description: >-
           How long models stay in memory after a request: a duration such as 5m, or seconds; negative for ever.

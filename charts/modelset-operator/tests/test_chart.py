@@ -143,6 +143,7 @@ def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
     properties = schema()
     ollama, proxy = properties["ollama"]["properties"], properties["proxy"]["properties"]
     assert ollama["parallel"]["default"] == spec.DEFAULT_PARALLEL
+    assert ollama["maxLoadedModels"]["default"] == spec.DEFAULT_MAX_LOADED_MODELS
     assert ollama["keepAlive"]["default"] == spec.DEFAULT_KEEP_ALIVE
     assert ollama["storage"]["properties"]["size"]["default"] == spec.DEFAULT_STORAGE_SIZE
     assert ollama["storage"]["default"] == {"size": spec.DEFAULT_STORAGE_SIZE}

@@ -12,6 +12,7 @@ AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
 # The CRD's schema has the same defaults; a chart test compares them.
 DEFAULT_KEEP_ALIVE = "-1"
 DEFAULT_PARALLEL = 4
+DEFAULT_MAX_LOADED_MODELS = 3
 DEFAULT_STORAGE_SIZE = "20Gi"
 DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
 DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
@@ -56,6 +57,7 @@ class Ollama:
     image: str
     replicas: int
     parallel: int
+    max_loaded_models: int
     keep_alive: str
     storage: Storage
     resources: Mapping[str, Any]
@@ -134,6 +136,7 @@ def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
         image=entry.get("image") or image,
         replicas=entry.get("replicas", 1),
         parallel=entry.get("parallel", DEFAULT_PARALLEL),
+        max_loaded_models=entry.get("maxLoadedModels", DEFAULT_MAX_LOADED_MODELS),
         keep_alive=entry.get("keepAlive", DEFAULT_KEEP_ALIVE),
         storage=Storage(
             size=str(storage.get("size", DEFAULT_STORAGE_SIZE)),

@@ -99,6 +99,7 @@ def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
         "HOME": HOME,
         "OLLAMA_HOST": f"0.0.0.0:{names.OLLAMA_PORT}",
         "OLLAMA_KEEP_ALIVE": ollama.keep_alive,
+        "OLLAMA_MAX_LOADED_MODELS": str(ollama.max_loaded_models),
         "OLLAMA_MODELS": f"{HOME}/models",
         # Without it a prompt could leave the cluster for Ollama's hosted models.
         "OLLAMA_NO_CLOUD": "1",

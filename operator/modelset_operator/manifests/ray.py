@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelset_operator.api import names, spec
-from modelset_operator.manifests import common
+from modelset_operator.manifests import common, compare
 
 APPLICATION = "modelset"
 DEPLOYMENT = "Proxy"
@@ -103,11 +103,29 @@ def serve_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
 def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the proxy takes over in place; serve_app/user_config.schema.json is the contract."""
     # What Ollama cannot run yet waits in the proxy, where clients take turns and nobody waits for ever.
-    limits = {**modelset.proxy.limits, "maxInFlightPerServer": modelset.ollama.parallel}
+    limits = {
+        **modelset.proxy.limits,
+        "maxInFlightPerServer": modelset.ollama.parallel,
+        "maxLoadedPerServer": modelset.ollama.max_loaded_models,
+    }
+    if memory_bytes := _memory_for_models(modelset.ollama.resources):
+        limits["memoryBytesPerServer"] = memory_bytes
     config: dict[str, Any] = {"models": list(entries), "limits": limits}
     if modelset.proxy.allow_origins:
         config["cors"] = {"allowOrigins": list(modelset.proxy.allow_origins)}
     return config
+
+
+def _memory_for_models(resources: Mapping[str, Any]) -> int | None:
+    """Return the bytes that an Ollama pod may use; None where nothing bounds them.
+
+    Models of a pod with a device of its own are in the device's memory, which Kubernetes does not know.
+    """
+    limits = resources.get("limits") or {}
+    if any("/" in name for name in limits):
+        return None
+    found = compare.quantity(limits.get("memory"))
+    return None if found is None else int(found) or None
 
 
 def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], created: int) -> dict[str, Any]:

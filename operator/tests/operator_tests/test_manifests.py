@@ -81,6 +81,7 @@ def test_the_stateful_set_takes_what_the_spec_says() -> None:
             "image": "mirror/ollama:1",
             "replicas": 3,
             "parallel": 2,
+            "maxLoadedModels": 5,
             "keepAlive": "5m",
             "resources": {"limits": {"nvidia.com/gpu": 1}},
             "storage": {"size": "50Gi", "storageClassName": "fast"},
@@ -94,6 +95,7 @@ def test_the_stateful_set_takes_what_the_spec_says() -> None:
     assert container["image"] == "mirror/ollama:1"
     assert container["resources"] == {"limits": {"nvidia.com/gpu": 1}}
     assert (environment["OLLAMA_NUM_PARALLEL"], environment["OLLAMA_KEEP_ALIVE"]) == ("2", "5m")
+    assert environment["OLLAMA_MAX_LOADED_MODELS"] == "5"
     assert environment["OLLAMA_MODELS"].startswith(container["volumeMounts"][0]["mountPath"])
     assert claim["spec"]["storageClassName"] == "fast"
     assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
@@ -179,17 +181,40 @@ def test_limits_and_origins_reach_the_proxy_in_place() -> None:
         "requestTimeoutSeconds": 600,
         "maxBodyBytes": 1024,
     }
+    ours = {"maxInFlightPerServer": 2, "maxLoadedPerServer": 3}
     cors = {"allowOrigins": ["https://chat.example", "*"]}
     plain = builders.modelset("a", ollama={"parallel": 2})
     bounded = builders.modelset("a", ollama={"parallel": 2}, proxy={"limits": limits, "cors": cors})
     user_config = serve_config(bounded, [])["deployments"][0]["user_config"]
     jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
-    assert user_config == {"models": [], "limits": {**limits, "maxInFlightPerServer": 2}, "cors": cors}
+    assert user_config == {"models": [], "limits": {**limits, **ours}, "cors": cors}
     assert serve_config(plain, [])["deployments"][0]["user_config"] == {
         "models": [],
-        "limits": {"maxInFlightPerServer": 2},
+        "limits": ours,
     }
     assert ray_cluster(bounded) == ray_cluster(plain), "a new Ray cluster would cut streams"
+
+
+@pytest.mark.parametrize(
+    ("resources", "bytes_told"),
+    [
+        ({"limits": {"memory": "8Gi"}}, 8 * 2**30),
+        ({"limits": {"memory": "1500M", "cpu": "2"}}, 1_500_000_000),
+        ({"limits": {"memory": 4096}}, 4096),
+        ({"requests": {"memory": "8Gi"}}, None),
+        ({"limits": {"cpu": "2"}}, None),
+        ({"limits": {"memory": "0"}}, None),
+        ({"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}}, None),
+        ({"limits": None}, None),
+    ],
+)
+def test_the_proxy_is_told_what_memory_a_pod_has_for_models(
+    resources: dict[str, Any], bytes_told: int | None
+) -> None:
+    modelset = builders.modelset("a", ollama={"resources": resources})
+    user_config = serve_config(modelset, [])["deployments"][0]["user_config"]
+    jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
+    assert user_config["limits"].get("memoryBytesPerServer") == bytes_told
 
 
 def test_api_keys_are_mounted_into_every_proxy_pod() -> None:

@@ -1,4 +1,6 @@
-"""Where proxies tell each other what they do: who holds which slots, and what is asked of each model."""
+"""Where proxies tell each other what they do: who holds which slots, what is to be in memory, and what is
+asked of each model.
+"""
 
 import asyncio
 import contextlib
@@ -11,18 +13,22 @@ from modelset_proxy.dispatch import facts, ledger
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What a proxy tells: the slots it uses, and what is asked of its models."""
+    """What a proxy tells: the slots it uses, what is asked of its models, and what it has in memory."""
 
     uses: Mapping[ledger.Key, ledger.Use]
     feed: facts.Feed
+    memory: facts.Memory = facts.Memory()
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What it hears: the slots it may use, who else there is, and what all of them are asked."""
+    """What it hears: the slots it may use, who else there is, what all of them are asked, and what the others
+    have in memory.
+    """
 
     allowed: Mapping[ledger.Key, int]
     members: list[str]
     feed: facts.Feed
+    memory: facts.Memory = facts.Memory()
 
 
 class Board:
@@ -31,7 +37,7 @@ class Board:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._ledger = ledger.Ledger(clock())
-        self._feeds: dict[str, facts.Feed] = {}
+        self._told: dict[str, Told] = {}
         self._turns: dict[str, int] = {}
         self._waiting: set[asyncio.Event] = set()
 
@@ -42,7 +48,7 @@ class Board:
         """
         turn = self._turns[member] = self._turns.get(member, 0) + 1
         self._ledger.tell(self._clock(), member, told.uses)
-        self._feeds[member] = told.feed
+        self._told[member] = told
         self._wake()
         deadline = self._clock() + hold_seconds
         while True:
@@ -57,7 +63,7 @@ class Board:
     async def leave(self, member: str) -> None:
         """Forget a proxy that ends."""
         self._ledger.leave(member)
-        self._feeds.pop(member, None)
+        self._told.pop(member, None)
         self._turns.pop(member, None)
         self._wake()
 
@@ -78,13 +84,18 @@ class Board:
     def _hear(self, member: str) -> Heard:
         allowed = self._ledger.allowed(self._clock(), member)
         members = self._ledger.members
-        feeds = [self._feeds[one] for one in members if one in self._feeds]
-        return Heard(allowed, members, facts.together(feeds))
+        told = {one: self._told[one] for one in members if one in self._told}
+        return Heard(
+            allowed,
+            members,
+            facts.together([one.feed for one in told.values()]),
+            facts.united([one.memory for other, one in told.items() if other != member]),
+        )
 
 
 def _differs(heard: Heard, known: Heard) -> bool:
-    return (heard.allowed, heard.members, heard.feed.outline()) != (
-        known.allowed,
-        known.members,
-        known.feed.outline(),
-    )
+    return _outline(heard) != _outline(known)
+
+
+def _outline(heard: Heard) -> tuple[object, ...]:
+    return heard.allowed, heard.members, heard.feed.outline(), heard.memory.outline()

@@ -65,7 +65,13 @@ class Core:
                 server = self._state.servers[url] = memory.Server(url)
             server.reachable = report is not None
             if report is not None:
-                self._correct(server, report)
+                server.held = report.held
+                self._regroup(server, report.leads)
+        self._state.regroup()
+        for url, report in reports.items():
+            if report is not None:
+                self._correct(self._state.servers[url], report)
+        self._state.forget()
 
     def arrive(self, now: float, request: facts.Request) -> None:
         """Let a request wait. Raises QueueFull or NeverFits, and then it does not."""
@@ -78,7 +84,7 @@ class Core:
             each = self._state.limits.max_queued_per_client
             if each is not None and lane.line.of_client(request.client) >= each:
                 raise facts.QueueFull(client=True)
-        elif lane.copies and not self._state.limits.max_queued_requests and not self._free_copy(lane, now):
+        elif not self._state.limits.max_queued_requests and not self._has_place(lane, now):
             raise facts.QueueFull(client=False)
         lane.known.rate.arrive(now)
         waiting = fairness.Waiting(request, now)
@@ -142,7 +148,8 @@ class Core:
         self._free(lane, running)
         if absent:
             server.held -= {request.model}
-            self._state.drop(running.copy)
+            if not running.copy.running:
+                self._state.drop(running.copy)
         else:
             _avoid(server, now)
         waiting.tried.add(server.url)
@@ -158,20 +165,27 @@ class Core:
     def loaded(self, now: float, model: str, url: str, seconds: float | None) -> None:
         """Take in how long a load took that was decided ahead; None when it failed."""
         server = self._state.servers.get(url)
-        copy = server.copies.get(model) if server else None
-        if server is None or copy is None or not copy.ahead:
+        copies = server.copies.values() if server else ()
+        copy = next((one for one in copies if one.ahead == model), None)
+        if server is None or copy is None:
             return
-        copy.ahead = copy.loading = False
+        copy.ahead = ""
+        copy.loading = False
         copy.asked = now
         if seconds is None:
             self._state.drop(copy)
             _avoid(server, now)
         else:
-            self._state.lanes[model].known.learn_load(url, seconds)
+            self._state.known(model).learn_load(url, seconds)
 
     def shun(self, urls: Set[str]) -> None:
         """Keep away from servers that hang for others."""
         self._state.shunned = frozenset(urls)
+
+    def others(self, told: facts.Memory) -> bool:
+        """Take in what other proxies have in memory; tell whether a look at the servers is due."""
+        self._state.others = told
+        return any(self._state.unknown(server) for server in self._state.servers.values())
 
     def heard(self, now: float, request: facts.Request, unit: int) -> None:
         """Take in that something of an answer came."""
@@ -200,20 +214,36 @@ class Core:
         )
 
     def wants(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return how many units run at each server and model, by URL and model, and how many would."""
+        """Return how many units run at each copy, by URL and model, and how many would."""
         wants: dict[tuple[str, str], tuple[int, int]] = {}
         for lane in self._state.lanes.values():
             waiting = sum(len(one.units) for one in itertools.islice(lane.line, _MOST_WANTED))
+            nowhere = waiting and not self._state.copies(lane.model)
             for server in self._state.servers.values():
                 if lane.model not in server.held or not server.reachable:
                     continue
-                copy = server.copies.get(lane.model)
+                lead = server.lead(lane.model)
+                copy = server.copies.get(lead)
                 running = copy.running if copy else 0
-                wants[server.url, lane.model] = (
-                    running,
-                    running + (waiting if copy or not lane.copies else 0),
-                )
+                _, wanted = wants.get((server.url, lead), (running, running))
+                here = nowhere if copy is None else not self._state.leaves(copy)
+                wants[server.url, lead] = running, wanted + (waiting if here else 0)
         return wants
+
+    def in_use(self, now: float) -> facts.Memory:
+        """Return what other proxies need to know of what this one has in memory."""
+        state = self._state
+        copies = [copy for server in state.servers.values() for copy in server.copies.values()]
+        return facts.Memory(
+            frozenset((copy.server.url, copy.model) for copy in copies if copy.running or copy.loading),
+            frozenset((copy.server.url, copy.model) for copy in copies if copy.leaving in state.queued),
+            {copy.model: state.known(copy.model).rate.a_second(now) for copy in copies},
+        )
+
+    @property
+    def loads(self) -> int:
+        """How many loads were decided."""
+        return self._state.loads
 
     @property
     def waits(self) -> bool:
@@ -243,7 +273,7 @@ class Core:
 
     def load_patience(self, model: str, url: str) -> float:
         """Return after how many seconds a load that was decided ahead has failed."""
-        return silence.load_patience(self._state.lane(model).known, url)
+        return silence.load_patience(self._state.known(model), url)
 
     def state(self) -> Mapping[str, int]:
         """Count the servers known and those that answer."""
@@ -262,13 +292,16 @@ class Core:
     def decide(self, now: float) -> list[facts.Decision]:
         """Return all that is to be done now, in order."""
         decisions: list[facts.Decision] = []
-        if not self._state.queued:
-            return decisions
-        lanes = list(self._state.queued.values())
-        if lanes[1:]:
-            lanes.sort(key=lambda lane: lane.line.oldest())
-        for lane in lanes:
-            self._place(now, lane, decisions)
+        queued = self._state.queued
+        before = 0
+        # When nobody waits for a model any more, what was to make room for it serves others again.
+        while len(queued) != before:
+            before = len(queued)
+            lanes = list(queued.values())
+            if lanes[1:]:
+                lanes.sort(key=lambda lane: lane.line.oldest())
+            for lane in lanes:
+                self._place(now, lane, decisions)
         return decisions
 
     def check(self, now: float, waited_for: Mapping[tuple[str, str], bool]) -> list[facts.Try | facts.GiveUp]:
@@ -285,7 +318,7 @@ class Core:
         """Start what can be started of one model's line; make room for it where that pays."""
         lane.again = math.inf
         while lane.line:
-            free = [copy for copy in lane.copies if self._state.takes(copy, now)]
+            free = [copy for copy in self._state.copies(lane.model) if self._state.takes(copy, now)]
             if not free:
                 if not growth.grow(self._state, now, lane, decisions):
                     return
@@ -340,16 +373,16 @@ class Core:
 
     # ---- the rest ----
 
-    def _free_copy(self, lane: Lane, now: float) -> bool:
-        return any(self._state.takes(copy, now) for copy in lane.copies)
+    def _has_place(self, lane: Lane, now: float) -> bool:
+        """Tell whether a slot is free, or the model is nowhere and to be loaded."""
+        copies = self._state.copies(lane.model)
+        return not copies or any(self._state.takes(copy, now) for copy in copies)
 
     def _check_fits(self, lane: Lane) -> None:
-        if not lane.size:
-            return
-        capacities = [server.capacity for server in self._state.servers.values() if lane.model in server.held]
-        known = [capacity for capacity in capacities if capacity is not None]
-        if known and len(known) == len(capacities) and lane.size > max(known):
-            raise facts.NeverFits(lane.size, max(known))
+        """What its weights take on disk a model takes in memory at least, whatever else it takes."""
+        memory_bytes = self._state.limits.memory_bytes_per_server
+        if memory_bytes is not None and lane.known.weights > memory_bytes:
+            raise facts.NeverFits(lane.known.weights, memory_bytes)
 
     def _correct(self, server: memory.Server, report: facts.Report) -> None:
         """Bring what is thought to be in a server's memory in line with what it says.
@@ -357,33 +390,52 @@ class Core:
         What was asked for after the look began is newer than the look.
         """
         began = report.began
-        server.held = report.held
-        server.capacity = report.capacity
-        for model, size in report.loaded.items():
-            lane = self._state.lane(model)
-            lane.size = size or lane.size
+        server.unloaded = {model: at for model, at in server.unloaded.items() if at >= began}
+        for model, weights in report.weights.items():
+            self._state.known(model).weights = weights
+        loaded = {server.lead(model): size for model, size in report.loaded.items()}
+        for model, size in loaded.items():
+            known = self._state.known(model)
+            known.size = size or known.size
             copy = server.copies.get(model)
             if copy is not None:
-                copy.size = lane.size
+                copy.size = known.bytes
                 # Ollama lists a model from the beginning of its load on; those who wait for it will tell.
                 if copy.asked < began and not copy.running:
                     copy.loading = False
             elif server.unloaded.get(model, -math.inf) < began:
-                copy = memory.Copy(model, server, size=lane.size, asked=began, ready=began)
-                server.copies[model] = copy
-                lane.copies.append(copy)
+                server.copies[model] = memory.Copy(model, server, size=known.bytes, asked=began, ready=began)
         for copy in list(server.copies.values()):
             under_way = copy.running or copy.ahead or (copy.loading and began < copy.ready)
-            if copy.model not in report.loaded and not under_way and copy.asked < began:
+            if copy.model not in loaded and not under_way and copy.asked < began:
                 self._state.drop(copy)
+
+    def _regroup(self, server: memory.Server, leads: Mapping[str, str]) -> None:
+        """Take over which models share a copy at a server; copies that turn out to be one become one."""
+        if leads == server.leads:
+            return
+        server.leads = leads
+        for copy in list(server.copies.values()):
+            lead = server.lead(copy.model)
+            if lead == copy.model:
+                continue
+            del server.copies[copy.model]
+            other = server.copies.get(lead)
+            if other is None:
+                copy.model = lead
+                server.copies[lead] = copy
+                continue
+            other.take_over(copy)
+            for running in self._running.values():
+                if running.copy is copy:
+                    running.copy = other
 
     def _gone(self, url: str) -> None:
         server = self._state.servers.pop(url)
         server.reachable = False
         for copy in list(server.copies.values()):
             self._state.drop(copy)
-        for lane in self._state.lanes.values():
-            lane.known.forget(url)
+        self._state.forget_server(url)
 
     def _free(self, lane: Lane, running: _Running) -> None:
         running.slot.busy = False

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Set
 from typing import Any
 
-from modelset_proxy.dispatch import core, facts, fleet, leases, prompts, sharing
+from modelset_proxy.dispatch import core, facts, fleet, leases, prompts, sharing, variants
 from modelset_proxy.dispatch.work import Work
 from modelset_proxy.engines import port
 from modelset_proxy.openai import catalog
@@ -70,6 +70,7 @@ class Dispatcher:
     def serve(self, models: catalog.Catalog) -> None:
         """Take over which models there are."""
         self._models = {self.engine.key(model.name): model for model in models.models}
+        self._seen()
 
     async def start(self) -> None:
         """Watch over servers that fall silent, from now on, and share slots with other proxies."""
@@ -123,6 +124,15 @@ class Dispatcher:
         """Keep away from servers that hang for other proxies."""
         self.core.shun(urls)
 
+    def memory(self) -> facts.Memory:
+        """Return what of the servers' memory this proxy uses."""
+        return self.core.in_use(self.clock())
+
+    def others(self, memory: facts.Memory) -> None:
+        """Take in what other proxies use; look at the servers where that is news."""
+        if self.core.others(memory):
+            self._ask(self.fleet.refresh())
+
     def note(self) -> None:
         """Tell whoever waits for a change."""
         for changed in self._changed:
@@ -172,6 +182,7 @@ class Dispatcher:
     def decide(self) -> None:
         """Carry out all that the core decides now; to be called after everything that it was told."""
         now = self.clock()
+        loads = self.core.loads
         for decision in self.core.decide(now):
             if isinstance(decision, facts.Start):
                 self._works[decision.request.id].deliver(decision)
@@ -183,7 +194,8 @@ class Dispatcher:
             self._alarm.cancel()
             self._alarm = None
         if self._sharing is not None:
-            self._sharing.look(waits=self.core.waits)
+            # What is loaded takes room from the others too.
+            self._sharing.look(waits=self.core.waits or self.core.loads != loads)
         if self._changed:
             self.note()
         due = self.core.wake(now)
@@ -248,8 +260,9 @@ class Dispatcher:
             return slots
         return self._sharing.granted(url, model, slots)
 
-    def _seen(self, reports: Mapping[str, facts.Report | None]) -> None:
-        self.core.report(reports)
+    def _seen(self) -> None:
+        pinned = {key: model.context_length for key, model in self._models.items()}
+        self.core.report({url: _report(sight, pinned) for url, sight in self.fleet.sights.items()})
         for url in [url for url, task in self._letting_go.items() if task.done()]:
             del self._letting_go[url]
         self.decide()
@@ -264,10 +277,11 @@ class Dispatcher:
 
     async def _unload(self, decision: facts.Unload) -> None:
         # Where it fails, the server lets go of what it used least when it needs the room.
-        if (model := self._models.get(decision.model)) is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_UNLOAD_SECONDS):
-                    await self.engine.unload(decision.url, model)
+        served = self._models.get(decision.model)
+        name = decision.model if served is None else served.name
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_UNLOAD_SECONDS):
+                await self.engine.unload(decision.url, name)
 
     async def _load(self, decision: facts.Load) -> None:
         began = self.clock()
@@ -281,3 +295,16 @@ class Dispatcher:
         now = self.clock()
         self.core.loaded(now, decision.model, decision.url, now - began if done else None)
         self.decide()
+
+
+def _report(sight: port.Sight | None, pinned: Mapping[str, int | None]) -> facts.Report | None:
+    """Return what the core is told of a look; ``pinned`` as in ``variants.leads``."""
+    if sight is None:
+        return None
+    return facts.Report(
+        began=sight.began,
+        held=frozenset(sight.held),
+        loaded=sight.loaded,
+        leads=variants.leads(sight.held, pinned),
+        weights={key: held.size for key, held in sight.held.items()},
+    )

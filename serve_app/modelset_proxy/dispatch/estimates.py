@@ -46,9 +46,12 @@ class Rate:
 
 
 class Model:
-    """What one model takes."""
+    """What one model and its variants take.
 
-    __slots__ = ("_load", "_load_at", "_speed", "rate", "slot_seconds")
+    ``size`` is the memory they were seen to take, ``weights`` what they take on disk, in bytes; 0 is unknown.
+    """
+
+    __slots__ = ("_load", "_load_at", "_speed", "rate", "size", "slot_seconds", "weights")
 
     def __init__(self) -> None:
         self._load = Mean(_LOAD_SECONDS)
@@ -56,6 +59,13 @@ class Model:
         self._speed = Mean(_TOKENS_PER_SECOND)
         self.slot_seconds = Mean(_SLOT_SECONDS)
         self.rate = Rate()
+        self.size = 0
+        self.weights = 0
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes as far as that is known, which before its first load is too little."""
+        return self.size or self.weights
 
     @property
     def has_loaded(self) -> bool:

@@ -11,13 +11,15 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
 
     ``max_in_flight_per_server`` is how many requests of one model run at one server (Ollama's
     OLLAMA_NUM_PARALLEL), ``max_loaded_per_server`` how many models it has in memory at most
-    (OLLAMA_MAX_LOADED_MODELS); ``max_queued_requests`` how many more may wait, a model, and
+    (OLLAMA_MAX_LOADED_MODELS), and ``memory_bytes_per_server`` the memory it has for all that it does;
+    ``max_queued_requests`` how many more may wait, a model, and
     ``max_queued_per_client`` how many of them may be one client's; ``switch_seconds`` how long requests wait
     at most before models that are in use must make room; times are in seconds, sizes in bytes.
     """
 
     max_in_flight_per_server: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_loaded_per_server: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    memory_bytes_per_server: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_queued_requests: Annotated[int, msgspec.Meta(ge=0)] = 1024
     max_queued_per_client: Annotated[int, msgspec.Meta(ge=0)] | None = None
     switch_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
@@ -27,15 +29,17 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a look at a server found: models by key, on its disk, and in its memory with the bytes they take
-    there (0 where it does not tell); ``capacity`` is the memory that models may take. The look ``began``
-    then.
+    """What a look at a server that ``began`` then found: models by key, on its disk, and in its memory with
+    the bytes they take there (0 where it does not tell).
+
+    ``leads`` are as in ``variants.leads``; ``weights`` are the bytes of models on disk, where it tells.
     """
 
     began: float
     held: frozenset[str]
     loaded: Mapping[str, int]
-    capacity: int | None = None
+    leads: Mapping[str, str] = {}
+    weights: Mapping[str, int] = {}
 
 
 class Request(msgspec.Struct, eq=False):
@@ -136,6 +140,33 @@ def together(feeds: Sequence[Feed]) -> Feed:
     return Feed(models, {url: model for feed in feeds for url, model in feed.sick.items()})
 
 
+class Memory(msgspec.Struct, frozen=True):
+    """What proxies tell each other of the servers' memory: the copies that are ``used``, or on their way, and
+    those that are ``leaving`` to make room, each by URL and model; and arrivals a second by model.
+    """
+
+    used: frozenset[tuple[str, str]] = frozenset()
+    leaving: frozenset[tuple[str, str]] = frozenset()
+    rates: Mapping[str, float] = {}
+
+    def outline(self) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+        """Return what is worth telling at once."""
+        return self.used, self.leaving
+
+
+def united(memories: Sequence[Memory]) -> Memory:
+    """Return what several proxies tell in all."""
+    rates: dict[str, float] = {}
+    for memory in memories:
+        for model, rate in memory.rates.items():
+            rates[model] = rates.get(model, 0.0) + rate
+    return Memory(
+        frozenset().union(*(memory.used for memory in memories)),
+        frozenset().union(*(memory.leaving for memory in memories)),
+        rates,
+    )
+
+
 class QueueFull(Exception):
     """As many wait as may; ``client`` tells whether it is the client's own bound."""
 
@@ -145,9 +176,9 @@ class QueueFull(Exception):
 
 
 class NeverFits(Exception):
-    """No server that holds the model has the memory for it; sizes in bytes."""
+    """No server has the memory for the model, which takes as much as ``needed`` or more; sizes in bytes."""
 
-    def __init__(self, needed: int, largest: int) -> None:
+    def __init__(self, needed: int, memory: int) -> None:
         super().__init__()
         self.needed = needed
-        self.largest = largest
+        self.memory = memory

@@ -7,9 +7,9 @@ once.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from modelset_proxy.dispatch import addresses, facts
+from modelset_proxy.dispatch import addresses
 from modelset_proxy.engines import port
 from modelset_proxy.telemetry import background, log
 
@@ -23,7 +23,7 @@ _ROUND_SECONDS = 1.0
 class Fleet:
     """Knows the servers. ``sights`` maps their URLs to what they said last, None where they do not answer.
 
-    ``seen`` is called with that after each round.
+    ``seen`` is called after each round.
     """
 
     def __init__(self, urls: Sequence[str], engine: port.Engine, *, interval: float = 3.0) -> None:
@@ -36,7 +36,7 @@ class Fleet:
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self.sights: dict[str, port.Sight | None] = {}
-        self.seen: Callable[[Mapping[str, facts.Report | None]], None] = _nobody
+        self.seen: Callable[[], None] = _nobody
 
     async def start(self) -> None:
         """Run a first round and keep going in the background."""
@@ -78,7 +78,7 @@ class Fleet:
             others = [name for name in self._names if self._silent(name) and name.try_other_family()]
             if others:
                 await self._look_at_all()
-            self.seen({url: _report(sight) for url, sight in self.sights.items()})
+            self.seen()
         finally:
             self._ended = time.monotonic()
             waiting, self._waiting = self._waiting, []
@@ -122,9 +122,5 @@ class Fleet:
         self.sights[url] = sight
 
 
-def _report(sight: port.Sight | None) -> facts.Report | None:
-    return None if sight is None else facts.Report(sight.began, frozenset(sight.held), sight.loaded)
-
-
-def _nobody(_: Mapping[str, facts.Report | None]) -> None:
+def _nobody() -> None:
     pass

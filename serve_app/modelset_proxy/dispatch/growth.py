@@ -14,6 +14,8 @@ _LOOK_AGAIN_SECONDS = 1.0
 # Those who wait have waited together this many times what an eviction costs before it is made. More means
 # fewer loads and longer waits for what is rare: `make bench-dispatch` shows both.
 _PATIENCE = 2.0
+# What a server keeps for itself of its memory: its own process, and what runners take beside their models.
+_OWN_BYTES = 256 * 1024 * 1024
 
 
 def grow(
@@ -38,14 +40,14 @@ def grow(
         if wait is not None and but is None:
             # There are copies already, at work. Whoever waits goes where a slot is free first.
             if not victims or wait > _SECOND_COPY * total:
-                _load(state, now, lane, server, victims, load, decisions).ahead = True
+                _load(state, now, lane, server, victims, load, decisions).ahead = lane.model
                 decisions.append(facts.Load(lane.model, server.url))
             lane.again = min(lane.again, now + _LOOK_AGAIN_SECONDS)
             return False
         if _pays(state, now, lane, total - load):
             _load(state, now, lane, server, victims, load, decisions)
             return True
-    elif not lane.copies:
+    elif wait is None:
         _force(state, now, lane, usable)
     return False
 
@@ -56,10 +58,10 @@ def _candidates(state: State, now: float, lane: Lane, but: set[str]) -> list[mem
         server
         for server in state.servers.values()
         if lane.model in server.held
-        and lane.model not in server.copies
+        and server.copy_of(lane.model) is None
         and state.usable(server, lane.model, now)
         and server.url not in but
-        and state.slots(server.url, lane.model) > 0
+        and state.slots(server.url, server.lead(lane.model)) > 0
     ]
 
 
@@ -94,7 +96,9 @@ def _pays(state: State, now: float, lane: Lane, cost: float) -> bool:
 def _expected_wait(state: State, now: float, lane: Lane) -> float | None:
     """Return how long the last one in line is going to wait for the copies there are; None without any."""
     copies = [
-        copy for copy in lane.copies if state.usable(copy.server, copy.model, now) and not state.leaves(copy)
+        copy
+        for copy in state.copies(lane.model)
+        if state.usable(copy.server, copy.model, now) and not state.leaves(copy)
     ]
     slots = sum(state.slots(copy.server.url, copy.model) for copy in copies)
     if not slots:
@@ -109,8 +113,12 @@ def _victims(state: State, now: float, server: memory.Server, lane: Lane) -> lis
     idle = sorted(
         (copy for copy in copies.values() if _idle(state, copy)), key=lambda copy: state.worth(copy, now)
     )
+    unknown = state.unknown(server)
+    others = sum(state.known(model).bytes for model in unknown)
     chosen: list[memory.Copy] = []
-    while not _fits(state, server, lane, len(copies), sum(copy.size for copy in copies.values())):
+    while not _fits(
+        state, lane, len(copies) + len(unknown), others + sum(copy.size for copy in copies.values())
+    ):
         if not idle:
             return None
         chosen.append(idle.pop(0))
@@ -118,18 +126,21 @@ def _victims(state: State, now: float, server: memory.Server, lane: Lane) -> lis
     return chosen
 
 
-def _fits(state: State, server: memory.Server, lane: Lane, count: int, used: int) -> bool:
+def _fits(state: State, lane: Lane, count: int, used: int) -> bool:
     most = state.limits.max_loaded_per_server
     if most is not None and count >= most:
         return False
-    return server.capacity is None or not lane.size or used + lane.size <= server.capacity or not count
+    memory_bytes = state.limits.memory_bytes_per_server
+    if memory_bytes is None or not count:
+        return True
+    return used + lane.known.bytes <= memory_bytes - _OWN_BYTES
 
 
 def _idle(state: State, copy: memory.Copy) -> bool:
-    """Tell whether a copy may go: nothing runs there, and nobody waits whom it alone would serve."""
-    if copy.running or copy.loading:
+    """Tell whether a copy may go: nothing runs there, of no proxy, and nobody waits whom it would serve."""
+    if copy.running or copy.loading or state.used_elsewhere(copy):
         return False
-    return state.leaves(copy) or not state.lanes[copy.model].line
+    return state.leaves(copy) or not state.awaited(copy)
 
 
 def _force(state: State, now: float, lane: Lane, usable: list[memory.Server]) -> None:
@@ -156,7 +167,8 @@ def _load(
         state.drop(victim)
         server.unloaded[victim.model] = now
         decisions.append(facts.Unload(victim.model, server.url))
-    copy = memory.Copy(lane.model, server, size=lane.size, asked=now, ready=now + load)
-    server.copies[lane.model] = copy
-    lane.copies.append(copy)
+    state.loads += 1
+    lead = server.lead(lane.model)
+    copy = memory.Copy(lead, server, size=lane.known.bytes, asked=now, ready=now + load)
+    server.copies[lead] = copy
     return copy

@@ -5,6 +5,7 @@ to load it again, times how likely somebody asks for it soon. One that another s
 """
 
 import math
+from collections.abc import Mapping
 
 from modelset_proxy.dispatch import estimates
 
@@ -31,10 +32,11 @@ class Slot:
 class Copy:
     """A model in a server's memory, or on its way there until about ``ready``.
 
-    ``asked`` is when the server was last sent something for it, ``heard`` when something of what runs here
-    came last; ``ahead`` that it is loaded before anybody is sent there; ``leaving`` names the model that it
-    is to make room for: no more is started here. ``unread_tokens`` are those of prompts that run here and
-    were not read here before.
+    ``model`` stands for all its variants, which share the copy and its slots. ``asked`` is when the server
+    was last sent something for it, ``heard`` when something of what runs here came last; ``ahead`` names the
+    model for which it is being loaded before anybody is sent there; ``leaving`` the model that it is to make
+    room for: no more is started here. ``unread_tokens`` are those of prompts that run here and were not read
+    here before.
     """
 
     __slots__ = (
@@ -60,7 +62,7 @@ class Copy:
         self.heard = asked
         self.ready = ready
         self.loading = ready > asked
-        self.ahead = False
+        self.ahead = ""
         self.leaving = ""
         self.running = 0
         self.unread_tokens = 0.0
@@ -80,6 +82,17 @@ class Copy:
                 self.slots.append(best)
         return best, shared
 
+    def take_over(self, other: "Copy") -> None:
+        """Count as one's own what runs at a copy that turned out to be this one."""
+        self.running += other.running
+        self.unread_tokens += other.unread_tokens
+        self.slots = (self.slots + other.slots)[:_MOST_MIRRORED]
+        self.asked = max(self.asked, other.asked)
+        self.heard = max(self.heard, other.heard)
+        self.ready = min(self.ready, other.ready)
+        self.loading = self.loading and other.loading
+        self.ahead = self.ahead and other.ahead
+
 
 def _shared(found: tuple[int, Slot]) -> int:
     return found[0]
@@ -88,16 +101,18 @@ def _shared(found: tuple[int, Slot]) -> int:
 class Server:
     """One model server; ``avoid_until`` and ``sick`` keep requests away from it.
 
+    ``copies`` are by the model that leads their variants, see ``variants.leads``.
+
     ``sick`` names the model for which it hangs; ``trying`` is since when it is asked whether it does, and
     ``try_after`` when it may be again.
     """
 
     __slots__ = (
         "avoid_until",
-        "capacity",
         "copies",
         "failures",
         "held",
+        "leads",
         "reachable",
         "sick",
         "try_after",
@@ -109,7 +124,7 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
         self.held: frozenset[str] = frozenset()
-        self.capacity: int | None = None
+        self.leads: Mapping[str, str] = {}
         self.copies: dict[str, Copy] = {}
         self.unloaded: dict[str, float] = {}
         self.reachable = False
@@ -118,6 +133,14 @@ class Server:
         self.sick = ""
         self.trying: float | None = None
         self.try_after = 0.0
+
+    def lead(self, model: str) -> str:
+        """Return the model whose copy answers for a model here."""
+        return self.leads.get(model, model)
+
+    def copy_of(self, model: str) -> Copy | None:
+        """Return the copy that answers for a model, if it is in memory and held."""
+        return self.copies.get(self.leads.get(model, model)) if model in self.held else None
 
     def well(self, now: float) -> bool:
         """Tell whether it answers and has not failed just now."""
@@ -141,9 +164,10 @@ def common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return low
 
 
-def worth(copy: Copy, known: estimates.Model, others: int, now: float) -> float:
-    """Return what losing a copy is expected to cost, in seconds; ``others`` counts other copies' slots."""
-    rate = known.rate.a_second(now)
+def worth(copy: Copy, known: estimates.Model, rate: float, others: int) -> float:
+    """Return what losing a copy is expected to cost, in seconds: ``rate`` is how many requests a second come
+    for it, ``others`` counts other copies' slots.
+    """
     loss = known.load_seconds(copy.server.url) * (1.0 - math.exp(-rate * _HORIZON_SECONDS))
     if others and rate * known.slot_seconds.value <= _SPARE * others:
         return loss * _SPARE_WORTH

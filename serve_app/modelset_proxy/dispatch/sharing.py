@@ -50,6 +50,12 @@ class Dispatching(Protocol):
     def feed(self) -> facts.Feed:
         """Return what is asked of the models."""
 
+    def memory(self) -> facts.Memory:
+        """Return what of the servers' memory this proxy uses."""
+
+    def others(self, memory: facts.Memory) -> None:
+        """Take in what the others use."""
+
     def decide(self) -> None:
         """Go on, with other slots."""
 
@@ -110,7 +116,7 @@ class Sharing:
         while True:
             self._news.clear()
             self._told = self._uses()
-            told = board.Told(self._told, self._dispatching.feed())
+            told = board.Told(self._told, self._dispatching.feed(), self._dispatching.memory())
             busy = any(use.wants for use in self._told.values())
             hold = _BUSY_SECONDS if busy else _IDLE_SECONDS
             known = None if self._alone else self._heard
@@ -152,11 +158,12 @@ class Sharing:
         if self._alone:
             _logger.info("slots are shared again", extra=log.facts(proxies=len(heard.members)))
         before = None if self._alone or self._heard is None else self._heard
-        changed = before is None or (before.allowed, before.feed.sick) != (heard.allowed, heard.feed.sick)
+        changed = before is None or _what_decides(before) != _what_decides(heard)
         self._heard, self._alone = heard, False
         self._owes = any(use.holds > heard.allowed.get(key, 0) for key, use in self._told.items())
         self._settled.set()
         self._dispatching.shun(heard.feed.sick.keys())
+        self._dispatching.others(heard.memory)
         if changed:
             self._dispatching.decide()
         # What is to be given back and is free was told as held.
@@ -169,4 +176,9 @@ class Sharing:
             self._alone = True
             self._settled.set()
             self._dispatching.shun(set())
+            self._dispatching.others(facts.Memory())
             self._dispatching.decide()
+
+
+def _what_decides(heard: board.Heard) -> tuple[object, ...]:
+    return heard.allowed, heard.feed.sick, heard.memory.outline()

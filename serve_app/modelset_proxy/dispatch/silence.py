@@ -35,11 +35,16 @@ def check(
     tries: list[facts.Try] = []
     hanging: list[memory.Copy] = []
     for server in state.servers.values():
+        here: dict[str, bool] = {}
+        for (url, model), streams in waited_for.items():
+            if url == server.url:
+                lead = server.lead(model)
+                here[lead] = here.get(lead, False) or streams
         for copy in server.copies.values():
-            streams = waited_for.get((server.url, copy.model))
-            if not copy.running or streams is None:
+            expected = here.get(copy.model)
+            if not copy.running or expected is None:
                 copy.heard = now
-            elif _hangs(state, copy, now, streams=streams):
+            elif _hangs(state, copy, now, streams=expected):
                 hanging.append(copy)
                 server.sick = copy.model
             elif not copy.loading and now - copy.heard >= _ASK_AFTER_SECONDS:
@@ -76,7 +81,7 @@ def _try(server: memory.Server, model: str, now: float, tries: list[facts.Try]) 
 
 def _hangs(state: State, copy: memory.Copy, now: float, *, streams: bool) -> bool:
     silence = now - copy.heard
-    known = state.lanes[copy.model].known
+    known = state.known(copy.model)
     if copy.loading:
         return silence > load_patience(known, copy.server.url)
     trying = copy.server.trying

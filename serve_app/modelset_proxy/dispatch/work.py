@@ -58,10 +58,16 @@ class Work(Generic[Item]):
                 code="queue_full",
                 retry_after=5,
             ) from None
-        except facts.NeverFits:
+        except facts.NeverFits as problem:
+            _logger.warning(
+                "model is larger than the memory of a server",
+                extra=log.facts(
+                    model=self.request.model, weights_bytes=problem.needed, memory_bytes=problem.memory
+                ),
+            )
             raise errors.ApiError(
                 503,
-                "This model needs more memory than any of its servers has.",
+                f"The model '{self._call.served}' needs more memory than any of its servers has.",
                 kind="server_error",
                 code="model_too_large",
                 may_retry=False,

@@ -90,13 +90,19 @@ class UnreachableError(Exception):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A model on a server's disk: the name the server gives it, its digest, and Unix seconds of its last
-    change.
+    """A model on a server's disk: the name the server gives it, its digest, Unix seconds of its last change,
+    and its bytes there, 0 where the server does not tell.
+
+    Those with the same ``weights`` share one place in memory where their lengths of context are the same too;
+    ``context_length`` is the one it has where requests bring none. Empty, the model shares with none.
     """
 
     name: str
     digest: str = ""
     changed: int = 0
+    size: int = 0
+    weights: str = ""
+    context_length: int = 0
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -157,8 +163,8 @@ class Engine(Protocol):
     async def replies(self, url: str, model: catalog.Model) -> bool:
         """Have a server answer the shortest of requests; tell whether it did."""
 
-    async def unload(self, url: str, model: catalog.Model) -> None:
-        """Have a server let go of a model. Nothing comes of a failure."""
+    async def unload(self, url: str, name: str) -> None:
+        """Have a server let go of a model, served or not. Nothing comes of a failure."""
 
     async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> Job[list[pieces.Piece]]:
         """Translate a chat; each list that its units yield is what arrived together."""

@@ -13,10 +13,13 @@ _encode = msgspec.json.encode
 
 
 class Logprobs:
-    """Makes the columns of log probabilities of this endpoint; offsets are in characters of the text."""
+    """Makes the columns of log probabilities of this endpoint, for tokens after an ``echo``.
 
-    def __init__(self) -> None:
-        self._offset = 0
+    Offsets are in characters of the text.
+    """
+
+    def __init__(self, echo: str) -> None:
+        self._offset = len(echo)
 
     def columns(self, entries: Iterable[pieces.Logprob]) -> dict[str, Any]:
         """Return the columns for the next tokens."""
@@ -50,9 +53,10 @@ class Stream:
         """Return the events for what arrived together of one choice."""
         out: list[bytes] = []
         if index not in self._logprobs:
-            self._logprobs[index] = Logprobs()
-            if prompt := self._request.echoed(index // self._request.choices):
-                out.append(self._chunk(index, prompt))
+            echo = self._request.echoed(index // self._request.choices)
+            self._logprobs[index] = Logprobs(echo)
+            if echo:
+                out.append(self._chunk(index, echo))
         for piece in pieces:
             if piece.content or piece.logprobs:
                 out.append(self._chunk(index, piece.content, piece.logprobs))
@@ -103,7 +107,7 @@ class Choice:
         return {
             "text": echo + "".join(self._text),
             "index": index,
-            "logprobs": Logprobs().columns(self._logprobs) if logprobs else None,
+            "logprobs": Logprobs(echo).columns(self._logprobs) if logprobs else None,
             "finish_reason": self.end.reason if self.end else None,
         }
 

@@ -69,9 +69,19 @@ def test_a_model_that_is_absent_is_looked_for_elsewhere_and_the_server_is_well()
     assert url == "s1"
     bench.core.failed(bench.now, request, 0, absent=True)
     assert bench.core.untried(request)
-    assert [copy.server.url for copy in bench.core._state.lane("a").copies] == []
+    assert set(bench.core._state.servers["s1"].copies) == {"b"}
     assert bench.starts() == [(request.id, "s2")]
     assert bench.ask("b")[1] == "s1"
+
+
+def test_a_model_that_is_absent_takes_no_copy_from_its_variants() -> None:
+    bench = Bench({"s1": ""}, max_in_flight_per_server=2)
+    bench.look(s1=facts.Report(bench.now, frozenset("ab"), {"a": 0}, {"a": "a", "b": "a"}))
+    bench.ask("a")
+    request, _ = bench.ask("b")
+    bench.core.failed(bench.now, request, 0, absent=True)
+    assert bench.ask("a")[1] == "s1"
+    assert bench.core.wants()["s1", "a"] == (2, 2)
 
 
 def test_a_failed_unit_rather_has_its_model_loaded_elsewhere_than_goes_back() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelset_proxy.dispatch import addresses, facts, fleet
+from modelset_proxy.dispatch import addresses, fleet
 from modelset_proxy.engines import port
 
 _V4, _V6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
@@ -89,8 +89,8 @@ async def test_a_server_that_hangs_holds_up_no_look_at_the_others(monkeypatch: p
     hung = asyncio.Event()
     engine.servers = {"http://10.0.0.1:11434": hung, "http://10.0.0.2:11434": None}
     looked = fleet.Fleet(["http://pods:11434"], engine)
-    reports: list[Mapping[str, facts.Report | None]] = []
-    looked.seen = reports.append
+    reports: list[Mapping[str, port.Sight | None]] = []
+    looked.seen = lambda: reports.append(dict(looked.sights))
     for _ in range(3):
         await asyncio.wait_for(looked.refresh(), 5)
     assert [sorted(url for url, report in one.items() if report) for one in reports] == [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelset_proxy.dispatch import facts, memory
+from modelset_proxy.dispatch import facts, growth, memory
 from modelset_proxy.engines import port
 from serve_app.tests.dispatch.bench import MODELS, Bench
 
@@ -164,28 +164,112 @@ def test_a_copy_that_was_to_go_serves_on_when_nobody_waits_for_its_place() -> No
     assert bench.ask("a")[1] == "s1"
 
 
-def test_what_can_never_fit_is_refused() -> None:
+GIB = 2**30
+
+
+def test_a_copy_serves_on_at_once_when_whoever_it_was_to_make_room_for_is_served() -> None:
+    bench = Bench({"s1": "a", "s2": ""}, max_loaded_per_server=1, switch_seconds=10)
+    bench.look(s2=None)
+    running, _ = bench.ask("a")
+    bench.arrive("b")
+    bench.now += 11
+    bench.decide()
+    bench.now -= 12  # the one for the first model has waited longer, and is looked at first
+    waiting = bench.arrive("a")
+    bench.now += 12
+    bench.end(running)
+    bench.loaded["s2"] = ["b"]
+    bench.core.report(
+        {
+            "s1": facts.Report(bench.now, frozenset("a"), {"a": 0}),
+            "s2": facts.Report(bench.now, frozenset("b"), {"b": 0}),
+        }
+    )
+    assert (waiting.id, "s1") in bench.starts()
+
+
+def test_where_no_copy_can_be_used_one_that_is_in_use_makes_room_elsewhere() -> None:
+    bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1, switch_seconds=10)
+    running, _ = bench.ask("b")
+    bench.look(s1=None)
+    bench.arrive("a")
+    bench.now += 11
+    bench.decide()
+    bench.arrive("b")
+    bench.end(running)
+    assert facts.Unload("b", "s2") in bench.decide()
+
+
+def test_loads_ahead_end_for_the_model_they_were_for() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    bench.ask()
+    waiting = bench.arrive()
+    bench.decide()
+    bench.core.loaded(bench.now, "b", "s2", 1.0)
+    assert bench.decide() == []
+    bench.core.loaded(bench.now, "a", "s2", 1.0)
+    assert bench.starts() == [(waiting.id, "s2")]
+
+
+def test_models_that_come_and_go_are_not_remembered_for_ever() -> None:
     bench = Bench({"s1": ""})
-    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 900}, capacity=1000))
     bench.end(bench.ask("a")[0])
-    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {}, capacity=800))
+    for number in range(3000):
+        bench.now += 1
+        model = f"passing-{number}"
+        bench.look(s1=facts.Report(bench.now, frozenset([*MODELS, model]), {model: 0}))
+        bench.core.load_patience(model, "s1")
+        bench.core._state.lane(model)
+    state = bench.core._state
+    assert "a" in state.lanes
+    assert max(len(state.lanes), len(state._known)) < 1100
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=800)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {}, weights={"a": 900, "b": 800}))
     with pytest.raises(facts.NeverFits) as refusal:
         bench.arrive("a")
-    assert (refusal.value.needed, refusal.value.largest) == (900, 800)
+    assert (refusal.value.needed, refusal.value.memory) == (900, 800)
+    assert bench.ask("b")[1] == "s1"
+    bench.core.limits = facts.Limits(max_in_flight_per_server=1)
+    bench.arrive("a")
 
 
-def test_memory_is_counted_in_bytes_where_servers_tell() -> None:
+def test_memory_is_counted_in_bytes_where_it_is_known() -> None:
     held = frozenset(MODELS)
-    bench = Bench({"s1": ""}, switch_seconds=1)
-    bench.look(s1=facts.Report(bench.now, held, {"a": 600, "b": 300}, capacity=1000))
-    bench.look(s1=facts.Report(bench.now, held, {"c": 500}, capacity=1000))
+    bench = Bench({"s1": ""}, memory_bytes_per_server=10 * GIB + growth._OWN_BYTES)
+    bench.look(s1=facts.Report(bench.now, held, {"c": 5 * GIB}))
     bench.now += 1
-    bench.look(s1=facts.Report(bench.now, held, {"a": 600, "b": 300}, capacity=1000))
+    bench.look(s1=facts.Report(bench.now, held, {"a": 6 * GIB, "b": 3 * GIB}))
+    bench.end(bench.ask("b")[0])
     bench.now += 60
     bench.arrive("c")
-    decisions = bench.decide()
-    assert facts.Unload("a", "s1") in decisions
-    assert facts.Unload("b", "s1") not in decisions
+    assert bench.decide()[0] == facts.Unload("a", "s1")
+    assert set(bench.core._state.servers["s1"].copies) == {"b", "c"}
+
+
+@pytest.mark.parametrize(("weights", "goes"), [(4 * GIB, []), (5 * GIB, ["a"])])
+def test_what_was_never_loaded_counts_with_the_size_of_its_weights(weights: int, goes: list[str]) -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=10 * GIB + growth._OWN_BYTES)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 6 * GIB}, weights={"c": weights}))
+    bench.now += 60
+    bench.arrive("c")
+    assert [one.model for one in bench.decide() if isinstance(one, facts.Unload)] == goes
+
+
+def test_a_server_keeps_some_memory_for_itself() -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=10 * GIB)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 5 * GIB}, weights={"b": 5 * GIB}))
+    bench.now += 60
+    bench.arrive("b")
+    assert bench.decide()[0] == facts.Unload("a", "s1")
+
+
+def test_a_model_may_have_a_server_for_itself_whatever_it_takes() -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=GIB)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {}, weights={"a": GIB}))
+    assert bench.ask("a")[1] == "s1"
 
 
 class TestLooks:
@@ -217,7 +301,7 @@ class TestLooks:
         bench.now += 60
         bench.decide()
         bench.core.report({"s1": facts.Report(stale, frozenset(MODELS), {"a": 0})})
-        assert [copy.model for copy in bench.core._state.lane("a").copies] == []
+        assert [copy.model for copy in bench.core._state.copies("a")] == []
 
     def test_what_is_being_loaded_is_not_missed(self) -> None:
         bench = Bench({"s1": "a", "s2": ""})
@@ -236,7 +320,7 @@ class TestLooks:
         bench.now += 1
         bench.loaded["s1"] = ["a"]
         bench.look()
-        [copy] = bench.core._state.lane("a").copies
+        [copy] = bench.core._state.copies("a")
         assert not copy.loading
 
     def test_a_server_that_is_gone_leaves_nothing_behind(self) -> None:
@@ -244,8 +328,8 @@ class TestLooks:
         bench.end(bench.ask()[0], port.Outcome(load_seconds=9.0))
         bench.core.report({})
         lane = bench.core._state.lane("a")
-        assert lane.copies == []
-        assert lane.known.load_seconds("s1") == lane.known.load_seconds("s2")
+        assert bench.core._state.copies("a") == []
+        assert not lane.known.has_loaded
 
     def test_measured_loads_decide_where_the_next_goes(self) -> None:
         bench = Bench({"s1": "", "s2": ""})

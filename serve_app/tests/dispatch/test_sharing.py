@@ -23,6 +23,7 @@ class Side:
         self.noted = asyncio.Event()
         self.shunned: set[str] = set()
         self.demand = facts.Feed()
+        self.used = self.heard = facts.Memory()
 
     def wants(self) -> Mapping[ledger.Key, tuple[int, int]]:
         return {KEY: (self.running, self.running + self.waiting)}
@@ -32,6 +33,12 @@ class Side:
 
     def shun(self, urls: Set[str]) -> None:
         self.shunned = set(urls)
+
+    def memory(self) -> facts.Memory:
+        return self.used
+
+    def others(self, memory: facts.Memory) -> None:
+        self.heard = memory
 
     def note(self) -> None:
         self.noted.set()
@@ -217,3 +224,15 @@ async def test_each_knows_what_all_are_asked() -> None:
         other.ask(1)
         await until(lambda: one.sharing.feed == one.demand)
         await until(lambda: other.shunned == set())
+
+
+async def test_each_knows_what_the_others_have_in_memory() -> None:
+    reach = Reach()
+    async with proxies(reach, 2) as (one, other):
+        one.used = facts.Memory(frozenset({KEY}), frozenset({("http://two", "b")}), {"a": 2.0})
+        one.ask(9)
+        await until(lambda: other.heard == one.used)
+        assert one.heard == facts.Memory()
+        reach.gone = True
+        other.ask(9)
+        await until(lambda: other.heard == facts.Memory())

@@ -21,7 +21,7 @@ def test_without_a_limit_all_are_sent_on_at_once() -> None:
     for _ in range(300):
         bench.arrive()
     assert len(bench.starts()) == 300
-    assert len(bench.core._state.lane("a").copies[0].slots) == 64
+    assert len(bench.core._state.copies("a")[0].slots) == 64
 
 
 def test_a_slot_that_is_free_again_goes_to_the_next() -> None:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
 from aiohttp import web
 
-from modelset_proxy.dispatch import board
+from modelset_proxy.dispatch import board, ledger, sharing
 from serve_app.tests import asking, fake_ollama, running
 
 PARALLEL = 2
@@ -64,3 +65,24 @@ async def test_one_proxy_alone_uses_all_slots() -> None:
         await asking.until(lambda: server.running == PARALLEL, built)
         gate.set()
         await asyncio.gather(*asked)
+
+
+async def test_what_one_loads_the_other_knows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_BUSY_SECONDS", "_IDLE_SECONDS", "_ALONE_SECONDS"):
+        monkeypatch.setattr(sharing, name, 60.0)
+    monkeypatch.setattr(ledger, "GRACE_SECONDS", 0.0)
+    server = Counting()
+    server.loaded = set()
+    gate = asyncio.Event()
+    server.chat = [gate, *fake_ollama.answer("b")]
+    shared = board.Board()
+    user_config = {**running.USER_CONFIG, "limits": {"maxInFlightPerServer": 4, "maxLoadedPerServer": 1}}
+    async with (
+        fake_ollama.running(server),
+        running.proxied(server.url, user_config=user_config, reach=shared) as (one, _),
+        running.proxied(server.url, user_config=user_config, reach=shared) as (_, other),
+    ):
+        asked = asyncio.create_task(asking.ask(one))
+        await asking.until(lambda: bool(other.dispatch.core._state.others.used), other)
+        gate.set()
+        assert (await asked)[0] == 200

@@ -114,6 +114,39 @@ async def test_the_context_of_a_loaded_model_is_known(ollama: fake_ollama.FakeOl
         assert (await asking.ask(session))[0] == 200
 
 
+async def test_variants_of_one_base_have_the_context_that_it_was_loaded_with() -> None:
+    fake = fake_ollama.FakeOllama()
+    fake.bases = {"all-minilm:latest": "one", "smollm2:135m": "one"}
+    fake.loaded, fake.context_length = {"all-minilm:latest"}, 2500
+    ollama = Ollama()
+    async with fake_ollama.running(fake):
+        await ollama.start()
+        chat = catalog.Model(name="smollm2:135m", served_names=("m",), kind=catalog.ANY)
+        assert await _known(ollama, fake.url, chat) == 2500
+        fake.parameters = {"smollm2:135m": "num_ctx 9000"}
+        fake.digests = {"smollm2:135m": "sha256:another"}
+        assert await _known(ollama, fake.url, chat, but=2500) == 9000
+        await ollama.close()
+
+
+async def test_what_a_model_was_made_for_is_the_bound_while_it_is_not_loaded() -> None:
+    fake = fake_ollama.FakeOllama()
+    fake.longest_context = 8192
+    ollama = Ollama()
+    async with fake_ollama.running(fake):
+        await ollama.start()
+        chat = catalog.Model(name="smollm2:135m", served_names=("m",), kind=catalog.ANY)
+        assert await _known(ollama, fake.url, chat) == 8192
+        await ollama.close()
+
+
+async def _known(ollama: Ollama, url: str, model: catalog.Model, *, but: int | None = None) -> int | None:
+    """Look until something is known of a model's context; what a digest is, is asked beside the looks."""
+    while (known := ollama._context(model)) in (None, but):
+        await ollama.look(url)
+    return known
+
+
 async def test_the_context_of_a_model_that_was_let_go_is_not_known_any_more() -> None:
     fake = fake_ollama.FakeOllama()
     fake.loaded.add("smollm2:135m")

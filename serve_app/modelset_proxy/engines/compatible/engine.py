@@ -51,7 +51,7 @@ class Compatible:
                 return True
         return False
 
-    async def unload(self, url: str, model: catalog.Model) -> None:
+    async def unload(self, url: str, name: str) -> None:
         """Do nothing: the server decides what it keeps."""
 
     async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:

@@ -16,6 +16,7 @@ from modelset_proxy.openai import errors, pieces
 _TOO_LONG = re.compile(r"exceed\w* (maximum |the |available )*context", re.IGNORECASE)
 # The process of the model died of this request, and on another server it would die again.
 _RUNNER_DIED = re.compile(r"runner (process )?has (unexpectedly )?(terminated|stopped)", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"requires more system memory|unable to load full model on GPU", re.IGNORECASE)
 _BAD_FORMAT = re.compile(
     r"invalid JSON schema in format|invalid format|failed to parse grammar", re.IGNORECASE
 )
@@ -104,6 +105,7 @@ class HeldModel(msgspec.Struct):
     name: str
     digest: str = ""
     modified_at: str = ""
+    size: int = 0
 
     @property
     def changed(self) -> int:
@@ -138,6 +140,17 @@ class Show(msgspec.Struct):
     """The part of ``/api/show`` that matters here."""
 
     capabilities: list[str] = []
+    modelfile: str = ""
+    parameters: str = ""
+    model_info: dict[str, msgspec.Raw] = {}
+
+    @property
+    def longest_context(self) -> int:
+        """How many tokens the model was made for; 0 where it does not say."""
+        for name, value in self.model_info.items():
+            if name.endswith(".context_length") and bytes(value).isdigit():
+                return int(bytes(value))
+        return 0
 
 
 class Progress(msgspec.Struct):
@@ -343,6 +356,9 @@ def error_text(body: bytes) -> str:
 def refusal(status: int, body: bytes, question: asking.Question) -> refusals.Refusal:
     """Return what a status but 200 means."""
     text = error_text(body)
+    if _TOO_LARGE.search(text):
+        # The server is well, but cannot have the model now.
+        return refusals.Refusal(_too_large(text), text, absent=True)
     if status == 404:
         return refusals.no_such_route(text) if text.startswith(_NO_ROUTE) else refusals.absent(text)
     return refusals.Refusal(error(status, text, param=question.param, schema=question.schema), text)
@@ -372,3 +388,8 @@ def error(
             "The model's process ended while answering. The same request would end it again.", may_retry=False
         )
     return refusals.by_status(status, text)
+
+
+def _too_large(text: str) -> errors.ApiError:
+    message = refusals.public(text, "The model needs more memory than its servers have free.")
+    return errors.unavailable(message, code="model_too_large")

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from modelset_proxy.engines import asking, decoders, encoding, pauses, port, relay, vectors
-from modelset_proxy.engines.ollama import answers, going_on, http, images, limits, names, native
+from modelset_proxy.engines.ollama import answers, going_on, http, images, limits, names, native, weights
 from modelset_proxy.openai import catalog, passthrough, pieces, requests
 
 
@@ -15,8 +15,11 @@ class Ollama:
 
     def __init__(self) -> None:
         self._http = http.Http()
+        # By server: how many tokens what it has loaded takes, by runner.
         self._contexts: dict[str, Mapping[str, int]] = {}
+        self._runners: dict[str, weights.Runner] = {}
         self._images = images.Inspector()
+        self._weights = weights.Weights(self._http)
 
     async def start(self) -> None:
         """Get ready in the event loop that serves."""
@@ -24,6 +27,7 @@ class Ollama:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._weights.close()
         await self._http.close()
 
     def key(self, name: str) -> str:
@@ -35,15 +39,14 @@ class Ollama:
         began = time.monotonic()
         self._contexts.pop(url, None)
         tags, processes = await self._http.lists(url)
+        self._weights.learn(url, tags.models)
+        self._runners |= {names.canonical(one.name): self._weights.of(one.digest) for one in tags.models}
         self._contexts[url] = {
-            names.canonical(model.name): model.context_length for model in processes.models
+            self._runner(names.canonical(model.name)): model.context_length for model in processes.models
         }
         return port.Sight(
             began=began,
-            held={
-                names.canonical(model.name): port.Held(model.name, model.digest, model.changed)
-                for model in tags.models
-            },
+            held={names.canonical(model.name): self._held(model) for model in tags.models},
             loaded={names.canonical(model.name): model.size for model in processes.models},
         )
 
@@ -55,9 +58,9 @@ class Ollama:
         """Ask for one token, or one vector; tell whether it came."""
         return await self._http.touch(url, *native.shortest(model))
 
-    async def unload(self, url: str, model: catalog.Model) -> None:
+    async def unload(self, url: str, name: str) -> None:
         """Ask for nothing and to keep the model for no time."""
-        await self._http.touch(url, *native.unload(model))
+        await self._http.touch(url, *native.unload(name))
 
     async def chat(self, request: requests.ChatRequest, model: catalog.Model) -> port.Job[list[pieces.Piece]]:
         """Translate a chat to ``/api/chat``."""
@@ -84,6 +87,12 @@ class Ollama:
         """Ask a server that holds a model what it can do; None when it does not tell."""
         return await self._http.capabilities(url, name)
 
+    def _held(self, model: answers.HeldModel) -> port.Held:
+        runner = self._weights.of(model.digest)
+        return port.Held(
+            model.name, model.digest, model.changed, model.size, runner.weights, runner.context_length
+        )
+
     def pull(self, url: str, name: str, *, insecure: bool = False) -> AsyncGenerator[answers.Progress, None]:
         """Pull a model to one server, ``insecure``ly over plain HTTP; yield its progress.
 
@@ -92,11 +101,21 @@ class Ollama:
         return self._http.pull(url, name, insecure=insecure)
 
     def _context(self, model: catalog.Model) -> int | None:
-        """Return how many tokens a model takes; None when it is not pinned, and loaded nowhere."""
+        """Return how many tokens a model takes at most; None where nobody has said so yet."""
         if model.context_length is not None:
             return model.context_length
         name = self.key(model.name)
-        return max((loaded.get(name, 0) for loaded in self._contexts.values()), default=0) or None
+        known = self._runners.get(name, weights.UNKNOWN)
+        if known.context_length:
+            return known.context_length
+        runner = self._runner(name)
+        loaded = max((those.get(runner, 0) for those in self._contexts.values()), default=0)
+        return loaded or known.longest_context or None
+
+    def _runner(self, name: str) -> str:
+        """Return what is the same for models that Ollama runs in one runner, and lists under one name."""
+        known = self._runners.get(name, weights.UNKNOWN)
+        return f"{known.weights} {known.context_length}" if known.weights else name
 
 
 class _Chat:

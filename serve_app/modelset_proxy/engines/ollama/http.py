@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import aiohttp
 import msgspec
 
-from modelset_proxy.engines import decoders, http
+from modelset_proxy.engines import decoders, http, port
 from modelset_proxy.engines.ollama import answers
 
 _SHOW_TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
@@ -30,15 +30,24 @@ class Http(http.Connections):
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask what a model can do; None when the server does not tell."""
         try:
+            shown = await self.show(url, name)
+        except port.UnreachableError:
+            return None
+        return None if shown is None else frozenset(shown.capabilities)
+
+    async def show(self, url: str, name: str) -> answers.Show | None:
+        """Ask what a model is; None when the server does not know. Raises UnreachableError."""
+        try:
             async with self.session.post(
                 f"{url}/api/show", data=msgspec.json.encode({"model": name}), timeout=_SHOW_TIMEOUT
             ) as response:
                 if response.status != 200:
                     return None
-                shown = msgspec.json.decode(await response.read(), type=answers.Show)
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+                return msgspec.json.decode(await response.read(), type=answers.Show)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return frozenset(shown.capabilities)
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            raise port.UnreachableError(http.why(problem)) from None
 
     async def pull(self, url: str, name: str, *, insecure: bool) -> AsyncGenerator[answers.Progress, None]:
         """Pull a model, ``insecure``ly over plain HTTP; yield its progress. Raises PullFailedError."""

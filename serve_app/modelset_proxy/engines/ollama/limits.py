@@ -30,7 +30,7 @@ def check_completion(request: requests.CompletionRequest) -> None:
             param="max_tokens",
             code="unsupported_value",
         )
-    if request.echo and request.logprobs is not None:
+    if request.echo and request.logprobs:
         raise errors.unsupported("logprobs", "There are no log probabilities of the prompt; leave out echo.")
 
 

@@ -197,9 +197,9 @@ def shortest(model: catalog.Model) -> tuple[str, bytes]:
     return "/api/generate", msgspec.json.encode({**body, "prompt": "a", "raw": True, "stream": False})
 
 
-def unload(model: catalog.Model) -> tuple[str, bytes]:
+def unload(model: str) -> tuple[str, bytes]:
     """Return path and body of a request to let go of a model, of either kind."""
-    return "/api/generate", msgspec.json.encode({"model": model.name, "keep_alive": 0})
+    return "/api/generate", msgspec.json.encode({"model": model, "keep_alive": 0})
 
 
 def keep_alive(text: str) -> int | str:

@@ -1,0 +1,239 @@
+"""Variants of one base: other words around the same weights, one place in memory, the same slots."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from modelset_proxy.dispatch import facts, variants
+from modelset_proxy.engines import port
+from modelset_proxy.engines.ollama import answers, weights
+from modelset_proxy.engines.ollama import engine as ollama_engine
+from serve_app.tests import asking, fake_ollama, running
+from serve_app.tests.dispatch.bench import Bench
+
+VARIANTS = tuple(f"v{number:02}" for number in range(50))
+
+
+def _report(bench: Bench, *loaded: str, held: tuple[str, ...] = VARIANTS, **leads: str) -> facts.Report:
+    return facts.Report(
+        bench.now, frozenset(held), dict.fromkeys(loaded, 0), leads or dict.fromkeys(held, held[0])
+    )
+
+
+def _bench(*loaded: str, **limits: Any) -> Bench:
+    bench = Bench({"s1": ""}, **limits)
+    bench.look(s1=_report(bench, *loaded))
+    return bench
+
+
+def test_fifty_variants_in_turn_are_one_load() -> None:
+    bench = _bench(max_loaded_per_server=1)
+    loads = 0
+    for variant in VARIANTS * 2:
+        request, _ = bench.ask(variant)
+        loads += bench.core._state.copies(variant)[0].loading
+        bench.end(request)
+        bench.now += 1
+        bench.look(s1=_report(bench, VARIANTS[0]))
+    assert loads == 1
+
+
+def test_variants_share_slots() -> None:
+    bench = _bench(max_in_flight_per_server=4)
+    for variant in VARIANTS:
+        bench.arrive(variant)
+    assert len(bench.starts()) == 4
+    assert bench.core.wants() == {("s1", "v00"): (4, 50)}
+
+
+def test_demand_is_told_of_each_variant() -> None:
+    bench = _bench()
+    bench.ask("v01")
+    bench.arrive("v02")
+    demand = bench.core.demand(bench.now)
+    assert (demand["v01"].in_flight, demand["v01"].queued) == (1, 0)
+    assert (demand["v02"].in_flight, demand["v02"].queued) == (0, 1)
+
+
+def test_whichever_variant_loaded_it_the_copy_is_known() -> None:
+    bench = _bench("v07", max_loaded_per_server=1)
+    assert [copy.model for copy in bench.core._state.copies("v31")] == ["v00"]
+    assert bench.ask("v31")[1] == "s1"
+
+
+def test_a_copy_is_not_let_go_while_somebody_waits_for_a_variant_of_it() -> None:
+    bench = Bench({"s1": ""}, max_loaded_per_server=1)
+    held = ("a", "b", "c")
+    bench.look(s1=_report(bench, "a", held=held, a="a", b="a"))
+    running, _ = bench.ask("a")
+    bench.arrive("c")
+    bench.arrive("b")
+    bench.now += 20
+    bench.end(running)
+    assert [(one.request.model, type(one)) for one in bench.decide()] == [("b", facts.Start)]
+
+
+def test_what_one_variant_took_is_known_of_the_others() -> None:
+    bench = _bench()
+    request, _ = bench.ask("v01")
+    bench.end(request, port.Outcome(load_seconds=9.0))
+    assert bench.core._state.lane("v02").known.load_seconds("s1") == 9.0
+
+
+def test_models_that_turn_out_to_be_variants_become_one_with_what_runs_there() -> None:
+    bench = Bench({"s1": "ab"}, max_in_flight_per_server=2)
+    first, second = bench.ask("a")[0], bench.ask("b")[0]
+    bench.now += 1
+    bench.look(s1=_report(bench, "a", held=("a", "b"), a="a", b="a"))
+    assert bench.core.wants() == {("s1", "a"): (2, 2)}
+    waiting = bench.arrive("b")
+    assert bench.starts() == []
+    bench.end(first)
+    assert bench.starts() == [(waiting.id, "s1")]
+    bench.end(second)
+    bench.end(waiting)
+    assert bench.core._state.copies("b")[0].running == 0
+
+
+def test_a_copy_goes_on_under_the_name_of_its_new_lead() -> None:
+    bench = Bench({"s1": "b"}, max_in_flight_per_server=1)
+    request, _ = bench.ask("b")
+    bench.now += 1
+    bench.look(s1=_report(bench, "b", held=("a", "b"), a="a", b="a"))
+    assert set(bench.core._state.servers["s1"].copies) == {"a"}
+    bench.arrive("a")
+    assert bench.starts() == []
+    bench.end(request)
+    assert len(bench.starts()) == 1
+
+
+def test_a_silent_copy_is_watched_whichever_variant_is_waited_for() -> None:
+    bench = _bench("v00")
+    bench.ask("v09")
+    bench.now += 4
+    [tried] = bench.core.check(bench.now, {("s1", "v09"): True})
+    assert tried == facts.Try("v00", "s1", whole=False)
+
+
+def _held(shared: str, changed: int = 0, length: int = 0) -> port.Held:
+    return port.Held("", weights=shared, changed=changed, context_length=length)
+
+
+@pytest.mark.parametrize(
+    ("held", "pinned", "leads"),
+    [
+        ({"a": _held("w"), "b": _held("w")}, {"a": None, "b": None}, {"a": "a", "b": "a"}),
+        ({"a": _held("w", 2), "b": _held("w", 1)}, {"a": None, "b": None}, {"a": "b", "b": "b"}),
+        ({"a": _held("w"), "b": _held("v")}, {"a": None, "b": None}, {}),
+        ({"a": _held(""), "b": _held("")}, {"a": None, "b": None}, {}),
+        ({"a": _held("w"), "b": _held("w")}, {"a": 4096, "b": 8192}, {}),
+        ({"a": _held("w", length=1), "b": _held("w", length=2)}, {"a": None, "b": None}, {}),
+        ({"a": _held("w", length=1), "b": _held("w", length=2)}, {"a": 4, "b": 4}, {"a": "a", "b": "a"}),
+        # The base is held because of its variants, and not served itself.
+        ({"a": _held("w"), "b": _held("w")}, {"b": None}, {"a": "b", "b": "b"}),
+        ({"a": _held("w"), "b": _held("w")}, {}, {}),
+    ],
+)
+def test_who_shares_a_place_and_who_stands_for_all(
+    held: dict[str, port.Held], pinned: dict[str, int | None], leads: dict[str, str]
+) -> None:
+    assert variants.leads(held, pinned) == leads
+
+
+FILES = "FROM /models/blobs/sha256-aa\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ((FILES, ""), ("FROM /elsewhere/sha256-aa\n", ""), True),
+        ((FILES, ""), (FILES + 'SYSTEM """\nADAPTER /models/blobs/sha256-bb\n"""', ""), True),
+        ((FILES, "temperature 0.2"), (FILES, 'stop "num_batch 1"'), True),
+        ((FILES, ""), ("FROM /models/blobs/sha256-ab\n", ""), False),
+        ((FILES, ""), (FILES + "ADAPTER /models/blobs/sha256-bb\n", ""), False),
+        ((FILES, ""), (FILES + "FROM /models/blobs/sha256-bb\n", ""), False),
+        ((FILES, "num_batch      8"), (FILES, "num_batch      16"), False),
+        ((FILES, "num_ctx        8"), (FILES, "num_ctx        16"), True),
+    ],
+)
+def test_what_a_runner_is_kept_by(one: tuple[str, str], other: tuple[str, str], same: bool) -> None:
+    first, second = (
+        weights.runner(answers.Show(modelfile=f"# FROM x\n\n{files}", parameters=parameters))
+        for files, parameters in (one, other)
+    )
+    assert first.weights
+    assert (first.weights == second.weights) is same
+
+
+def test_the_length_of_context_that_a_model_brings_is_read() -> None:
+    assert weights.runner(answers.Show(modelfile=FILES, parameters="num_ctx     8192")).context_length == 8192
+
+
+@pytest.mark.parametrize("modelfile", ["", "FROM \n", "FROM llama3\n", "TEMPLATE x\nFROM /a/sha256-aa"])
+def test_what_has_no_file_of_weights_shares_with_none(modelfile: str) -> None:
+    assert weights.runner(answers.Show(modelfile=modelfile)) == weights.Runner()
+
+
+CONFIG: dict[str, Any] = {
+    "models": [
+        {"model": name, "servedNames": [name], "type": "Chat", "created": 1}
+        for name in ("base:1", "pirate:1")
+    ],
+    "limits": {"maxInFlightPerServer": 2, "maxLoadedPerServer": 1},
+}
+
+
+async def test_variants_at_ollama_run_side_by_side_in_the_slots_of_one_runner() -> None:
+    ollama = fake_ollama.FakeOllama({"base:1": ["completion"], "pirate:1": ["completion"]})
+    ollama.bases = {"pirate:1": "base:1"}
+    gate = asyncio.Event()
+    ollama.chat = [gate, *fake_ollama.answer("one")]
+    async with (
+        fake_ollama.running(ollama),
+        running.proxied(ollama.url, user_config=CONFIG) as (session, built),
+    ):
+        servers = built.dispatch.core._state.servers
+        await asking.until(lambda: bool(servers[ollama.url].leads), built)
+        requests = [
+            asyncio.create_task(asking.ask(session, model=model)) for model in ("base:1", "pirate:1") * 2
+        ]
+        await asking.until(lambda: len(ollama.sent("/api/chat")) == 2, built)
+        await asking.until(
+            lambda: sum(waiting for _, waiting in built.dispatch.counts().values()) == 2, built
+        )
+        gate.set()
+        assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 4
+    assert ollama.loads == 1
+    assert [body for _, body in ollama.answered if body.get("keep_alive") == 0] == []
+
+
+async def test_no_look_waits_for_what_shares_a_runner_and_each_is_asked_about_once() -> None:
+    server = fake_ollama.FakeOllama({"base:1": ["completion"], "pirate:1": ["completion"]})
+    server.bases = {"pirate:1": "base:1"}
+    engine = ollama_engine.Ollama()
+    await engine.start()
+    async with fake_ollama.running(server):
+        first = await engine.look(server.url)
+        assert {held.weights for held in first.held.values()} == {""}
+        async with asyncio.timeout(5):
+            while not all(held.weights for held in (await engine.look(server.url)).held.values()):
+                pass
+        await engine.look(server.url)
+        await engine.close()
+    assert len(server.sent("/api/show")) == 2
+
+
+async def test_a_server_that_cannot_tell_is_asked_again_only_where_it_did_not_answer() -> None:
+    server = fake_ollama.FakeOllama({"base:1": ["completion"]})
+    engine = ollama_engine.Ollama()
+    await engine.start()
+    known = engine._weights
+    models = [answers.HeldModel("gone:1", "sha256:gone"), answers.HeldModel("base:1", "sha256:base")]
+    async with fake_ollama.running(server):
+        for url in ("http://127.0.0.1:9", server.url, server.url):
+            known.learn(url, models)
+            await asyncio.gather(*known._asking.values())
+    await engine.close()
+    assert [body["model"] for body in server.sent("/api/show")] == ["gone:1", "base:1"]
+    assert (known.of("sha256:gone").weights, bool(known.of("sha256:base").weights)) == ("", True)
