@@ -1,11 +1,11 @@
 """What is measured, and the floors that it has to reach."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from benchmarks.dispatch import servers, simulator, workload
+from benchmarks.dispatch import servers, simulator, ways, workload
 from modelset_proxy.dispatch import facts
 
 _PARALLEL = 4
@@ -38,29 +38,29 @@ def _fleet(count: int, memory_slots: int) -> list[servers.Server]:
     ]
 
 
-def _ours(fleet: Sequence[servers.Server], memory_slots: int, models: Iterable[str]) -> simulator.Ours:
+def _ours(memory_slots: int, models: Iterable[str]) -> ways.Ours:
     limits = facts.Limits(
         max_in_flight_per_server=_PARALLEL,
         max_loaded_per_server=memory_slots,
         max_queued_requests=10**9,
         switch_seconds=_SWITCH_SECONDS,
     )
-    return simulator.Ours(limits, fleet, models)
+    return ways.Ours(limits, models)
 
 
 def memory(requests: int) -> Iterator[Figure]:
     """12 models on 3 servers that hold 2 each, popularity by Zipf's law that shifts half-way."""
     arrivals = list(
-        workload.shifting_popularity(models=12, requests=requests, a_second=0.8, exponent=1.0, seed=1)
+        workload.shifting_popularity(models=12, requests=requests, a_second=1.0, exponent=1.0, seed=1)
     )
     models = {arrival.request.model for arrival in arrivals}
     best = workload.belady_loads(arrivals, slots=6) * servers.Speed().load
     fleet = _fleet(3, 2)
-    ours = simulator.Simulation(fleet, _ours(fleet, 2, models)).run(arrivals)
+    ours = simulator.Simulation(fleet, _ours(2, models)).run(arrivals)
     fleet = _fleet(3, 2)
-    least = simulator.Simulation(fleet, simulator.LeastConnections([one.name for one in fleet])).run(arrivals)
+    least = simulator.Simulation(fleet, ways.LeastConnections([one.name for one in fleet])).run(arrivals)
     fleet = _fleet(3, 2)
-    turns = simulator.Simulation(fleet, simulator.RoundRobin([one.name for one in fleet])).run(arrivals)
+    turns = simulator.Simulation(fleet, ways.RoundRobin([one.name for one in fleet])).run(arrivals)
     note = f"aim 1.15; round robin {turns.load_seconds / best:.2f}"
     yield Figure("seconds of loading, of Belady's bound", ours.load_seconds / best, 1.3, note=note)
     yield Figure(
@@ -92,7 +92,7 @@ def scaling(requests: int) -> Iterator[Figure]:
     rates = []
     for count in (1, 2, 3):
         fleet = _fleet(count, 2)
-        result = simulator.Simulation(fleet, _ours(fleet, 2, {"model-0"})).run(arrivals)
+        result = simulator.Simulation(fleet, _ours(2, {"model-0"})).run(arrivals)
         rates.append(requests / result.ended)
     for count, floor in ((2, 1.9), (3, 2.8)):
         yield Figure(
@@ -117,7 +117,7 @@ def fairness() -> Iterator[Figure]:
     results = []
     for those in (arrivals, anonymous):
         fleet = _fleet(2, 1)
-        results.append(simulator.Simulation(fleet, _ours(fleet, 1, {"model"})).run(those))
+        results.append(simulator.Simulation(fleet, _ours(1, {"model"})).run(those))
     fair, unfair = results
     tokens = [
         sum(count for at, count in served if _BUSY_FROM <= at <= _BUSY_TO) for served in fair.served.values()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.dispatch import cases, servers, simulator, workload
+from benchmarks.dispatch import cases, servers, simulator, ways, workload
 from modelset_proxy.dispatch import facts
 
 
@@ -25,7 +25,7 @@ def test_a_server_loads_reads_and_answers_at_its_speed() -> None:
     fleet = [
         servers.Server("s", memory_slots=1, parallel=1, speed=servers.Speed(load=5, prompt=500, answer=25))
     ]
-    result = simulator.Simulation(fleet, simulator.RoundRobin(["s"])).run(_arrivals("a"))
+    result = simulator.Simulation(fleet, ways.RoundRobin(["s"])).run(_arrivals("a"))
     assert (result.waits, result.load_seconds, result.ended) == ([6.0], 5.0, 7.0)
 
 
@@ -33,7 +33,7 @@ def test_a_server_without_an_idle_model_has_the_next_one_wait() -> None:
     fleet = [
         servers.Server("s", memory_slots=1, parallel=1, speed=servers.Speed(load=5, prompt=500, answer=25))
     ]
-    result = simulator.Simulation(fleet, simulator.RoundRobin(["s"])).run(_arrivals("a", "b"))
+    result = simulator.Simulation(fleet, ways.RoundRobin(["s"])).run(_arrivals("a", "b"))
     assert result.waits == [6.0, 7 + 5 + 1 - 1]
 
 
