@@ -1,6 +1,6 @@
 """`python3 -m benchmarks.run`: all contenders, one after another, in front of the same stub of Ollama.
 
-With OLLAMA_BINARY and OLLAMA_MODELS set, then the same in front of a real Ollama. Results go to results.json
+Then the same in front of a real Ollama. Results go to results.json
 beside this file, tables and plot to docs/.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import signal
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, folders, load_tool, machine, measures, ollama, processes, report
+from benchmarks import contenders, folders, load_tool, machine, measures, models, ollama, processes, report
 from stack import step
 
 _STUB_MODELS = ("fast", "paced", "idle")
@@ -61,12 +60,12 @@ def _run(only: set[str], results: Measured, save: Callable[[], None]) -> None:
             for name, found in _each(contenders.CONTENDERS, stub, folder, measures.on_the_stub, only):
                 measured[name] = found
                 save()
-        if "OLLAMA_BINARY" in os.environ:
-            with ollama.started(folder, copies=1) as (real,):
-                measured = results["ollama"] = {}
-                for name, found in _each(contenders.REAL_CONTENDERS, real, folder, measures.on_ollama, only):
-                    measured[name] = found
-                    save()
+        with ollama.started(folder, copies=1) as (real,):
+            models.make_demo(real.url)
+            measured = results["ollama"] = {}
+            for name, found in _each(contenders.REAL_CONTENDERS, real, folder, measures.on_ollama, only):
+                measured[name] = found
+                save()
 
 
 def _each(
