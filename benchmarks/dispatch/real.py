@@ -23,7 +23,7 @@ _REQUESTS = 300
 _PROMPT, _ANSWER = 24, 6
 _LIMITS = facts.Limits(max_in_flight_per_server=1, max_loaded_per_server=1)
 _OURS = "ours"
-_OTHERS: dict[str, Callable[[Sequence[str]], ways.Way]] = {
+OTHERS: dict[str, Callable[[Sequence[str]], ways.Way]] = {
     "round robin": ways.RoundRobin,
     "least connections": ways.LeastConnections,
     "the former router": lambda urls: ways.Former(urls, parallel=1),
@@ -88,7 +88,7 @@ def workloads(requests: int, seed: int) -> list[workload.Arrival]:
 
 def foreseen(measured: Results, predicted: Sequence[Results]) -> Iterator[floors.Floor]:
     """Compare ours with each other way, and what was measured of that with what was predicted."""
-    for name in _OTHERS:
+    for name in OTHERS:
         for what, quantity in _QUANTITIES.items():
             found = quantity(measured[_OURS]) / quantity(measured[name])
             expected = statistics.mean(quantity(one[_OURS]) for one in predicted) / statistics.mean(
@@ -106,7 +106,7 @@ def predict(speed: servers.Speed, requests: Sequence[workload.Arrival], seed: in
     """Simulate all ways with servers of about such a speed."""
     chance = random.Random(seed)
     results = {}
-    for name in (_OURS, *_OTHERS):
+    for name in (_OURS, *OTHERS):
         fleet = [
             servers.Server(str(number), memory_slots=1, parallel=1, speed=_about(speed, chance))
             for number in range(_SERVERS)
@@ -115,7 +115,7 @@ def predict(speed: servers.Speed, requests: Sequence[workload.Arrival], seed: in
         if name == _OURS:
             way: ways.Way = ways.Ours(_LIMITS, {arrival.request.model for arrival in requests})
         else:
-            way = _OTHERS[name](urls)
+            way = OTHERS[name](urls)
         results[name] = simulator.Simulation(fleet, way).run(requests, _CLIENTS)
     return results
 
@@ -144,14 +144,14 @@ async def _measure(
         with step.step("measure loading, reading and answering"):
             sizes = workloads(_CALIBRATING, seed=5)
             speed = calibration.speed(await calibration.timed(asking, urls, known, sizes))
-        for name in (*_OTHERS, _OURS):
+        for name in (*OTHERS, _OURS):
             await _empty(asking, urls, known)
             before = _load_seconds(started)
             with step.step(f"{len(requests)} requests: {name}"):
                 if name == _OURS:
                     way = live.ours(asking, urls, known, _LIMITS)
                 else:
-                    way = live.other(asking, urls, known, _OTHERS[name](urls))
+                    way = live.other(asking, urls, known, OTHERS[name](urls))
                 async with way as chosen:
                     results[name] = await live.run(chosen, asking, known, requests, _CLIENTS)
             results[name].load_seconds = _load_seconds(started) - before

@@ -1,0 +1,53 @@
+"""What surrounds the measurements on real Ollamas: the models, their log, speeds, predictions."""
+
+from benchmarks import models, ollama
+from benchmarks.dispatch import calibration, real, servers
+from benchmarks.dispatch.result import Result
+
+SPEED = servers.Speed(request=0.05, load=0.5, prompt=150, answer=60)
+
+
+def test_copies_differ_in_the_case_of_their_names_letters_only() -> None:
+    weights = b"GGUF general.name" + bytes(12) + b"Smol weights general.name" + bytes(12) + b"more"
+    copies = [models.renamed(weights, number) for number in range(4)]
+    assert copies[0] == weights
+    assert [copy[29:33] for copy in copies] == [b"Smol", b"smol", b"SMol", b"sMol"]
+    assert {copy[:29] + copy[33:] for copy in copies} == {weights[:29] + weights[33:]}
+
+
+def test_loads_are_read_from_a_log_that_tells_of_each_twice() -> None:
+    line = 'level=INFO source=server.go:1388 msg="llama runner started in {} seconds"\n'
+    log = "".join(line.format(seconds) + "another line\n" for seconds in (0.54, 0.54, 1.2, 1.21))
+    assert ollama.loads(log) == [0.54, 1.2]
+
+
+def test_speeds_are_what_answers_took_on_average() -> None:
+    answers = [
+        calibration.Timed(loaded, first, 0.5, prompt=0.2, prompt_tokens=40, answer_tokens=30)
+        for loaded, first in ((True, 0.8), (False, 0.25), (True, 1.0), (False, 0.35))
+    ]
+    speed = calibration.speed(answers)
+    assert [round(value, 6) for value in (speed.request, speed.load, speed.prompt, speed.answer)] == [
+        0.1,
+        0.6,
+        200,
+        60,
+    ]
+
+
+def test_a_prediction_names_ours_and_all_others_and_ours_loads_least() -> None:
+    predicted = real.predict(SPEED, real.workloads(100, seed=1), seed=1)
+    assert min(predicted, key=lambda name: predicted[name].load_seconds) == "ours"
+    assert len({len(result.waits) for result in predicted.values()}) == 1
+    assert len(predicted) == 4
+
+
+def test_a_prediction_that_is_off_by_more_than_a_quarter_misses() -> None:
+    def results(ours: float) -> real.Results:
+        others = {name: Result([1.0], 10.0, 1.0) for name in real.OTHERS}
+        return {"ours": Result([1.0], ours, 1.0), **others}
+
+    found = list(real.foreseen(results(5.0), [results(6.0), results(7.0)]))
+    assert [one.reached for one in found if one.name.startswith("seconds of loading")] == [False] * 3
+    assert all(one.reached for one in found if not one.name.startswith("seconds of loading"))
+    assert all(one.reached for one in real.foreseen(results(5.0), [results(6.0), results(6.4)]))
