@@ -16,9 +16,9 @@ from modelset_proxy.openai import catalog
 from stack import step
 
 _SERVERS = 2
-_MODELS = 4
+_MODELS = workload.names(4)
 _CLIENTS = 8
-_REQUESTS = 300
+_REQUESTS, _MOST_SECONDS = 300, 480.0
 # A small model is loaded in half a second: short requests, as of classifiers, for it to matter.
 _PROMPT, _ANSWER = 24, 6
 _LIMITS = facts.Limits(max_in_flight_per_server=1, max_loaded_per_server=1)
@@ -46,17 +46,15 @@ Results = dict[str, Result]
 
 def compared() -> Iterator[floors.Floor]:
     """All ways on the same servers, one after another, with the same requests."""
-    requests = workloads(_REQUESTS, seed=4)
-    names = {arrival.request.model for arrival in requests}
     with (
         folders.short() as folder,
         ollama.started(
             folder, copies=_SERVERS, OLLAMA_MAX_LOADED_MODELS="1", OLLAMA_NUM_PARALLEL="1"
         ) as started,
     ):
-        with step.step(f"make {_MODELS} models"):
-            models.make_copies(started[0].url, sorted(names))
-        speed, measured = asyncio.run(_measure(started, requests))
+        with step.step(f"make {len(_MODELS)} models"):
+            models.make_copies(started[0].url, _MODELS)
+        speed, requests, measured = asyncio.run(_measure(started))
     print(
         f"real: a load takes {speed.load:.2f} s, a request {speed.request:.2f} s and its tokens; "
         f"prompts {speed.prompt:.0f} and answers {speed.answer:.0f} tokens/s",
@@ -70,7 +68,7 @@ def compared() -> Iterator[floors.Floor]:
 def workloads(requests: int, seed: int) -> list[workload.Arrival]:
     """Return requests that have nothing in common, for as many models as there are."""
     arrivals = workload.shifting_popularity(
-        models=_MODELS,
+        models=len(_MODELS),
         requests=requests,
         a_second=1.0,
         exponent=1.0,
@@ -113,7 +111,7 @@ def predict(speed: servers.Speed, requests: Sequence[workload.Arrival], seed: in
         ]
         urls = [server.name for server in fleet]
         if name == _OURS:
-            way: ways.Way = ways.Ours(_LIMITS, {arrival.request.model for arrival in requests})
+            way: ways.Way = ways.Ours(_LIMITS, _MODELS)
         else:
             way = OTHERS[name](urls)
         results[name] = simulator.Simulation(fleet, way).run(requests, _CLIENTS)
@@ -127,16 +125,25 @@ def _about(speed: servers.Speed, chance: random.Random) -> servers.Speed:
     return servers.Speed(vary(speed.request), vary(speed.load), vary(speed.prompt), vary(speed.answer))
 
 
+def affordable(speed: servers.Speed) -> list[workload.Arrival]:
+    """Return as many requests as all ways together get done in the time there is."""
+    requests = workloads(_REQUESTS, seed=4)
+    seconds = sum(result.ended for result in predict(speed, requests, seed=0).values())
+    if seconds <= _MOST_SECONDS:
+        return requests
+    return workloads(int(_REQUESTS * _MOST_SECONDS / seconds), seed=4)
+
+
 async def _measure(
-    started: Sequence[contenders.Upstream], requests: Sequence[workload.Arrival]
-) -> tuple[servers.Speed, Results]:
+    started: Sequence[contenders.Upstream],
+) -> tuple[servers.Speed, Sequence[workload.Arrival], Results]:
     urls = [one.url for one in started]
     asking = engine.Ollama()
     known = {
         name: catalog.Model(
             name=name, served_names=(name,), kind=catalog.CHAT, capabilities=frozenset({"completion"})
         )
-        for name in sorted({arrival.request.model for arrival in requests})
+        for name in _MODELS
     }
     results = {}
     await asking.start()
@@ -144,6 +151,7 @@ async def _measure(
         with step.step("measure loading, reading and answering"):
             sizes = workloads(_CALIBRATING, seed=5)
             speed = calibration.speed(await calibration.timed(asking, urls, known, sizes))
+        requests = affordable(speed)
         for name in (*OTHERS, _OURS):
             await _empty(asking, urls, known)
             before = _load_seconds(started)
@@ -157,7 +165,7 @@ async def _measure(
             results[name].load_seconds = _load_seconds(started) - before
     finally:
         await asking.close()
-    return speed, results
+    return speed, requests, results
 
 
 def _load_seconds(started: Sequence[contenders.Upstream]) -> float:

@@ -18,6 +18,11 @@ class Arrival:
     answer_tokens: int
 
 
+def names(models: int) -> list[str]:
+    """Return what so many models are called."""
+    return [f"model-{number}" for number in range(models)]
+
+
 def shifting_popularity(
     *,
     models: int,
@@ -33,15 +38,15 @@ def shifting_popularity(
     ``prompt`` and ``answer`` are the medians of their tokens.
     """
     chance = random.Random(seed)
-    names = [f"model-{number}" for number in range(models)]
+    ranking = names(models)
     weights = [1.0 / rank**exponent for rank in range(1, models + 1)]
-    chance.shuffle(names)
+    chance.shuffle(ranking)
     now = 0.0
     for number in range(requests):
         if number == requests // 2:
-            chance.shuffle(names)
+            chance.shuffle(ranking)
         now += chance.expovariate(a_second)
-        [model] = chance.choices(names, weights)
+        [model] = chance.choices(ranking, weights)
         read = max(1, int(chance.lognormvariate(math.log(prompt), 0.7)))
         written = max(1, int(chance.lognormvariate(math.log(answer), 0.6)))
         prefix = tuple(hash((model, number, block)) for block in range(read // 64))

@@ -42,6 +42,16 @@ def test_a_prediction_names_ours_and_all_others_and_ours_loads_least() -> None:
     assert len(predicted) == 4
 
 
+def test_there_are_fewer_requests_where_they_would_take_too_long() -> None:
+    slow = servers.Speed(request=0.05 * 10, load=0.5 * 10, prompt=150 / 10, answer=60 / 10)
+    seconds, slower = (
+        sum(result.ended for result in real.predict(speed, real.affordable(speed), seed=0).values())
+        for speed in (SPEED, slow)
+    )
+    assert seconds < slower < 600
+    assert len(real.affordable(SPEED)) == 300
+
+
 def test_a_prediction_that_is_off_by_more_than_a_quarter_misses() -> None:
     def results(ours: float) -> real.Results:
         others = {name: Result([1.0], 10.0, 1.0) for name in real.OTHERS}
