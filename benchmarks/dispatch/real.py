@@ -18,7 +18,10 @@ from stack import step
 _SERVERS = 2
 _MODELS = workload.names(4)
 _CLIENTS = 8
-_REQUESTS, _MOST_SECONDS = 300, 480.0
+# Of each way twice, the second time in the opposite order: whether the machine gets slower or faster
+# meanwhile, or warmer, then makes no difference.
+_ROUNDS = 2
+_REQUESTS, _MOST_SECONDS = 150, 480.0
 # A small model is loaded in half a second: short requests, as of classifiers, for it to matter.
 _PROMPT, _ANSWER = 24, 6
 _LIMITS = facts.Limits(max_in_flight_per_server=1, max_loaded_per_server=1)
@@ -35,17 +38,18 @@ _QUANTITIES: dict[str, Callable[[Result], float]] = {
     "answers a second": lambda result: len(result.waits) / result.ended,
 }
 _MOST_OFF = 0.25
-_CALIBRATING = 12
+_CALIBRATING = 8
 # Small differences in time lead to other orders of requests; these many runs, a little faster or slower,
 # tell what is to be expected.
 _SIMULATIONS, _SPEEDS_VARY = 20, 0.1
 _MOST_LOOKS, _LOOK_SECONDS = 300, 0.1
 
 Results = dict[str, Result]
+Rounds = Sequence[Sequence[workload.Arrival]]
 
 
 def compared() -> Iterator[floors.Floor]:
-    """All ways on the same servers, one after another, with the same requests."""
+    """All ways on the same servers, one after another, with the same requests; then once more."""
     with (
         folders.short() as folder,
         ollama.started(
@@ -54,7 +58,7 @@ def compared() -> Iterator[floors.Floor]:
     ):
         with step.step(f"make {len(_MODELS)} models"):
             models.make_copies(started[0].url, _MODELS)
-        speed, requests, measured = asyncio.run(_measure(started))
+        speed, rounds, measured = asyncio.run(_measure(started))
     print(
         f"real: a load takes {speed.load:.2f} s, a request {speed.request:.2f} s and its tokens; "
         f"prompts {speed.prompt:.0f} and answers {speed.answer:.0f} tokens/s",
@@ -62,7 +66,7 @@ def compared() -> Iterator[floors.Floor]:
     )
     for name, result in measured.items():
         print(f"       {name}: " + ", ".join(f"{what} {of(result):.2f}" for what, of in _QUANTITIES.items()))
-    yield from foreseen(measured, [predict(speed, requests, seed) for seed in range(_SIMULATIONS)])
+    yield from foreseen(measured, [predict(speed, rounds, seed) for seed in range(_SIMULATIONS)])
 
 
 def workloads(requests: int, seed: int) -> list[workload.Arrival]:
@@ -100,22 +104,36 @@ def foreseen(measured: Results, predicted: Sequence[Results]) -> Iterator[floors
             )
 
 
-def predict(speed: servers.Speed, requests: Sequence[workload.Arrival], seed: int) -> Results:
+def predict(speed: servers.Speed, rounds: Rounds, seed: int) -> Results:
     """Simulate all ways with servers of about such a speed."""
     chance = random.Random(seed)
-    results = {}
-    for name in (_OURS, *OTHERS):
-        fleet = [
-            servers.Server(str(number), memory_slots=1, parallel=1, speed=_about(speed, chance))
-            for number in range(_SERVERS)
-        ]
-        urls = [server.name for server in fleet]
-        if name == _OURS:
-            way: ways.Way = ways.Ours(_LIMITS, _MODELS)
-        else:
-            way = OTHERS[name](urls)
-        results[name] = simulator.Simulation(fleet, way).run(requests, _CLIENTS)
-    return results
+    return {
+        name: together([_simulated(name, speed, requests, chance) for requests in rounds])
+        for name in (_OURS, *OTHERS)
+    }
+
+
+def together(results: Sequence[Result]) -> Result:
+    """Return what came of all rounds of one way."""
+    return Result(
+        [wait for one in results for wait in one.waits],
+        sum(one.load_seconds for one in results),
+        sum(one.ended for one in results),
+    )
+
+
+def _simulated(
+    name: str, speed: servers.Speed, requests: Sequence[workload.Arrival], chance: random.Random
+) -> Result:
+    fleet = [
+        servers.Server(str(number), memory_slots=1, parallel=1, speed=_about(speed, chance))
+        for number in range(_SERVERS)
+    ]
+    if name == _OURS:
+        way: ways.Way = ways.Ours(_LIMITS, _MODELS)
+    else:
+        way = OTHERS[name]([server.name for server in fleet])
+    return simulator.Simulation(fleet, way).run(requests, _CLIENTS)
 
 
 def _about(speed: servers.Speed, chance: random.Random) -> servers.Speed:
@@ -125,18 +143,18 @@ def _about(speed: servers.Speed, chance: random.Random) -> servers.Speed:
     return servers.Speed(vary(speed.request), vary(speed.load), vary(speed.prompt), vary(speed.answer))
 
 
-def affordable(speed: servers.Speed) -> list[workload.Arrival]:
+def affordable(speed: servers.Speed) -> Rounds:
     """Return as many requests as all ways together get done in the time there is."""
-    requests = workloads(_REQUESTS, seed=4)
-    seconds = sum(result.ended for result in predict(speed, requests, seed=0).values())
-    if seconds <= _MOST_SECONDS:
-        return requests
-    return workloads(int(_REQUESTS * _MOST_SECONDS / seconds), seed=4)
+    rounds = _rounds(_REQUESTS)
+    seconds = sum(result.ended for result in predict(speed, rounds, seed=0).values())
+    return rounds if seconds <= _MOST_SECONDS else _rounds(int(_REQUESTS * _MOST_SECONDS / seconds))
 
 
-async def _measure(
-    started: Sequence[contenders.Upstream],
-) -> tuple[servers.Speed, Sequence[workload.Arrival], Results]:
+def _rounds(requests: int) -> Rounds:
+    return [workloads(requests, seed) for seed in range(_ROUNDS)]
+
+
+async def _measure(started: Sequence[contenders.Upstream]) -> tuple[servers.Speed, Rounds, Results]:
     urls = [one.url for one in started]
     asking = engine.Ollama()
     known = {
@@ -145,27 +163,46 @@ async def _measure(
         )
         for name in _MODELS
     }
-    results = {}
+    names = [*OTHERS, _OURS]
+    found: dict[str, list[Result]] = {name: [] for name in names}
     await asking.start()
     try:
-        with step.step("measure loading, reading and answering"):
-            sizes = workloads(_CALIBRATING, seed=5)
-            speed = calibration.speed(await calibration.timed(asking, urls, known, sizes))
-        requests = affordable(speed)
-        for name in (*OTHERS, _OURS):
-            await _empty(asking, urls, known)
-            before = _load_seconds(started)
-            with step.step(f"{len(requests)} requests: {name}"):
-                if name == _OURS:
-                    way = live.ours(asking, urls, known, _LIMITS)
-                else:
-                    way = live.other(asking, urls, known, OTHERS[name](urls))
-                async with way as chosen:
-                    results[name] = await live.run(chosen, asking, known, requests, _CLIENTS)
-            results[name].load_seconds = _load_seconds(started) - before
+        answers = await _calibrate(asking, urls, known)
+        rounds = affordable(calibration.speed(answers))
+        for requests in rounds:
+            for name in names:
+                await _empty(asking, urls, known)
+                before = _load_seconds(started)
+                with step.step(f"{len(requests)} requests: {name}"):
+                    result = await _run(name, asking, urls, known, requests)
+                result.load_seconds = _load_seconds(started) - before
+                found[name].append(result)
+            names.reverse()
+        answers += await _calibrate(asking, urls, known)
     finally:
         await asking.close()
-    return speed, requests, results
+    return calibration.speed(answers), rounds, {name: together(those) for name, those in found.items()}
+
+
+async def _calibrate(asking: port.Engine, urls: Sequence[str], known: live.Models) -> list[calibration.Timed]:
+    with step.step("measure loading, reading and answering"):
+        await _empty(asking, urls, known)
+        return await calibration.timed(asking, urls, known, workloads(_CALIBRATING, seed=5))
+
+
+async def _run(
+    name: str,
+    asking: port.Engine,
+    urls: Sequence[str],
+    known: live.Models,
+    requests: Sequence[workload.Arrival],
+) -> Result:
+    if name == _OURS:
+        way = live.ours(asking, urls, known, _LIMITS)
+    else:
+        way = live.other(asking, urls, known, OTHERS[name](urls))
+    async with way as chosen:
+        return await live.run(chosen, asking, known, requests, _CLIENTS)
 
 
 def _load_seconds(started: Sequence[contenders.Upstream]) -> float:

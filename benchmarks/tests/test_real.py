@@ -36,10 +36,15 @@ def test_speeds_are_what_answers_took_on_average() -> None:
 
 
 def test_a_prediction_names_ours_and_all_others_and_ours_loads_least() -> None:
-    predicted = real.predict(SPEED, real.workloads(100, seed=1), seed=1)
+    predicted = real.predict(SPEED, [real.workloads(100, seed=1)], seed=1)
     assert min(predicted, key=lambda name: predicted[name].load_seconds) == "ours"
     assert len({len(result.waits) for result in predicted.values()}) == 1
     assert len(predicted) == 4
+
+
+def test_rounds_are_counted_together() -> None:
+    both = real.together([Result([1.0, 2.0], 3.0, 4.0), Result([5.0], 6.0, 7.0)])
+    assert both == Result([1.0, 2.0, 5.0], 9.0, 11.0)
 
 
 def test_there_are_fewer_requests_where_they_would_take_too_long() -> None:
@@ -49,7 +54,7 @@ def test_there_are_fewer_requests_where_they_would_take_too_long() -> None:
         for speed in (SPEED, slow)
     )
     assert seconds < slower < 600
-    assert len(real.affordable(SPEED)) == 300
+    assert [len(requests) for requests in real.affordable(SPEED)] == [150, 150]
 
 
 def test_a_prediction_that_is_off_by_more_than_a_quarter_misses() -> None:
