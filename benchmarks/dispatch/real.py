@@ -32,7 +32,7 @@ OTHERS: dict[str, Callable[[Sequence[str]], ways.Way]] = {
     "the former router": lambda urls: ways.Former(urls, parallel=1),
 }
 _QUANTITIES: dict[str, Callable[[Result], float]] = {
-    "seconds of loading": lambda result: result.load_seconds,
+    "loads": lambda result: float(result.loads),
     "median time to first token": lambda result: result.percentile(0.5),
     "p95 time to first token": lambda result: result.percentile(0.95),
     "answers a second": lambda result: len(result.waits) / result.ended,
@@ -65,7 +65,8 @@ def compared() -> Iterator[floors.Floor]:
         flush=True,
     )
     for name, result in measured.items():
-        print(f"       {name}: " + ", ".join(f"{what} {of(result):.2f}" for what, of in _QUANTITIES.items()))
+        told = ", ".join(f"{what} {of(result):.2f}" for what, of in _QUANTITIES.items())
+        print(f"       {name}: {told}, seconds of loading {result.load_seconds:.1f}", flush=True)
     yield from foreseen(measured, [predict(speed, rounds, seed) for seed in range(_SIMULATIONS)])
 
 
@@ -119,6 +120,7 @@ def together(results: Sequence[Result]) -> Result:
         [wait for one in results for wait in one.waits],
         sum(one.load_seconds for one in results),
         sum(one.ended for one in results),
+        sum(one.loads for one in results),
     )
 
 
@@ -172,10 +174,11 @@ async def _measure(started: Sequence[contenders.Upstream]) -> tuple[servers.Spee
         for requests in rounds:
             for name in names:
                 await _empty(asking, urls, known)
-                before = _load_seconds(started)
+                before = _loads(started)
                 with step.step(f"{len(requests)} requests: {name}"):
                     result = await _run(name, asking, urls, known, requests)
-                result.load_seconds = _load_seconds(started) - before
+                after = _loads(started)
+                result.loads, result.load_seconds = len(after) - len(before), sum(after) - sum(before)
                 found[name].append(result)
             names.reverse()
         answers += await _calibrate(asking, urls, known)
@@ -205,8 +208,8 @@ async def _run(
         return await live.run(chosen, asking, known, requests, _CLIENTS)
 
 
-def _load_seconds(started: Sequence[contenders.Upstream]) -> float:
-    return sum(sum(ollama.loads(one.group.log.read_text())) for one in started)
+def _loads(started: Sequence[contenders.Upstream]) -> list[float]:
+    return [seconds for one in started for seconds in ollama.loads(one.group.log.read_text())]
 
 
 async def _empty(asking: port.Engine, urls: Sequence[str], known: live.Models) -> None:

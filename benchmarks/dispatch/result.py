@@ -13,6 +13,7 @@ class Result:
     waits: list[float] = dataclasses.field(default_factory=list)
     load_seconds: float = 0.0
     ended: float = 0.0
+    loads: int = 0
     prompt_tokens: int = 0
     read_tokens: int = 0
     served: dict[str, list[tuple[float, int]]] = dataclasses.field(default_factory=dict)

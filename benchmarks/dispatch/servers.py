@@ -48,6 +48,7 @@ class Server:
         self.name = name
         self.speed = speed
         self.load_seconds = 0.0
+        self.loads = 0
         self.prompt_tokens = self.read_tokens = 0
         self._most = memory_slots
         self._parallel = parallel
@@ -111,6 +112,7 @@ class Server:
         # One load after another: they share the disk.
         begins = max([now, *(runner.ready for runner in self._runners.values())])
         self.load_seconds += self.speed.load
+        self.loads += 1
         runner = self._runners[model] = _Runner(begins + self.speed.load, self._parallel)
         return runner
 

@@ -53,6 +53,7 @@ class Simulation:
         result = self._result
         for server in self._fleet.values():
             result.load_seconds += server.load_seconds
+            result.loads += server.loads
             result.prompt_tokens += server.prompt_tokens
             result.read_tokens += server.read_tokens
         return result

@@ -37,14 +37,14 @@ def test_speeds_are_what_answers_took_on_average() -> None:
 
 def test_a_prediction_names_ours_and_all_others_and_ours_loads_least() -> None:
     predicted = real.predict(SPEED, [real.workloads(100, seed=1)], seed=1)
-    assert min(predicted, key=lambda name: predicted[name].load_seconds) == "ours"
+    assert min(predicted, key=lambda name: predicted[name].loads) == "ours"
     assert len({len(result.waits) for result in predicted.values()}) == 1
     assert len(predicted) == 4
 
 
 def test_rounds_are_counted_together() -> None:
-    both = real.together([Result([1.0, 2.0], 3.0, 4.0), Result([5.0], 6.0, 7.0)])
-    assert both == Result([1.0, 2.0, 5.0], 9.0, 11.0)
+    both = real.together([Result([1.0, 2.0], 3.0, 4.0, 5), Result([6.0], 7.0, 8.0, 9)])
+    assert both == Result([1.0, 2.0, 6.0], 10.0, 12.0, 14)
 
 
 def test_there_are_fewer_requests_where_they_would_take_too_long() -> None:
@@ -58,11 +58,11 @@ def test_there_are_fewer_requests_where_they_would_take_too_long() -> None:
 
 
 def test_a_prediction_that_is_off_by_more_than_a_quarter_misses() -> None:
-    def results(ours: float) -> real.Results:
-        others = {name: Result([1.0], 10.0, 1.0) for name in real.OTHERS}
-        return {"ours": Result([1.0], ours, 1.0), **others}
+    def results(ours: int) -> real.Results:
+        others = {name: Result([1.0], ended=1.0, loads=100) for name in real.OTHERS}
+        return {"ours": Result([1.0], ended=1.0, loads=ours), **others}
 
-    found = list(real.foreseen(results(5.0), [results(6.0), results(7.0)]))
-    assert [one.reached for one in found if one.name.startswith("seconds of loading")] == [False] * 3
-    assert all(one.reached for one in found if not one.name.startswith("seconds of loading"))
-    assert all(one.reached for one in real.foreseen(results(5.0), [results(6.0), results(6.4)]))
+    found = list(real.foreseen(results(50), [results(60), results(70)]))
+    assert [one.reached for one in found if one.name.startswith("loads")] == [False] * 3
+    assert all(one.reached for one in found if not one.name.startswith("loads"))
+    assert all(one.reached for one in real.foreseen(results(50), [results(60), results(64)]))
