@@ -62,11 +62,11 @@ bench: machine ## what the proxy costs, beside LiteLLM, plain uvicorn and no pro
 	@$(DEV) "$$dev/bin/python" -m benchmarks.run
 
 .PHONY: bench-dispatch
-bench-dispatch: machine ## where requests go, simulated: loads, waits and fairness, each with its floor
+bench-dispatch: machine ## where requests go: simulated, on stubs and on real Ollamas; a line a floor
 	@$(DEV) PYTHONPATH=.:serve_app "$$dev/bin/python" -m benchmarks.dispatch
 
 .PHONY: bench-routing
-bench-routing: machine ## our routing beside taking turns (needs OLLAMA_BINARY and OLLAMA_MODELS)
+bench-routing: machine ## our routing beside taking turns, on two real Ollamas
 	@$(DEV) "$$dev/bin/python" -m benchmarks.routing
 
 # ---- the stack ----

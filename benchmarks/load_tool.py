@@ -40,9 +40,9 @@ def binary() -> Path:
     return cache.entry("go-bin", "load", cache.key(_SOURCES), build) / "load"
 
 
-def stub(folder: Path) -> contextlib.AbstractContextManager[tuple[str, processes.Group]]:
-    """Run the stub; yields its URL and its process."""
-    return _listening("stub", folder)
+def stub(folder: Path, parallel: int = 0) -> contextlib.AbstractContextManager[tuple[str, processes.Group]]:
+    """Run the stub, with so many slots a model, 0 for any number; yields its URL and its process."""
+    return _listening("stub", folder, "-parallel", str(parallel))
 
 
 def forward(upstream: str, folder: Path) -> contextlib.AbstractContextManager[tuple[str, processes.Group]]:

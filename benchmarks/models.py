@@ -1,61 +1,41 @@
-"""The models of the routing benchmark: one that is there already, twice, each time with weights of its own.
+"""The models that real Ollamas are asked for here: those of the demo, and copies of its chat model.
 
-Ollama keeps models apart by the digest of their weights, so one letter of the name inside the second's is
-changed. Both run one thread: each server has one core of its own, as a pod on a small node would, and more
-threads than cores make Ollama's wait for each other ten times as long as they work.
+Ollama keeps models apart by the digest of their weights, so letters of the name inside each copy's are in
+another case. Copies run one thread: each server has one core of its own, as a pod on a small node would, and
+more threads than cores make Ollama's wait for each other ten times as long as they work.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import json
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
-NAMES = ("first:135m", "second:135m")
-_WEIGHTS = "application/vnd.ollama.image.model"
+from stack import models, ollama
+
+CHAT, EMBEDDING = models.SMOLLM2.name, models.MINILM.name
 _NAME_KEY = b"general.name"
 _TYPE_AND_LENGTH = 4 + 8  # bytes in a GGUF between a key and its string
+_OTHER_CASE = 0x20
 
 
-class NotMadeError(Exception):
-    """Ollama did not take a model; the message is its answer."""
+def make_demo(url: str) -> None:
+    """Give a server the chat and the embedding model of the demo."""
+    for model in (models.SMOLLM2, models.MINILM):
+        models.create(url, model.name, model)
 
 
-def make(url: str, models: Path, original: str) -> None:
-    """Give a server, and all that share its folder, both models."""
-    weights = bytearray(_weights(models, original).read_bytes())
-    first, second = NAMES
-    _create(url, first, {"from": original})
-    at = weights.index(_NAME_KEY) + len(_NAME_KEY) + _TYPE_AND_LENGTH
-    weights[at] ^= 0x20  # the first letter in the other case
-    digest = f"sha256:{hashlib.sha256(weights).hexdigest()}"
-    _post(url, f"/api/blobs/{digest}", bytes(weights))
-    _create(url, second, {"files": {"model.gguf": digest}})
+def make_copies(url: str, names: Sequence[str]) -> None:
+    """Give a server, and all that share its folder, the chat model under each name."""
+    weights = (models.source(models.SMOLLM2) / models.SMOLLM2.files[0]).read_bytes()
+    for number, name in enumerate(names):
+        copy = {"model.gguf": renamed(weights, number)}
+        ollama.create(url, name, copy, parameters={"num_thread": 1})
 
 
-def _create(url: str, name: str, source: dict[str, object]) -> None:
-    request = {"model": name, "parameters": {"num_thread": 1}, "stream": False, **source}
-    _post(url, "/api/create", json.dumps(request).encode())
-
-
-def _weights(models: Path, name: str) -> Path:
-    base, _, tag = name.partition(":")
-    manifest = next((models / "manifests").glob(f"*/library/{base}/{tag}"))
-    layers = json.loads(manifest.read_text())["layers"]
-    digest: str = next(layer["digest"] for layer in layers if layer["mediaType"] == _WEIGHTS)
-    return models / "blobs" / digest.replace(":", "-")
-
-
-def _post(url: str, path: str, body: bytes) -> None:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
-    try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-    finally:
-        connection.close()
-    if answer.status >= http.HTTPStatus.BAD_REQUEST or b'"error"' in text:
-        raise NotMadeError(f"{path}: {text[-300:].decode(errors='replace')}")
+def renamed(weights: bytes, number: int) -> bytes:
+    """Return a GGUF's bytes with the letters of its name in another case that a number's bits name."""
+    changed = bytearray(weights)
+    at = changed.index(_NAME_KEY) + len(_NAME_KEY) + _TYPE_AND_LENGTH
+    for bit in range(number.bit_length()):
+        if number >> bit & 1:
+            changed[at + bit] ^= _OTHER_CASE
+    return bytes(changed)

@@ -1,29 +1,28 @@
-"""Real Ollama servers on loopback: OLLAMA_BINARY, and a copy of OLLAMA_MODELS that they may change."""
+"""Real Ollama servers on loopback, built as for the stack, that begin without a model."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import contenders, loopback, processes
+from benchmarks import contenders, loopback, models, processes
+from stack import golang
 
-CHAT_MODEL = "smollm2:135m"
-EMBEDDING_MODEL = "all-minilm"
 _START_SECONDS = 30.0
+_LOADED = re.compile(r"llama runner started in ([0-9.]+) seconds")
 
 
 @contextlib.contextmanager
 def started(folder: Path, *, copies: int, **settings: str) -> Iterator[tuple[contenders.Upstream, ...]]:
-    """Run so many servers over one copy of the models; ``settings`` are environment variables.
+    """Run so many servers over one folder of models; ``settings`` are environment variables.
 
     Several get a core each, in turn.
     """
     cores = sorted(os.sched_getaffinity(0))
-    binary, models = os.environ["OLLAMA_BINARY"], folder / "models"
-    shutil.copytree(os.environ["OLLAMA_MODELS"], models)
+    binary = golang.binaries("ollama") / "ollama"
     with contextlib.ExitStack() as stack:
         servers = []
         for number in range(copies):
@@ -31,7 +30,7 @@ def started(folder: Path, *, copies: int, **settings: str) -> Iterator[tuple[con
             environment = {
                 **os.environ,
                 "OLLAMA_HOST": address,
-                "OLLAMA_MODELS": str(models),
+                "OLLAMA_MODELS": str(folder / "models"),
                 "OLLAMA_NOPRUNE": "1",
                 "OLLAMA_NO_CLOUD": "1",
                 "OLLAMA_KEEP_ALIVE": "-1",
@@ -47,5 +46,10 @@ def started(folder: Path, *, copies: int, **settings: str) -> Iterator[tuple[con
                 seconds=_START_SECONDS,
                 what="Ollama answers",
             )
-            servers.append(contenders.Upstream(url, group, (CHAT_MODEL,), EMBEDDING_MODEL))
+            servers.append(contenders.Upstream(url, group, (models.CHAT,), models.EMBEDDING))
         yield tuple(servers)
+
+
+def loads(log: str) -> list[float]:
+    """Return how many seconds each load took that a server's log tells of, which it does twice a load."""
+    return [float(seconds) for seconds in _LOADED.findall(log)[::2]]

@@ -1,6 +1,6 @@
 """`python3 -m benchmarks.routing`: two real Ollamas, ours in front of both against taking turns between them.
 
-Needs OLLAMA_BINARY and OLLAMA_MODELS. Results go to routing.json beside this file, tables to docs/.
+Results go to routing.json beside this file, tables to docs/.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Scenario = Callable[[asking.Front], scenarios.Figures]
 
 # Of the operator, when a set says nothing else.
 _PARALLEL = "4"
+_MODELS = ("first:135m", "second:135m")
 
 
 def main() -> None:
@@ -46,8 +47,8 @@ def main() -> None:
 
 def _two_models() -> dict[str, scenarios.Figures]:
     return _both(
-        functools.partial(scenarios.two_models, models=models.NAMES),
-        models.NAMES,
+        functools.partial(scenarios.two_models, models=_MODELS),
+        _MODELS,
         OLLAMA_MAX_LOADED_MODELS="1",
         OLLAMA_NUM_PARALLEL=_PARALLEL,
     )
@@ -55,8 +56,8 @@ def _two_models() -> dict[str, scenarios.Figures]:
 
 def _conversations() -> dict[str, scenarios.Figures]:
     return _both(
-        functools.partial(scenarios.conversations, model=models.NAMES[0]),
-        models.NAMES[:1],
+        functools.partial(scenarios.conversations, model=_MODELS[0]),
+        _MODELS[:1],
         OLLAMA_NUM_PARALLEL=_PARALLEL,
     )
 
@@ -70,7 +71,7 @@ def _both(scenario: Scenario, asked: tuple[str, ...], **settings: str) -> dict[s
             folders.short() as folder,
             ollama.started(folder, copies=2, **settings) as servers,
         ):
-            models.make(servers[0].url, folder / "models", ollama.CHAT_MODEL)
+            models.make_copies(servers[0].url, _MODELS)
             for number, server in enumerate(servers):
                 asking.Front([server.url]).chat(
                     asked[number % len(asked)], [{"role": "user", "content": "hi"}], 1

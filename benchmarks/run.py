@@ -1,14 +1,13 @@
 """`python3 -m benchmarks.run`: all contenders, one after another, in front of the same stub of Ollama.
 
-With OLLAMA_BINARY and OLLAMA_MODELS set, then the same in front of a real Ollama. Results go to results.json
-beside this file, tables and plot to docs/. Ends non-zero when a figure misses its floor.
+Then the same in front of a real Ollama. Results go to results.json beside this file, tables and plot to
+docs/. Ends non-zero when a figure misses its floor.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import signal
 import sys
@@ -24,6 +23,7 @@ from benchmarks import (
     load_tool,
     machine,
     measures,
+    models,
     ollama,
     processes,
     report,
@@ -75,12 +75,12 @@ def _run(only: set[str], results: Measured, save: Callable[[], None]) -> None:
             for name, found in _each(contenders.CONTENDERS, stub, folder, measures.on_the_stub, only):
                 measured[name] = found
                 save()
-        if "OLLAMA_BINARY" in os.environ:
-            with ollama.started(folder, copies=1) as (real,):
-                measured = results["ollama"] = {}
-                for name, found in _each(contenders.REAL_CONTENDERS, real, folder, measures.on_ollama, only):
-                    measured[name] = found
-                    save()
+        with ollama.started(folder, copies=1) as (real,):
+            models.make_demo(real.url)
+            measured = results["ollama"] = {}
+            for name, found in _each(contenders.REAL_CONTENDERS, real, folder, measures.on_ollama, only):
+                measured[name] = found
+                save()
 
 
 def _each(

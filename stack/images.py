@@ -127,16 +127,15 @@ def _kind_node() -> str:
 
 
 def _operator() -> str:
-    context = {
-        "requirements.txt": pins.FOLDER / "operator.txt",
-        "modelset_operator": cache.REPOSITORY / "operator" / "modelset_operator",
-    }
-    return build("operator", pins.load().version, context)
+    context = {"modelset_operator": cache.REPOSITORY / "operator" / "modelset_operator"}
+    return build("operator", pins.load().version, context, {"VENV": _venv("operator")})
 
 
 def _proxy() -> str:
-    context = {
-        "requirements.txt": pins.FOLDER / "serve-app.txt",
-        "modelset_proxy": cache.REPOSITORY / "serve_app" / "modelset_proxy",
-    }
-    return build("proxy", pins.load().version, context)
+    context = {"modelset_proxy": cache.REPOSITORY / "serve_app" / "modelset_proxy"}
+    return build("proxy", pins.load().version, context, {"VENV": _venv("serve-app")})
+
+
+def _venv(requirements: str) -> str:
+    """A virtual environment of pins/<requirements>.txt, installed once a change of it."""
+    return build("venv", requirements, {"requirements.txt": pins.FOLDER / f"{requirements}.txt"})

@@ -1,32 +1,42 @@
 """`python -m benchmarks.dispatch`: a line a floor; ends non-zero when one is missed."""
 
+import argparse
 import itertools
+import signal
 import sys
+from collections.abc import Callable, Iterator
 
-from benchmarks.dispatch import cases, servers
+from benchmarks import floors
+from benchmarks.dispatch import cases, real, stubs
+from stack import step
 
 _REQUESTS = 100_000
 
 
-def main() -> int:
-    """Run all cases."""
-    speed = servers.Speed()
-    print(
-        f"simulated: a load takes {speed.load:g} s, prompts {speed.prompt:g} and answers {speed.answer:g} "
-        "tokens/s, 4 slots a model",
-        flush=True,
-    )
-    missed = 0
-    for figure in itertools.chain(cases.memory(_REQUESTS), cases.scaling(2_000), cases.fairness()):
-        missed += not figure.reached
-        print(
-            f"{'ok    ' if figure.reached else 'MISSED'} {figure.name}: {figure.value:.2f} "
-            f"(at {'least' if figure.at_least else 'most'} {figure.floor:.2f})"
-            + (f"; {figure.note}" if figure.note else ""),
-            flush=True,
-        )
-    return 1 if missed else 0
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dispatch", description=__doc__)
+    parser.add_argument("--only", choices=_PARTS, help="one part, for trying things")
+    arguments = parser.parse_args()
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parts = [arguments.only] if arguments.only else list(_PARTS)
+    sys.exit(floors.tell(itertools.chain.from_iterable(_PARTS[part]() for part in parts)))
+
+
+def _simulated() -> Iterator[floors.Floor]:
+    with step.step(f"simulate {_REQUESTS:,} requests, three ways"):
+        yield from cases.memory(_REQUESTS)
+    with step.step("simulate clients of different appetite"):
+        yield from cases.fairness()
+
+
+_PARTS: dict[str, Callable[[], Iterator[floors.Floor]]] = {
+    "simulated": _simulated,
+    "stubs": stubs.scaling,
+    "real": real.compared,
+}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    step.main(main)

@@ -8,8 +8,9 @@ from modelset_proxy.dispatch import facts, memory
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """What things take, in seconds and tokens a second."""
+    """What things take, in seconds and tokens a second; ``request`` is what each takes beside its tokens."""
 
+    request: float = 0.0
     load: float = 5.0
     prompt: float = 500.0
     answer: float = 25.0
@@ -47,6 +48,7 @@ class Server:
         self.name = name
         self.speed = speed
         self.load_seconds = 0.0
+        self.loads = 0
         self.prompt_tokens = self.read_tokens = 0
         self._most = memory_slots
         self._parallel = parallel
@@ -59,7 +61,9 @@ class Server:
         return frozenset(self._runners)
 
     def ask(self, now: float, job: Job) -> list[tuple[Job, int, float]]:
-        """Take a job."""
+        """Take a job; one whose model is in memory goes past those who wait for theirs."""
+        if (runner := self._runners.get(job.request.model)) is not None:
+            return self._attach(now, runner, job)
         self._pending.append(job)
         return self._schedule(now)
 
@@ -96,15 +100,19 @@ class Server:
                 runner = self._add(now, job.request.model)
                 job.loaded = self.speed.load
             self._pending.popleft()
-            runner.references += 1
-            runner.queue.append(job)
-            begun += self._run(now, runner)
+            begun += self._attach(now, runner, job)
         return begun
+
+    def _attach(self, now: float, runner: _Runner, job: Job) -> list[tuple[Job, int, float]]:
+        runner.references += 1
+        runner.queue.append(job)
+        return self._run(now, runner)
 
     def _add(self, now: float, model: str) -> _Runner:
         # One load after another: they share the disk.
         begins = max([now, *(runner.ready for runner in self._runners.values())])
         self.load_seconds += self.speed.load
+        self.loads += 1
         runner = self._runners[model] = _Runner(begins + self.speed.load, self._parallel)
         return runner
 
@@ -132,6 +140,6 @@ class Server:
             runner.slots[slot] = request.prefix
             runner.busy.add(slot)
             job.prompt_seconds = job.read / self.speed.prompt
-            job.first = max(now, runner.ready) + job.prompt_seconds
+            job.first = max(now, runner.ready) + self.speed.request + job.prompt_seconds
             begun.append((job, slot, job.first + job.answer_tokens / self.speed.answer))
         return begun

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -17,24 +18,39 @@ class Arrival:
     answer_tokens: int
 
 
+def names(models: int) -> list[str]:
+    """Return what so many models are called."""
+    return [f"model-{number}" for number in range(models)]
+
+
 def shifting_popularity(
-    *, models: int, requests: int, a_second: float, exponent: float, seed: int
+    *,
+    models: int,
+    requests: int,
+    a_second: float,
+    exponent: float,
+    seed: int,
+    prompt: float = 150,
+    answer: float = 45,
 ) -> Iterator[Arrival]:
-    """Yield requests whose models follow Zipf's law; half-way, which models are popular changes."""
+    """Yield requests whose models follow Zipf's law; half-way, which models are popular changes.
+
+    ``prompt`` and ``answer`` are the medians of their tokens.
+    """
     chance = random.Random(seed)
-    names = [f"model-{number}" for number in range(models)]
+    ranking = names(models)
     weights = [1.0 / rank**exponent for rank in range(1, models + 1)]
-    chance.shuffle(names)
+    chance.shuffle(ranking)
     now = 0.0
     for number in range(requests):
         if number == requests // 2:
-            chance.shuffle(names)
+            chance.shuffle(ranking)
         now += chance.expovariate(a_second)
-        [model] = chance.choices(names, weights)
-        prompt = int(chance.lognormvariate(5.0, 0.7))
-        answer = max(1, int(chance.lognormvariate(3.8, 0.6)))
-        prefix = tuple(hash((model, number, block)) for block in range(prompt // 64))
-        yield Arrival(now, facts.Request(number, model, "", prefix, prompt), answer)
+        [model] = chance.choices(ranking, weights)
+        read = max(1, int(chance.lognormvariate(math.log(prompt), 0.7)))
+        written = max(1, int(chance.lognormvariate(math.log(answer), 0.6)))
+        prefix = tuple(hash((model, number, block)) for block in range(read // 64))
+        yield Arrival(now, facts.Request(number, model, "", prefix, read), written)
 
 
 def conversations(

@@ -14,7 +14,7 @@ import (
 
 // Every kind of load runs against the stub, over both of its APIs, without an error.
 func TestEveryKindOfLoad(t *testing.T) {
-	server := httptest.NewServer(stub.Handler())
+	server := httptest.NewServer(stub.Handler(0))
 	defer server.Close()
 	kinds := map[string][]string{
 		"verify":  {},
@@ -36,6 +36,21 @@ func TestEveryKindOfLoad(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// With one slot, five tokens of 20 ms each for three clients take three times as long as for one.
+func TestSlots(t *testing.T) {
+	server := httptest.NewServer(stub.Handler(1))
+	defer server.Close()
+	flags := []string{"-clients", "3", "-count", "3", "-model", "paced", "-tokens", "5", "-url", server.URL}
+	began := time.Now()
+	result, err := drive.Run(context.Background(), "unary", flags)
+	if err != nil || drive.Failures(result) != 0 {
+		t.Fatal(err, result)
+	}
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Fatalf("three answers of 100 ms took %v", took)
 	}
 }
 
@@ -79,7 +94,7 @@ type cancelFound struct {
 
 // cancelThrough runs the kind "cancel" through a proxy that leaves the stub some time after its client has gone.
 func cancelThrough(t *testing.T, late time.Duration, flags ...string) (found cancelFound) {
-	server := httptest.NewServer(stub.Handler())
+	server := httptest.NewServer(stub.Handler(0))
 	defer server.Close()
 	proxy := httptest.NewServer(lateLeaver(server.URL, late))
 	defer proxy.Close()

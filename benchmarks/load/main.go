@@ -13,7 +13,7 @@ import (
 )
 
 const usage = `usage:
-  load stub [-listen 127.0.0.1:0]
+  load stub [-listen 127.0.0.1:0] [-parallel 0]
   load forward -upstream URL
   load drive unary|embed|streams|hold|cancel|verify [flags]
 `

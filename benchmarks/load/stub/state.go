@@ -23,10 +23,34 @@ type state struct {
 	named    map[string]counts
 	changed  chan struct{} // closed and replaced when a named chat begins or ends
 	released chan struct{} // closed and replaced at each release
+	slots    map[string]chan struct{}
 }
 
-func newState() *state {
-	return &state{named: map[string]counts{}, changed: make(chan struct{}), released: make(chan struct{})}
+// newState has so many slots a model, 0 for any number.
+func newState(parallel int) *state {
+	slots := map[string]chan struct{}{}
+	if parallel > 0 {
+		for _, model := range models {
+			slots[model] = make(chan struct{}, parallel)
+		}
+	}
+	return &state{
+		named: map[string]counts{}, changed: make(chan struct{}), released: make(chan struct{}), slots: slots,
+	}
+}
+
+// enter waits for a slot of a model; it tells whether there was one before the client was gone.
+func (s *state) enter(model string, gone <-chan struct{}) (leave func(), entered bool) {
+	slots := s.slots[model]
+	if slots == nil {
+		return func() {}, true
+	}
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, true
+	case <-gone:
+		return nil, false
+	}
 }
 
 // message is one of a chat; what follows "#" in its content names the chat.

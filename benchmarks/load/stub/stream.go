@@ -26,6 +26,11 @@ func (s *state) whole(r *http.Request, model string, tokens int) bool {
 // The paced model's first token comes after one interval, its n-th after n: a late one does not delay the rest.
 func (s *state) generate(r *http.Request, model string, tokens int, emit func(i int) bool) bool {
 	gone := r.Context().Done()
+	leave, entered := s.enter(model, gone)
+	if !entered {
+		return false
+	}
+	defer leave()
 	released := s.idle()
 	began := time.Now()
 	timer := time.NewTimer(time.Hour)

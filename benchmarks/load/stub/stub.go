@@ -18,6 +18,7 @@ import (
 func Main(arguments []string) error {
 	flags := flag.NewFlagSet("stub", flag.ExitOnError)
 	listen := flags.String("listen", "127.0.0.1:0", "loopback address and port, 0 for any")
+	parallel := flags.Int("parallel", 0, "answers of a model at once, the others wait; 0 for any number")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -25,12 +26,12 @@ func Main(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	return http.Serve(listener, Handler())
+	return http.Serve(listener, Handler(*parallel))
 }
 
-// Handler is a new stub.
-func Handler() http.Handler {
-	state := newState()
+// Handler is a new stub with so many slots a model, 0 for any number.
+func Handler(parallel int) http.Handler {
+	state := newState(parallel)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/chat", state.ollamaChat)
 	mux.HandleFunc("POST /api/embed", ollamaEmbed)

@@ -13,7 +13,7 @@ _SECOND_COPY = 1.5
 _LOOK_AGAIN_SECONDS = 1.0
 # Those who wait have waited together this many times what an eviction costs before it is made. More means
 # fewer loads and longer waits for what is rare: `make bench-dispatch` shows both.
-_PATIENCE = 2.0
+_PATIENCE = 3.0
 # What a server keeps for itself of its memory: its own process, and what runners take beside their models.
 _OWN_BYTES = 256 * 1024 * 1024
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from modelset_proxy.dispatch import estimates
 
-# Whether a model is needed again is asked for this long ahead, in seconds.
-_HORIZON_SECONDS = 60.0
+# Whether a model is needed again is asked for this long ahead, in seconds. Further ahead nearly all models
+# are, and what is rare would have to wait as long to replace a rare one as a popular one.
+_HORIZON_SECONDS = 20.0
 # Servers have fewer slots than this; where all requests are sent on at once, the rest are not looked at.
 _MOST_MIRRORED = 64
 # Up to this share of the slots that others have for a model, a copy is not missed.

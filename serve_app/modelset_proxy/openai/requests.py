@@ -306,8 +306,8 @@ class CompletionRequest(Sampling, kw_only=True, omit_defaults=True):
     def echoed(self, prompt: int) -> str:
         """Return what is put before the answers to a prompt here.
 
-        The echo of token ids, or with the likeliest tokens at each place, is the server's: it alone knows what
-        its tokens are.
+        The echo of token ids, or with the likeliest tokens at each place, is the server's: it alone knows
+        what its tokens are.
         """
         if not self.echo or self.logprobs:
             return ""

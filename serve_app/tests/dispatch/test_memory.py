@@ -104,6 +104,18 @@ def test_many_who_wait_together_wait_less() -> None:
     assert seconds(4) == pytest.approx(seconds(1) / 4, rel=0.01)
 
 
+def test_what_is_asked_for_seldom_gives_way_much_sooner() -> None:
+    def seconds(count: int) -> float:
+        bench = Bench({"s1": "a"}, max_loaded_per_server=1, max_in_flight_per_server=4)
+        for _ in range(count):
+            bench.end(bench.ask("a")[0])
+        bench.arrive("b")
+        bench.decide()
+        return (bench.core.wake(bench.now) or 0.0) - bench.now
+
+    assert 0 < seconds(10) < seconds(50) / 2
+
+
 def test_a_second_copy_takes_the_place_of_another_model_only_when_waits_are_long() -> None:
     def decided(seconds: float) -> list[type]:
         bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1)
