@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modelset_operator import cluster, observer
+from modelset_operator import observer
 from modelset_operator.api import names, spec
+from modelset_operator.cluster import http, writes
 from modelset_operator.engines import ollama, pulls
 from modelset_operator.manifests import compare
 from modelset_operator.plan import decide, events, proxy, workers
@@ -35,7 +36,7 @@ class Reconciler:
 
     def __init__(
         self,
-        api: cluster.Cluster,
+        api: writes.Writes,
         client: ollama.Ollama,
         looker: observer.Observer,
         downloads: pulls.Pulls,
@@ -110,7 +111,7 @@ class Reconciler:
             what = f"{manifest['kind']} {manifest['metadata']['name']}"
             try:
                 result = await self._api.apply(manifest)
-            except (cluster.RefusedError, cluster.KindMissingError) as error:
+            except (http.RefusedError, http.KindMissingError) as error:
                 problems.append(f"{what}: {error}")
                 continue
             log.info("%s/%s: applied %s", *owner, what)
@@ -134,7 +135,7 @@ class Reconciler:
                 await self._api.open_readiness_gate(
                     observed.modelset.namespace, pod.name, pod.uid, observed.now
                 )
-            except cluster.RefusedError as error:
+            except http.RefusedError as error:
                 # Gone or replaced since the look: the next look sees the new one.
                 if error.status not in (404, 409):
                     problems.append(f"Pod {pod.name}: {error}")
@@ -152,7 +153,7 @@ class Reconciler:
                     scaling.replicas,
                     scaling.remove,
                 )
-            except cluster.RefusedError as error:
+            except http.RefusedError as error:
                 # 422: the test of the uid failed, so it is another one by now.
                 if error.status not in (404, 409, 422):
                     problems.append(f"{what}: {error}")
@@ -197,14 +198,14 @@ class Reconciler:
         }
         try:
             await self._api.apply(manifest, "status")
-        except cluster.RefusedError as error:
+        except http.RefusedError as error:
             if error.status not in (404, 409):
                 raise
 
     async def _emit(self, observed: seen.Observed, event: events.Event) -> None:
         try:
             await self._api.create_event(event_manifest(observed, event))
-        except cluster.RefusedError as error:
+        except http.RefusedError as error:
             # An Event is only told; a namespace on its way out takes none, and nothing depends on it.
             log.warning("could not record the event %s: %s", event.reason, error)
 

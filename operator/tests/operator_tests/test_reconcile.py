@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from modelset_operator import cluster, observer, reconciler
+from modelset_operator import observer, reconciler
+from modelset_operator.cluster import caches, http, reflector, writes
 from modelset_operator.engines import ollama, pulls
 from modelset_operator.manifests import ray
 from modelset_operator.plan import decide
 
-from . import builders, fake_cluster, fake_ollama
+from . import builders, fake_api, fake_ollama
 
 OWNER = ("default", "assistants")
 REGISTRY = {"host": "models.example:5000", "insecure": True}
@@ -30,23 +31,34 @@ MODELS = (
 class World:
     """A cluster with the operator's parts, and the controllers and kubelets that a test plays."""
 
-    api: fake_cluster.FakeCluster
+    api: fake_api.FakeApi
     fleet: fake_ollama.FakeOllamas
     pokes: asyncio.Queue[pulls.Set]
     now: list[float]
     reconciler: reconciler.Reconciler
     downloads: pulls.Pulls
+    cached: caches.Caches
+    told: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    watching: asyncio.Task[None] | None = None
 
     def restart_operator(self) -> None:
         """Forget all that the operator keeps in memory."""
         client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
         self.downloads = pulls.Pulls(client, self.pokes.put_nowait, lambda: self.now[0])
-        looker = observer.Observer(self.api, client, builders.IMAGES)
-        self.reconciler = reconciler.Reconciler(self.api, client, looker, self.downloads, lambda: self.now[0])
+        if self.watching is not None:
+            self.watching.cancel()
+        self.cached = caches.Caches(self.api, (), lambda _: self.told.set())
+        self.watching = asyncio.create_task(self.cached.run())
+        looker = observer.Observer(self.cached, client, builders.IMAGES)
+        self.reconciler = reconciler.Reconciler(
+            writes.Writes(self.api, self.cached.wrote), client, looker, self.downloads, lambda: self.now[0]
+        )
 
     async def reconcile(self, times: int = 1) -> float | None:
         again: float | None = None
         for _ in range(times):
+            await self.cached.synced()
+            await self.api.told()
             again = await self.reconciler.reconcile(OWNER)
         return again
 
@@ -89,23 +101,33 @@ class World:
 
     def settle_pods(self) -> None:
         """Be the kubelet: pods whose readiness gate is open become ready."""
-        for (kind, _, _), obj in list(self.api.objects.items()):
+        for kind, _, name in list(self.api.objects):
             if kind == "Pod":
-                kinds = {entry["type"]: entry for entry in obj["status"]["conditions"]}
-                opened = "modelset.dev/models-ready" in kinds
-                kinds["Ready"]["status"] = "True" if opened else "False"
+                with self.api.edited(kind, name) as pod:
+                    kinds = {entry["type"]: entry for entry in pod["status"]["conditions"]}
+                    opened = "modelset.dev/models-ready" in kinds
+                    kinds["Ready"]["status"] = "True" if opened else "False"
 
     def run_kuberay(self) -> None:
         """Be KubeRay: the RayService runs what it asks for, and its Service exists."""
-        service = self.api.find("RayService", "assistants")
-        service["status"] = {
-            "observedGeneration": service["metadata"]["generation"],
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "activeServiceStatus": {"applicationStatuses": {"modelset": {"status": "RUNNING"}}},
-        }
+        with self.api.edited("RayService", "assistants") as service:
+            service["status"] = {
+                "observedGeneration": service["metadata"]["generation"],
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "activeServiceStatus": {"applicationStatuses": {"modelset": {"status": "RUNNING"}}},
+            }
         if ("Service", "default", "assistants-serve-svc") not in self.api.objects:
             owner = {"uid": service["metadata"]["uid"]}
-            metadata = {"name": "assistants-serve-svc", "namespace": "default", "ownerReferences": [owner]}
+            labels = {
+                "ray.io/originated-from-crd": "RayService",
+                "ray.io/originated-from-cr-name": "assistants",
+            }
+            metadata = {
+                "name": "assistants-serve-svc",
+                "namespace": "default",
+                "ownerReferences": [owner],
+                "labels": labels,
+            }
             self.api.put({"kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 8000}]}})
 
     def edit(self, *models: dict[str, Any], **fields: Any) -> None:
@@ -136,9 +158,9 @@ class World:
         await self.until_pulled(SMOL, MINI)
         await self.until_ready("assistants-ollama-0")
         self.run_kuberay()
-        stateful_set = self.api.find("StatefulSet", "assistants-ollama")
-        generation = stateful_set["metadata"]["generation"]
-        stateful_set["status"] = {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1}
+        with self.api.edited("StatefulSet", "assistants-ollama") as stateful_set:
+            generation = stateful_set["metadata"]["generation"]
+            stateful_set["status"] = {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1}
         await self.reconcile(2)
 
 
@@ -147,12 +169,13 @@ async def world() -> AsyncIterator[World]:
     fleet = fake_ollama.FakeOllamas()
     fleet.registry[SMOL] = fake_ollama.Published(capabilities=("completion",))
     fleet.registry[MINI] = fake_ollama.Published(capabilities=("embedding",))
-    api = fake_cluster.FakeCluster()
+    api = fake_api.FakeApi()
     api.put(builders.resource(*MODELS, registry=REGISTRY))
-    world = World(api, fleet, asyncio.Queue(), [1000.0], None, None)  # type: ignore[arg-type]
+    world = World(api, fleet, asyncio.Queue(), [1000.0], None, None, None)  # type: ignore[arg-type]
     world.restart_operator()
     yield world
     await world.downloads.close()
+    world.watching.cancel()
 
 
 async def test_from_a_manifest_to_a_ready_set(world: World) -> None:
@@ -290,8 +313,9 @@ async def test_a_restart_during_a_pull_needs_no_help(world: World) -> None:
 
 async def test_a_pod_restart_keeps_the_models_listed(world: World) -> None:
     await world.to_ready()
-    pod = world.api.find("Pod", "assistants-ollama-0")
-    pod["status"]["conditions"][0]["status"] = "False"
+    with world.api.edited("Pod", "assistants-ollama-0") as pod:
+        for condition in pod["status"]["conditions"]:
+            condition["status"] = "False" if condition["type"] == "Ready" else condition["status"]
     world.fleet.unreachable.add("10.0.0.1")
     await world.reconcile()
     assert world.listed() == [MINI, SMOL]
@@ -348,14 +372,14 @@ async def test_deleting_the_set_needs_nobody(world: World) -> None:
 
 
 async def test_a_set_on_its_way_out_is_left_alone(world: World) -> None:
-    found = world.api.find("OllamaModelSet", "assistants")
-    found["metadata"]["deletionTimestamp"] = builders.NOW
+    with world.api.edited("OllamaModelSet", "assistants") as found:
+        found["metadata"]["deletionTimestamp"] = builders.NOW
     assert await world.reconcile() is None
     assert world.api.writes == []
 
 
 async def test_what_the_api_server_refuses_is_told_and_tried_again(world: World) -> None:
-    world.api.refusals["StatefulSet"] = cluster.RefusedError(403, "exceeded quota: pods")
+    world.api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota: pods")
     with pytest.raises(reconciler.ReconcileError, match="exceeded quota"):
         await world.reconcile()
     ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
@@ -366,35 +390,46 @@ async def test_what_the_api_server_refuses_is_told_and_tried_again(world: World)
     assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
 
 
-async def test_kuberay_may_come_later(world: World) -> None:
-    world.api.missing_kinds.add("RayService")
+async def test_kuberay_may_come_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "_MISSING_PAUSE_SECONDS", 0.0)
+    world.api.missing_kinds |= {"RayService", "RayCluster"}
+    world.restart_operator()
     await world.reconcile()
     assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
     assert "install the KubeRay operator" in json.dumps(world.status)
+    world.told.clear()
     world.api.missing_kinds.clear()
+    await world.told.wait()
     await world.reconcile()
     assert ("RayService", "default", "assistants") in world.api.objects
 
 
 async def test_scaling_the_proxy_scales_the_ray_cluster(world: World) -> None:
     await world.to_ready()
-    service = world.api.find("RayService", "assistants")
+    with world.api.edited("RayService", "assistants") as service:
+        service["status"]["activeServiceStatus"]["rayClusterName"] = "assistants-abc"
     groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    metadata = {"name": "assistants-abc", "namespace": "default"}
+    # KubeRay gives a RayCluster the labels of its RayService.
+    metadata = {
+        "name": "assistants-abc",
+        "namespace": "default",
+        "labels": service["metadata"]["labels"],
+    }
     world.api.put({"kind": "RayCluster", "metadata": metadata, "spec": {"workerGroupSpecs": groups}})
-    service["status"]["activeServiceStatus"]["rayClusterName"] = "assistants-abc"
     world.edit(*MODELS, proxy={"replicas": 2})
     await world.reconcile(2)
-    assert [write for write in world.api.writes if write.startswith("scale")] == [
-        "scale assistants-abc to 1 without []"
-    ]
+    assert world.api.writes.count("patch RayCluster/assistants-abc") == 1
+    groups = world.api.find("RayCluster", "assistants-abc")["spec"]["workerGroupSpecs"]
+    assert groups[0]["replicas"] == 1
+    assert groups[0]["scaleStrategy"] == {"workersToDelete": []}
 
 
 async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> None:
     await world.reconcile()
     world.start_pod()
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
-    world.api.find("Pod", "assistants-ollama-0")["status"]["containerStatuses"] = [waiting]
+    with world.api.edited("Pod", "assistants-ollama-0") as pod:
+        pod["status"]["containerStatuses"] = [waiting]
     template = world.api.find("RayService", "assistants")["spec"]["rayClusterConfig"]["headGroupSpec"][
         "template"
     ]
@@ -414,6 +449,6 @@ async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> No
 
 async def test_children_that_somebody_deletes_come_back(world: World) -> None:
     await world.to_ready()
-    del world.api.objects[("Service", "default", "assistants-ollama")]
+    world.api.remove("Service", "default", "assistants-ollama")
     await world.reconcile()
     assert ("Service", "default", "assistants-ollama") in world.api.objects

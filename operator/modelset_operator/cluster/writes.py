@@ -1,0 +1,81 @@
+"""What is asked of the API server: server-side apply, patches, and Events."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelset_operator.api import names
+from modelset_operator.cluster import http, kinds
+
+
+class Writes:
+    """Writes to the API server; `wrote` takes what each object is afterwards. Errors are those of `Http`."""
+
+    def __init__(self, api: http.Http, wrote: Callable[[Mapping[str, Any]], None]) -> None:
+        self._api = api
+        self._wrote = wrote
+
+    async def apply(self, manifest: Mapping[str, Any], subresource: str = "") -> dict[str, Any]:
+        """Apply a manifest on the server and return the object as it is afterwards."""
+        kind, metadata = kinds.BY_NAME[manifest["kind"]], manifest["metadata"]
+        return await self._write(
+            "PATCH",
+            kind.path(metadata["namespace"], metadata["name"], subresource),
+            query={"force": "true"},
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def open_readiness_gate(self, namespace: str, pod: str, uid: str, now: str) -> None:
+        """Set the readiness gate of a pod to True. `now` is RFC 3339."""
+        condition = {
+            "type": names.READINESS_GATE,
+            "status": "True",
+            "reason": "ModelsHeld",
+            "message": "the pod holds every model of its set that can be pulled",
+            "lastTransitionTime": now,
+        }
+        await self._write(
+            "PATCH",
+            kinds.POD.path(namespace, pod, "status"),
+            body={"metadata": {"uid": uid}, "status": {"conditions": [condition]}},
+            content_type="application/strategic-merge-patch+json",
+        )
+
+    async def scale_workers(
+        self, namespace: str, cluster: str, uid: str, replicas: int, remove: Sequence[str]
+    ) -> None:
+        """Set the number of workers in the only worker group of a RayCluster, and which are to go."""
+        group = "/spec/workerGroupSpecs/0"
+        await self._write(
+            "PATCH",
+            kinds.RAY_CLUSTER.path(namespace, cluster),
+            body=[
+                {"op": "test", "path": "/metadata/uid", "value": uid},
+                {"op": "add", "path": f"{group}/replicas", "value": replicas},
+                {"op": "add", "path": f"{group}/scaleStrategy", "value": {"workersToDelete": list(remove)}},
+            ],
+            content_type="application/json-patch+json",
+        )
+
+    async def create_event(self, event: Mapping[str, Any]) -> None:
+        """Create an Event."""
+        await self._api.ask("POST", kinds.EVENT.path(event["metadata"]["namespace"]), body=event)
+
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | Sequence[Any],
+        content_type: str,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        written = await self._api.ask(
+            method,
+            path,
+            query={"fieldManager": names.FIELD_MANAGER, **(query or {})},
+            body=body,
+            content_type=content_type,
+        )
+        self._wrote(written)
+        return written
