@@ -18,7 +18,7 @@ from kubernetes.aio import client, config
 from modelset_operator import observer, reconciler, workqueue
 from modelset_operator.api import names, spec
 from modelset_operator.cluster import caches, http, writes
-from modelset_operator.engines import ollama, pulls
+from modelset_operator.engines import ollama, work
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +66,13 @@ class Operator:
         configure(settings)
         stack = contextlib.AsyncExitStack()
         api = http.Http(await stack.enter_async_context(api_client()))
-        # Pods are asked at their own addresses; a proxy of the environment has no business in between.
-        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-        ollamas = ollama.Ollama(client)
+        looking = await stack.enter_async_context(_pods_client())
+        loading = await stack.enter_async_context(_pods_client())
+        doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self._look_at)
+        stack.push_async_callback(doing.close)
         cached = caches.Caches(api, self._options.namespaces, self._look_at)
-        downloads = pulls.Pulls(ollamas, self._look_at)
-        stack.push_async_callback(downloads.close)
-        looker = observer.Observer(cached, ollamas, self._options.images)
-        worker = reconciler.Reconciler(writes.Writes(api, cached.wrote), ollamas, looker, downloads)
+        looker = observer.Observer(cached, self._options.images)
+        worker = reconciler.Reconciler(writes.Writes(api, cached.wrote), looker, doing)
         expected = (reconciler.ReconcileError, http.RefusedError, http.UnreachableError)
         queue = workqueue.WorkQueue(worker.reconcile, expected=expected)
         self._running = _Running(queue, _start(cached, queue), stack)
@@ -99,6 +98,12 @@ class Operator:
     def _look_at(self, owner: reconciler.Set) -> None:
         if self._running is not None:
             self._running.queue.add(owner, GATHER_SECONDS)
+
+
+def _pods_client() -> httpx.AsyncClient:
+    # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
+    # are asked at once is bounded for each set, so that no set keeps others waiting.
+    return httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
 
 
 def _start(

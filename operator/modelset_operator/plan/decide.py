@@ -1,7 +1,7 @@
 """The plan: everything that one look at a set calls for."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from modelset_operator.api import names
@@ -15,65 +15,73 @@ DRAIN_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Removal:
-    """A model that a pod holds and nobody wants, named as Ollama names it there."""
-
-    pod: seen.Pod
-    reference: str
-    loaded: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
-    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open; `unseen`
-    are the uids of pods that are there and did not tell what they hold, so that nothing is known to be
-    missing on them; `waits_for_drain` tells that garbage will be due although nothing else happens.
+    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open; `places`
+    are the pods to be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing
+    is known to be missing there; `waits_for_drain` tells that garbage will be due although nothing else
+    happens.
     """
 
     applies: tuple[dict[str, Any], ...]
+    places: tuple[state.Place, ...]
     pulls: tuple[state.WantedPull, ...]
     unseen: frozenset[str]
-    removals: tuple[Removal, ...]
+    removals: tuple[state.Removal, ...]
     gates: tuple[seen.Pod, ...]
     scalings: tuple[workers.Scaling, ...]
+    waits_for_drain: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a look is told as: the status, and what has changed in it as events."""
+
     status: dict[str, Any]
     events: tuple[events.Event, ...]
-    waits_for_drain: bool
-    judged: tuple[models.Judged, ...]
-    served_names: tuple[str, ...]
 
 
 def plan(observed: seen.Observed) -> Plan:
     """Return what the observed state calls for."""
-    judged = models.judge_all(observed)
-    entries = models.listed_entries(judged, observed)
+    entries = models.listed_entries(models.judge_all(observed), observed)
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
     garbage = _garbage(observed)
     drained = observed.settled_seconds >= DRAIN_SECONDS and ray.read_entries(observed.ray_service) == entries
-    wanted_status = status.build(observed, judged, served_names)
     applies = _applies(observed, entries, served_names)
     asked = "RayService" not in [manifest["kind"] for manifest in applies]
+    pulls = _pulls(observed)
+    changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
         applies=applies,
-        pulls=_pulls(observed),
+        places=_places(observed, changing),
+        pulls=pulls,
         unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
         removals=garbage if drained else (),
         gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
         scalings=workers.scalings(observed, asked=asked),
-        status=wanted_status,
-        events=events.transitions(observed.status, wanted_status),
         waits_for_drain=bool(garbage) and not drained,
-        judged=judged,
-        served_names=served_names,
     )
 
 
-def with_problems(plan: Plan, observed: seen.Observed, problems: Sequence[str]) -> Plan:
-    """Return the plan with a status that tells what the API server refused."""
-    told = status.build(observed, plan.judged, plan.served_names, problems)
-    return dataclasses.replace(plan, status=told, events=events.transitions(observed.status, told))
+def told(observed: seen.Observed, problems: Sequence[str] = ()) -> Told:
+    """Return what to tell of a look; `problems` are what the API server refused for good."""
+    judged = models.judge_all(observed)
+    entries = models.listed_entries(judged, observed)
+    served_names = tuple(name for entry in entries for name in entry["servedNames"])
+    applied = not _applies(observed, entries, served_names)
+    built = status.build(observed, judged, served_names, problems, applied=applied)
+    return Told(built, events.transitions(observed.status, built))
+
+
+def _places(observed: seen.Observed, changing: Set[str]) -> tuple[state.Place, ...]:
+    """Look at pods that run; often while what they hold is about to change, or nobody knows it."""
+    described = frozenset(observed.modelset.reference_keys)
+    return tuple(
+        state.Place(pod.uid, pod.ip, pod.store is None or not pod.ready or pod.uid in changing, described)
+        for pod in observed.pods
+        if pod.runs
+    )
 
 
 def _applies(
@@ -121,19 +129,22 @@ def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     return tuple(pulls)
 
 
-def _garbage(observed: seen.Observed) -> tuple[Removal, ...]:
+def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
     """Return what pods hold and the spec does not want.
 
     Not on pods that are downloading: deleting a model can take a layer that the other one shares.
     """
     wanted = observed.modelset.reference_keys
-    garbage: list[Removal] = []
+    garbage: list[state.Removal] = []
     for pod in observed.pods:
         if pod.store is None or _downloading(pod, observed):
             continue
         store = pod.store
         unwanted = sorted(store.held.keys() - wanted)
-        garbage.extend(Removal(pod, store.names[key], key in store.loaded) for key in unwanted)
+        garbage.extend(
+            state.Removal(pod.name, pod.uid, pod.ip, store.names[key], key in store.loaded)
+            for key in unwanted
+        )
     return tuple(garbage)
 
 

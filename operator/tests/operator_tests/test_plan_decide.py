@@ -41,7 +41,7 @@ def settled(
         "settled_seconds": 3600.0,
     }
     observed = builders.observed(resource, **(values | fields))
-    resource["status"] = decide.plan(observed).status
+    resource["status"] = decide.told(observed).status
     return observed
 
 
@@ -53,14 +53,15 @@ def merged(manifest: dict[str, Any], with_status: dict[str, Any]) -> dict[str, A
 def test_the_steady_state_calls_for_nothing() -> None:
     observed = settled("a:1", "b:1", holds=("a:1", "b:1"))
     plan = decide.plan(observed)
-    assert (plan.applies, plan.pulls, plan.removals, plan.gates, plan.events) == ((), (), (), (), ())
-    assert plan.status == observed.status
-    assert plan.status["modelNames"] == "a:1;b:1"
-    assert [condition["status"] for condition in plan.status["conditions"]] == ["True"] * 4 + ["False"]
+    assert (plan.applies, plan.pulls, plan.removals, plan.gates) == ((), (), (), ())
+    assert decide.told(observed) == decide.Told(dict(observed.status), ())
+    assert observed.status["modelNames"] == "a:1;b:1"
+    assert [condition["status"] for condition in observed.status["conditions"]] == ["True"] * 4 + ["False"]
 
 
 def test_a_new_set_is_applied_at_once() -> None:
-    plan = decide.plan(builders.observed(builders.resource("a:1")))
+    observed = builders.observed(builders.resource("a:1"))
+    plan = decide.plan(observed)
     applied = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in plan.applies]
     assert applied == [
         ("Service", "assistants-ollama"),
@@ -68,13 +69,14 @@ def test_a_new_set_is_applied_at_once() -> None:
         ("RayService", "assistants"),
         ("OllamaModelSet", "assistants"),
     ]
-    assert plan.status["models"][0]["phase"] == "Pending"
+    assert decide.told(observed).status["models"][0]["phase"] == "Pending"
 
 
 def test_without_kuberay_everything_else_goes_on() -> None:
-    plan = decide.plan(builders.observed(builders.resource("a:1"), kuberay_installed=False))
-    assert "RayService" not in [manifest["kind"] for manifest in plan.applies]
-    proxy = next(entry for entry in plan.status["conditions"] if entry["type"] == "ProxyReady")
+    observed = builders.observed(builders.resource("a:1"), kuberay_installed=False)
+    assert "RayService" not in [manifest["kind"] for manifest in decide.plan(observed).applies]
+    conditions = decide.told(observed).status["conditions"]
+    proxy = next(entry for entry in conditions if entry["type"] == "ProxyReady")
     assert proxy["reason"] == "KubeRayMissing"
     assert "install the KubeRay operator" in proxy["message"]
 
@@ -180,8 +182,7 @@ def test_garbage_is_named_as_ollama_names_it() -> None:
 
 def test_what_was_refused_is_told_in_the_status() -> None:
     observed = builders.observed(builders.resource("a:1"))
-    plan = decide.with_problems(decide.plan(observed), observed, ["StatefulSet x: quota exceeded"])
-    ready = plan.status["conditions"][0]
+    ready = decide.told(observed, ["StatefulSet x: quota exceeded"]).status["conditions"][0]
     assert (ready["type"], ready["reason"], ready["message"]) == (
         "Ready",
         "ApplyFailed",

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -11,7 +11,7 @@ import pytest
 
 from modelset_operator import observer, reconciler
 from modelset_operator.cluster import caches, http, reflector, writes
-from modelset_operator.engines import ollama, pulls
+from modelset_operator.engines import looks, ollama, pulls, work
 from modelset_operator.manifests import ray
 from modelset_operator.plan import decide
 
@@ -36,7 +36,7 @@ class World:
     pokes: asyncio.Queue[pulls.Set]
     now: list[float]
     reconciler: reconciler.Reconciler
-    downloads: pulls.Pulls
+    work: work.Work
     cached: caches.Caches
     told: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     watching: asyncio.Task[None] | None = None
@@ -44,14 +44,16 @@ class World:
     def restart_operator(self) -> None:
         """Forget all that the operator keeps in memory."""
         client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
-        self.downloads = pulls.Pulls(client, self.pokes.put_nowait, lambda: self.now[0])
+        self.work = work.Work(client, client, self.pokes.put_nowait, lambda: self.now[0])
         if self.watching is not None:
             self.watching.cancel()
         self.cached = caches.Caches(self.api, (), lambda _: self.told.set())
         self.watching = asyncio.create_task(self.cached.run())
-        looker = observer.Observer(self.cached, client, builders.IMAGES)
         self.reconciler = reconciler.Reconciler(
-            writes.Writes(self.api, self.cached.wrote), client, looker, self.downloads, lambda: self.now[0]
+            writes.Writes(self.api, self.cached.wrote),
+            observer.Observer(self.cached, builders.IMAGES),
+            self.work,
+            lambda: self.now[0],
         )
 
     async def reconcile(self, times: int = 1) -> float | None:
@@ -59,13 +61,24 @@ class World:
         for _ in range(times):
             await self.cached.synced()
             await self.api.told()
+            for place in self.work.sights(OWNER):
+                await self.fleet.looked_at(self.ip_of(place))
             again = await self.reconciler.reconcile(OWNER)
         return again
 
-    async def until_pulled(self, *models: str, ip: str = "10.0.0.1") -> None:
-        while set(models) - set(self.fleet.servers[ip].held):
+    def ip_of(self, uid: str) -> str:
+        pods = [obj for key, obj in self.api.objects.items() if key[0] == "Pod"]
+        return str(next(pod["status"]["podIP"] for pod in pods if pod["metadata"]["uid"] == uid))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Reconcile whenever there is something new to look at, until a condition holds."""
+        await self.reconcile()
+        while not condition():
             await self.pokes.get()
             await self.reconcile()
+
+    async def until_pulled(self, *models: str, ip: str = "10.0.0.1") -> None:
+        await self.until(lambda: set(models) <= set(self.fleet.servers[ip].held))
         await self.reconcile()
 
     async def until_ready(self, pod: str) -> None:
@@ -165,7 +178,9 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(looks, "BUSY_SECONDS", 0.001)
+    monkeypatch.setattr(looks, "SETTLED_SECONDS", 0.001)
     fleet = fake_ollama.FakeOllamas()
     fleet.registry[SMOL] = fake_ollama.Published(capabilities=("completion",))
     fleet.registry[MINI] = fake_ollama.Published(capabilities=("embedding",))
@@ -174,7 +189,7 @@ async def world() -> AsyncIterator[World]:
     world = World(api, fleet, asyncio.Queue(), [1000.0], None, None, None)  # type: ignore[arg-type]
     world.restart_operator()
     yield world
-    await world.downloads.close()
+    await world.work.close()
     world.watching.cancel()
 
 
@@ -224,11 +239,8 @@ async def test_status_shows_progress_while_pulling(world: World) -> None:
     await world.reconcile()
     world.start_pod()
     world.fleet.proceed.clear()
-    await world.reconcile()
-    await world.pokes.get()
-    await world.reconcile()
-    entry = world.status["models"][0]
-    assert (entry["phase"], entry["progress"]) == ("Pulling", "50%")
+    await world.until(lambda: world.status["models"][0].get("progress") == "50%")
+    assert world.status["models"][0]["phase"] == "Pulling"
     world.fleet.proceed.set()
     await world.until_pulled(SMOL, MINI)
 
@@ -289,8 +301,7 @@ async def test_taking_a_model_out_unlists_it_then_deletes_it(world: World) -> No
     assert again <= reconciler.SOON_SECONDS
     assert MINI in server.held
     world.now[0] += decide.DRAIN_SECONDS
-    await world.reconcile()
-    assert list(server.held) == [SMOL]
+    await world.until(lambda: list(server.held) == [SMOL])
     assert server.loaded == set()
     assert world.api.events[-1]["message"] == f"deleted {MINI} from assistants-ollama-0"
 
@@ -301,7 +312,7 @@ async def test_a_restart_during_a_pull_needs_no_help(world: World) -> None:
     world.fleet.proceed.clear()
     await world.reconcile()
     await world.pokes.get()
-    await world.downloads.close()
+    await world.work.close()
     world.restart_operator()
     world.fleet.proceed.set()
     await world.reconcile()
