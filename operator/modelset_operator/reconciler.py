@@ -14,7 +14,7 @@ from modelset_operator.api import names, spec
 from modelset_operator.cluster import http, writes
 from modelset_operator.engines import state, work
 from modelset_operator.manifests import compare
-from modelset_operator.plan import decide, events, proxy, workers
+from modelset_operator.plan import decide, events, ownership, proxy, workers
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,11 @@ class _Attempts:
         self.failures: list[str] = []
         self.retry_after: float | None = None
 
+    def refuse(self, problems: Collection[str]) -> None:
+        """Note what cannot be done until somebody changes something."""
+        self.failures += problems
+        self.refused += problems
+
     @contextlib.contextmanager
     def at(self, what: str, *, but: Collection[int] = ()) -> Iterator[None]:
         """Note what the API server refuses of the body; statuses in `but` mean that nothing is to be done."""
@@ -65,8 +70,7 @@ class _Attempts:
             else:
                 self.refused.append(f"{what}: {error}")
         except http.KindMissingError as error:
-            self.failures.append(f"{what}: {error}")
-            self.refused.append(f"{what}: {error}")
+            self.refuse([f"{what}: {error}"])
         except http.UnreachableError as error:
             self.failures.append(f"{what}: {error}")
 
@@ -107,7 +111,8 @@ class Reconciler:
             return None
         plan = decide.plan(observed)
         attempts = _Attempts()
-        await self._apply_all(owner, plan.applies, attempts)
+        attempts.refuse(plan.foreign)
+        await self._apply_all(observed, plan.applies, attempts)
         await self._open_gates(observed, plan.gates, attempts)
         await self._scale_workers(observed, plan.scalings, attempts)
         retry = self._work.sync(owner, plan.places, plan.pulls, plan.removals, plan.unseen)
@@ -148,13 +153,34 @@ class Reconciler:
         seconds = SOON_SECONDS if busy else RESYNC_SECONDS
         return seconds if retry is None else min(seconds, retry)
 
-    async def _apply_all(self, owner: Set, manifests: Sequence[dict[str, Any]], attempts: _Attempts) -> None:
-        for manifest in manifests:
+    async def _apply_all(
+        self, observed: seen.Observed, applies: Sequence[decide.Apply], attempts: _Attempts
+    ) -> None:
+        owner = (observed.modelset.namespace, observed.modelset.name)
+        for wanted in applies:
+            manifest = wanted.manifest
             what = f"{manifest['kind']} {manifest['metadata']['name']}"
             with attempts.at(what):
-                result = await self._api.apply(manifest)
+                found = await self._api.find(manifest) if wanted.new else None
+                if found is not None and (stranger := ownership.stranger(found, observed.modelset)):
+                    attempts.refuse([stranger])
+                    continue
+                result = await self._apply(manifest, new=wanted.new)
                 log.info("%s/%s: applied %s", *owner, what)
                 self._tolerate(owner, manifest, result)
+
+    async def _apply(self, manifest: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        try:
+            # What somebody else made since it was looked for is a conflict, and stays as it is.
+            return await self._api.apply(manifest, force=not new)
+        except http.RefusedError as error:
+            if not (error.status == 422 and manifest["kind"] == "StatefulSet" and "Forbidden" in str(error)):
+                raise
+            # Some fields of a StatefulSet stay as they were made. Its pods and volumes outlive it, and the
+            # next one of the name takes them over.
+            log.info("making StatefulSet %s anew: %s", manifest["metadata"]["name"], error)
+            await self._api.orphan(manifest)
+            return await self._api.apply(manifest)
 
     def _tolerate(self, owner: Set, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Remember what did not stick: unknown to this API server, or changed by a webhook."""

@@ -14,13 +14,34 @@ class Writes:
         self._api = api
         self._wrote = wrote
 
-    async def apply(self, manifest: Mapping[str, Any], subresource: str = "") -> dict[str, Any]:
-        """Apply a manifest on the server and return the object as it is afterwards."""
+    async def find(self, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the object that a manifest names as the API server has it, or None."""
+        kind, metadata = kinds.BY_NAME[manifest["kind"]], manifest["metadata"]
+        try:
+            return await self._api.ask("GET", kind.path(metadata["namespace"], metadata["name"]))
+        except http.RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def orphan(self, manifest: Mapping[str, Any]) -> None:
+        """Delete the object that a manifest names; what it owns stays."""
+        kind, metadata = kinds.BY_NAME[manifest["kind"]], manifest["metadata"]
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Orphan"}
+        await self._api.ask("DELETE", kind.path(metadata["namespace"], metadata["name"]), body=options)
+
+    async def apply(
+        self, manifest: Mapping[str, Any], subresource: str = "", *, force: bool = True
+    ) -> dict[str, Any]:
+        """Apply a manifest on the server and return the object as it is afterwards.
+
+        With `force`, fields that others own become ours; without, they are a conflict.
+        """
         kind, metadata = kinds.BY_NAME[manifest["kind"]], manifest["metadata"]
         return await self._write(
             "PATCH",
             kind.path(metadata["namespace"], metadata["name"], subresource),
-            query={"force": "true"},
+            query={"force": "true" if force else "false"},
             body=manifest,
             content_type="application/apply-patch+yaml",
         )

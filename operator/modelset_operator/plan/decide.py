@@ -7,7 +7,7 @@ from typing import Any
 from modelset_operator.api import names
 from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, ollama, ray
-from modelset_operator.plan import events, models, status, workers
+from modelset_operator.plan import events, models, ownership, status, workers
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
@@ -15,16 +15,28 @@ DRAIN_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
+class Apply:
+    """A manifest for server-side apply; `new` where no such object is known.
+
+    One that is not known may be there all the same: what is watched has the labels of a set.
+    """
+
+    manifest: dict[str, Any]
+    new: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
-    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open; `places`
-    are the pods to be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing
-    is known to be missing there; `waits_for_drain` tells that garbage will be due although nothing else
-    happens.
+    `foreign` says what cannot be applied, because it is somebody else's; `gates` are the pods whose readiness
+    gate is to open; `places` are the pods to be looked at, `unseen` the uids of those that did not tell what
+    they hold, so that nothing is known to be missing there; `waits_for_drain` tells that garbage will be due
+    although nothing else happens.
     """
 
-    applies: tuple[dict[str, Any], ...]
+    applies: tuple[Apply, ...]
+    foreign: tuple[str, ...]
     places: tuple[state.Place, ...]
     pulls: tuple[state.WantedPull, ...]
     unseen: frozenset[str]
@@ -48,12 +60,13 @@ def plan(observed: seen.Observed) -> Plan:
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
     garbage = _garbage(observed)
     drained = observed.settled_seconds >= DRAIN_SECONDS and ray.read_entries(observed.ray_service) == entries
-    applies = _applies(observed, entries, served_names)
-    asked = "RayService" not in [manifest["kind"] for manifest in applies]
+    applies, foreign = _applies(observed, entries, served_names)
+    asked = "RayService" not in [apply.manifest["kind"] for apply in applies]
     pulls = _pulls(observed)
     changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
-        applies=applies,
+        applies=tuple(applies),
+        foreign=tuple(foreign),
         places=_places(observed, changing),
         pulls=pulls,
         unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
@@ -69,8 +82,8 @@ def told(observed: seen.Observed, problems: Sequence[str] = ()) -> Told:
     judged = models.judge_all(observed)
     entries = models.listed_entries(judged, observed)
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
-    applied = not _applies(observed, entries, served_names)
-    built = status.build(observed, judged, served_names, problems, applied=applied)
+    applies, _ = _applies(observed, entries, served_names)
+    built = status.build(observed, judged, served_names, problems, applied=not applies)
     return Told(built, events.transitions(observed.status, built))
 
 
@@ -86,22 +99,37 @@ def _places(observed: seen.Observed, changing: Set[str]) -> tuple[state.Place, .
 
 def _applies(
     observed: seen.Observed, entries: Sequence[Mapping[str, Any]], served_names: Sequence[str]
-) -> tuple[dict[str, Any], ...]:
+) -> tuple[list[Apply], list[str]]:
+    """Return what is to be applied, and what cannot be, because it is somebody else's."""
     modelset = observed.modelset
     discovery = common.discovery(served_names)
-    wanted: list[tuple[dict[str, Any], seen.Object | None]] = [
+    children: list[tuple[dict[str, Any], seen.Object | None]] = [
         (ollama.service(modelset), observed.headless),
         (ollama.stateful_set(modelset), observed.stateful_set),
     ]
     if observed.kuberay_installed:
-        wanted.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
-    if observed.serve_service is not None:
+        children.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
+    foreign = [ownership.stranger(current, modelset) for _, current in children if current is not None]
+    wanted = [
+        (manifest, current)
+        for manifest, current in children
+        if current is None or not ownership.stranger(current, modelset)
+    ]
+    # KubeRay makes it for the RayService; one of the name that somebody else made is not the set's to label.
+    if observed.serve_service is not None and ownership.controls(
+        observed.ray_service, observed.serve_service
+    ):
         patch = common.discovery_patch("v1", "Service", observed.serve_service, discovery, modelset.name)
         wanted.append((patch, observed.serve_service))
     patch = common.discovery_patch(names.API_VERSION, names.KIND, observed.resource, discovery, modelset.name)
     wanted.append((patch, observed.resource))
     hashed = [(compare.with_hash(manifest), current) for manifest, current in wanted]
-    return tuple(manifest for manifest, current in hashed if _differs(manifest, current, observed))
+    applies = [
+        Apply(manifest, new=current is None)
+        for manifest, current in hashed
+        if _differs(manifest, current, observed)
+    ]
+    return applies, [problem for problem in foreign if problem]
 
 
 def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: seen.Observed) -> bool:

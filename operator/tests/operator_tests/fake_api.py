@@ -112,6 +112,14 @@ class FakeApi(http.Http):
             self.reads.append(f"get {kind.kind}/{name}")
             return copy.deepcopy(self._existing(kind, namespace, name))
         what = f"{kind.kind}/{name}" + (f"/{subresource}" if subresource else "")
+        if method == "DELETE":
+            self.writes.append(f"delete {what}")
+            assert isinstance(body, Mapping)
+            assert body["propagationPolicy"] == "Orphan"
+            gone = copy.deepcopy(self._existing(kind, namespace, name))
+            self._orphan(gone["metadata"]["uid"])
+            self.remove(kind.kind, namespace, name)
+            return gone
         verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
         assert isinstance(body, Mapping | list)
         given = body if isinstance(body, Mapping) else {}
@@ -122,7 +130,7 @@ class FakeApi(http.Http):
             self.events.append(dict(given))
             return dict(given)
         if verb == "apply":
-            return self._apply(kind, given, subresource)
+            return self._apply(kind, given, subresource, force=(query or {}).get("force") == "true")
         found = copy.deepcopy(self._existing(kind, namespace, name))
         if isinstance(body, list):
             _json_patch(found, body)
@@ -187,7 +195,16 @@ class FakeApi(http.Http):
         if kind in self.missing_kinds:
             raise http.KindMissingError(f"the API server has nothing for {kind}")
 
-    def _apply(self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str) -> dict[str, Any]:
+    def _orphan(self, uid: str) -> None:
+        for obj in list(self.objects.values()):
+            owners = obj["metadata"].get("ownerReferences") or []
+            if any(owner["uid"] == uid for owner in owners):
+                left = [owner for owner in owners if owner["uid"] != uid]
+                self.put({**obj, "metadata": {**obj["metadata"], "ownerReferences": left}})
+
+    def _apply(
+        self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str, *, force: bool
+    ) -> dict[str, Any]:
         metadata = manifest["metadata"]
         key = (kind.kind, metadata["namespace"], metadata["name"])
         current = self.objects.get(key)
@@ -197,6 +214,8 @@ class FakeApi(http.Http):
         wanted = {name: value for name, value in manifest.items() if name not in self.dropped_fields}
         result = copy.deepcopy(current) if current else {}
         before = self._applied.get((key, subresource))
+        if before is None and current is not None and not force and _conflicts(current, wanted):
+            raise http.RefusedError(409, f"Apply failed with conflicts: conflict with others using {key}")
         if before is not None:
             for path in set(_paths(before)) - set(_paths(wanted)):
                 _delete(result, path)
@@ -268,6 +287,17 @@ def _json_patch(found: dict[str, Any], operations: Sequence[Mapping[str, Any]]) 
             raise http.RefusedError(422, "the server rejected our request due to an error in our request")
         if operation["op"] == "add":
             target[last] = copy.deepcopy(operation["value"])
+
+
+def _conflicts(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether fields that somebody else has set would get another value."""
+    for name, value in wanted.items():
+        if name in current and current[name] != value:
+            if not isinstance(value, Mapping) or not isinstance(current[name], Mapping):
+                return True
+            if _conflicts(current[name], value):
+                return True
+    return False
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The whole plan for a situation: what is applied, pulled, deleted, opened and told."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_the_steady_state_calls_for_nothing() -> None:
 def test_a_new_set_is_applied_at_once() -> None:
     observed = builders.observed(builders.resource("a:1"))
     plan = decide.plan(observed)
-    applied = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in plan.applies]
+    applied = [(one.manifest["kind"], one.manifest["metadata"]["name"]) for one in plan.applies]
     assert applied == [
         ("Service", "assistants-ollama"),
         ("StatefulSet", "assistants-ollama"),
@@ -74,7 +75,7 @@ def test_a_new_set_is_applied_at_once() -> None:
 
 def test_without_kuberay_everything_else_goes_on() -> None:
     observed = builders.observed(builders.resource("a:1"), kuberay_installed=False)
-    assert "RayService" not in [manifest["kind"] for manifest in decide.plan(observed).applies]
+    assert "RayService" not in [one.manifest["kind"] for one in decide.plan(observed).applies]
     conditions = decide.told(observed).status["conditions"]
     proxy = next(entry for entry in conditions if entry["type"] == "ProxyReady")
     assert proxy["reason"] == "KubeRayMissing"
@@ -93,7 +94,7 @@ def test_drift_is_undone(change: str) -> None:
     else:
         stateful_set = None
     plan = decide.plan(settled("a:1", holds=("a:1",), stateful_set=stateful_set))
-    assert [manifest["kind"] for manifest in plan.applies] == ["StatefulSet"]
+    assert [one.manifest["kind"] for one in plan.applies] == ["StatefulSet"]
 
 
 def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> None:
@@ -107,16 +108,26 @@ def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> Non
 
 
 def test_the_service_of_kuberay_gets_the_labels_and_nothing_else() -> None:
-    service = {
-        "metadata": {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"},
-        "spec": {},
-    }
-    plan = decide.plan(settled("a:1", holds=("a:1",), serve_service=service))
-    (manifest,) = plan.applies
+    observed = settled("a:1", holds=("a:1",))
+    assert observed.ray_service is not None
+    metadata = {**observed.ray_service["metadata"], "uid": "rayservice-uid"}
+    observed = dataclasses.replace(observed, ray_service={**observed.ray_service, "metadata": metadata})
+    owner = {"uid": "rayservice-uid", "controller": True}
+    metadata = {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"}
+    service = {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": {}}
+    (wanted,) = decide.plan(dataclasses.replace(observed, serve_service=service)).applies
+    manifest = wanted.manifest
     assert manifest["metadata"]["name"] == "assistants-serve-svc"
     assert manifest["metadata"]["uid"] == "svc-uid"
     assert manifest["metadata"]["labels"]["model.modelset.dev/a_1"] == "true"
     assert "spec" not in manifest
+
+
+def test_a_service_of_that_name_which_kuberay_did_not_make_is_let_alone() -> None:
+    observed = settled("a:1", holds=("a:1",))
+    metadata = {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"}
+    service = {"metadata": metadata, "spec": {}}
+    assert decide.plan(dataclasses.replace(observed, serve_service=service)).applies == ()
 
 
 def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
@@ -157,7 +168,7 @@ def test_a_model_taken_out_is_unlisted_first_and_deleted_after_the_drain() -> No
     before = builders.modelset("a:1", "b:1")
     service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
     unlisting = settled("a:1", holds=("a:1", "b:1"), ray_service=service)
-    assert [manifest["kind"] for manifest in decide.plan(unlisting).applies] == ["RayService"]
+    assert [one.manifest["kind"] for one in decide.plan(unlisting).applies] == ["RayService"]
     assert removals(unlisting) == []
     draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=5.0)
     assert removals(draining) == []
