@@ -23,6 +23,7 @@ demo: machine ## from nothing to an answer of a model on Kubernetes
 .PHONY: run
 run: machine ## the proxy without Kubernetes, in front of the Ollama at OLLAMA_URL
 	@$(DEV) cd serve_app && set -a && . ./serve.env && \
+	  export RAY_SERVE_HAPROXY_BINARY_PATH="$$PWD/modelset_proxy/serving/haproxy.sh" && \
 	  PYTHONPATH=. PATH="$$dev/bin:$$PATH" serve run modelset_proxy.app:app
 
 # ---- tests ----

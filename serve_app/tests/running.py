@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import uvicorn
@@ -43,17 +43,23 @@ async def proxied(
         measures=measures,
         reach=reach,
     )
-    settled = uvicorn.Config(built, host="127.0.0.1", port=0, log_level="error")
+    async with listening(built) as port:
+        if user_config is not None:
+            await built.configure(user_config)
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            yield session, built
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Any, *, lifespan: Literal["on", "off"] = "on") -> AsyncIterator[int]:
+    """Have uvicorn serve an ASGI application; yield its port."""
+    settled = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan=lifespan)
     settled.load()
     server = uvicorn.Server(settled)
     server.lifespan = settled.lifespan_class(settled)
     await server.startup()
     try:
-        if user_config is not None:
-            await built.configure(user_config)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            yield session, built
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         await _stop(server)
 

@@ -30,10 +30,10 @@ class Application:
 @pytest.mark.parametrize(
     ("scope", "way"),
     [
-        ({"type": "http", "path": "/v1/models"}, "application"),
-        ({"type": "http", "path": "/"}, "application"),
-        ({"type": "http", "path": "/-/healthz"}, "serve"),
-        ({"type": "http", "path": "/-/routes"}, "serve"),
+        ({"type": "http", "http_version": "1.1", "path": "/v1/models"}, "application"),
+        ({"type": "http", "http_version": "1.1", "path": "/"}, "application"),
+        ({"type": "http", "http_version": "1.1", "path": "/-/healthz"}, "serve"),
+        ({"type": "http", "http_version": "1.1", "path": "/-/routes"}, "serve"),
         ({"type": "websocket", "path": "/v1/realtime"}, "serve"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from stack import cache
@@ -16,3 +18,10 @@ SETTINGS = [line for line in LINES if not line.startswith("#")]
 def test_the_image_has_it_and_the_documentation_explains_it(setting: str) -> None:
     assert setting in DOCKERFILE
     assert f"`{setting.partition('=')[0]}" in API
+
+
+def test_what_stands_in_for_haproxy_is_where_both_say() -> None:
+    program = "modelset_proxy/serving/haproxy.sh"
+    assert os.access(cache.REPOSITORY / "serve_app" / program, os.X_OK)
+    assert f"RAY_SERVE_HAPROXY_BINARY_PATH=/opt/proxy/{program}" in DOCKERFILE
+    assert f'RAY_SERVE_HAPROXY_BINARY_PATH="$$PWD/{program}"' in (cache.REPOSITORY / "Makefile").read_text()
