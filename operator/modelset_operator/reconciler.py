@@ -113,7 +113,6 @@ class Reconciler:
         attempts = _Attempts()
         attempts.refuse(plan.foreign)
         await self._apply_all(observed, plan.applies, attempts)
-        await self._open_gates(observed, plan.gates, attempts)
         await self._scale_workers(observed, plan.scalings, attempts)
         retry = self._work.sync(owner, plan.places, plan.pulls, plan.removals, plan.unseen)
         # The status tells of what is there now, not of what was there before all this.
@@ -191,15 +190,6 @@ class Reconciler:
             self._tolerated[owner][key] = seen.Tolerated(compare.hash_of(manifest), paths)
         else:
             self._tolerated[owner].pop(key, None)
-
-    async def _open_gates(
-        self, observed: seen.Observed, pods: Sequence[seen.Pod], attempts: _Attempts
-    ) -> None:
-        namespace = observed.modelset.namespace
-        for pod in pods:
-            # 404, 409: gone or replaced since the look, which sees the new one next.
-            with attempts.at(f"Pod {pod.name}", but=(404, 409)):
-                await self._api.open_readiness_gate(namespace, pod.name, pod.uid, observed.now)
 
     async def _scale_workers(
         self, observed: seen.Observed, scalings: Sequence[workers.Scaling], attempts: _Attempts

@@ -60,7 +60,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   # delete: one whose fixed fields are to change is made anew around its pods
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [services]
+  resources: [services, configmaps]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [ray.io]
   resources: [rayservices]
@@ -72,10 +72,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# The readiness gate.
-- apiGroups: [""]
-  resources: [pods/status]
-  verbs: [patch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

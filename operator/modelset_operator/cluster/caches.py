@@ -42,6 +42,7 @@ class Caches:
         self.model_sets = kept(kinds.MODEL_SET, "", _own_name)
         self.stateful_sets = kept(kinds.STATEFUL_SET, names.SET_LABEL, _labelled)
         self.ollama_services = kept(kinds.SERVICE, _OLLAMA, _labelled)
+        self.config_maps = kept(kinds.CONFIG_MAP, _OLLAMA, _labelled)
         self.serve_services = kept(kinds.SERVICE, f"{_CRD_LABEL}={kinds.RAY_SERVICE.kind}", _of_ray_service)
         self.pods = kept(kinds.POD, names.SET_LABEL, _labelled)
         self.ray_services = kept(kinds.RAY_SERVICE, names.SET_LABEL, _labelled)
@@ -63,6 +64,7 @@ class Caches:
         return {
             kinds.MODEL_SET.kind: self.model_sets,
             kinds.STATEFUL_SET.kind: self.stateful_sets,
+            kinds.CONFIG_MAP.kind: self.config_maps,
             kinds.POD.kind: self.pods,
             kinds.RAY_SERVICE.kind: self.ray_services,
             kinds.RAY_CLUSTER.kind: self.ray_clusters,

@@ -24,10 +24,12 @@ class Kind:
 MODEL_SET = Kind(names.API_VERSION, names.KIND, names.PLURAL)
 STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 POD = Kind("v1", "Pod", "pods")
 EVENT = Kind("v1", "Event", "events")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
 RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 BY_NAME = {
-    kind.kind: kind for kind in (MODEL_SET, STATEFUL_SET, SERVICE, POD, EVENT, RAY_SERVICE, RAY_CLUSTER)
+    kind.kind: kind
+    for kind in (MODEL_SET, STATEFUL_SET, SERVICE, CONFIG_MAP, POD, EVENT, RAY_SERVICE, RAY_CLUSTER)
 }

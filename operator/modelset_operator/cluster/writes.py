@@ -46,22 +46,6 @@ class Writes:
             content_type="application/apply-patch+yaml",
         )
 
-    async def open_readiness_gate(self, namespace: str, pod: str, uid: str, now: str) -> None:
-        """Set the readiness gate of a pod to True. `now` is RFC 3339."""
-        condition = {
-            "type": names.READINESS_GATE,
-            "status": "True",
-            "reason": "ModelsHeld",
-            "message": "the pod holds every model of its set that can be pulled",
-            "lastTransitionTime": now,
-        }
-        await self._write(
-            "PATCH",
-            kinds.POD.path(namespace, pod, "status"),
-            body={"metadata": {"uid": uid}, "status": {"conditions": [condition]}},
-            content_type="application/strategic-merge-patch+json",
-        )
-
     async def scale_workers(
         self, namespace: str, cluster: str, uid: str, replicas: int, remove: Sequence[str]
     ) -> None:

@@ -29,10 +29,9 @@ class Apply:
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
-    `foreign` says what cannot be applied, because it is somebody else's; `gates` are the pods whose readiness
-    gate is to open; `places` are the pods to be looked at, `unseen` the uids of those that did not tell what
-    they hold, so that nothing is known to be missing there; `waits_for_drain` tells that garbage will be due
-    although nothing else happens.
+    `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
+    be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
+    missing there; `waits_for_drain` tells that garbage will be due although nothing else happens.
     """
 
     applies: tuple[Apply, ...]
@@ -41,7 +40,6 @@ class Plan:
     pulls: tuple[state.WantedPull, ...]
     unseen: frozenset[str]
     removals: tuple[state.Removal, ...]
-    gates: tuple[seen.Pod, ...]
     scalings: tuple[workers.Scaling, ...]
     waits_for_drain: bool
 
@@ -71,7 +69,6 @@ def plan(observed: seen.Observed) -> Plan:
         pulls=pulls,
         unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
         removals=garbage if drained else (),
-        gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
         scalings=workers.scalings(observed, asked=asked),
         waits_for_drain=bool(garbage) and not drained,
     )
@@ -105,6 +102,7 @@ def _applies(
     discovery = common.discovery(served_names)
     children: list[tuple[dict[str, Any], seen.Object | None]] = [
         (ollama.service(modelset), observed.headless),
+        (ollama.config_map(modelset, models.required(observed)), observed.config_map),
         (ollama.stateful_set(modelset), observed.stateful_set),
     ]
     if observed.kuberay_installed:

@@ -12,8 +12,7 @@ Object = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """An Ollama pod. `gate`: its readiness gate is open; `runs`: Ollama's container does; `looked_at`: Ollama
-    was asked what it holds.
+    """An Ollama pod. `runs`: Ollama's container does; `looked_at`: Ollama was asked what it holds.
 
     `store` is None while Ollama does not answer.
     """
@@ -22,7 +21,6 @@ class Pod:
     uid: str
     ip: str
     ready: bool = False
-    gate: bool = False
     runs: bool = False
     looked_at: bool = True
     waiting: str = ""
@@ -60,6 +58,7 @@ class Observed:
     resource: Object
     now: str
     stateful_set: Object | None = None
+    config_map: Object | None = None
     headless: Object | None = None
     ray_service: Object | None = None
     serve_service: Object | None = None

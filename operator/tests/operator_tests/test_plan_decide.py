@@ -37,6 +37,7 @@ def settled(
     values: dict[str, Any] = {
         "stateful_set": stateful_set,
         "headless": compare.with_hash(ollama.service(modelset)),
+        "config_map": compare.with_hash(ollama.config_map(modelset, modelset.models)),
         "ray_service": service,
         "pods": (builders.pod(store=store, ready=True),),
         "settled_seconds": 3600.0,
@@ -54,7 +55,7 @@ def merged(manifest: dict[str, Any], with_status: dict[str, Any]) -> dict[str, A
 def test_the_steady_state_calls_for_nothing() -> None:
     observed = settled("a:1", "b:1", holds=("a:1", "b:1"))
     plan = decide.plan(observed)
-    assert (plan.applies, plan.pulls, plan.removals, plan.gates) == ((), (), (), ())
+    assert (plan.applies, plan.pulls, plan.removals) == ((), (), ())
     assert decide.told(observed) == decide.Told(dict(observed.status), ())
     assert observed.status["modelNames"] == "a:1;b:1"
     assert [condition["status"] for condition in observed.status["conditions"]] == ["True"] * 4 + ["False"]
@@ -66,6 +67,7 @@ def test_a_new_set_is_applied_at_once() -> None:
     applied = [(one.manifest["kind"], one.manifest["metadata"]["name"]) for one in plan.applies]
     assert applied == [
         ("Service", "assistants-ollama"),
+        ("ConfigMap", "assistants-ollama"),
         ("StatefulSet", "assistants-ollama"),
         ("RayService", "assistants"),
         ("OllamaModelSet", "assistants"),
@@ -151,13 +153,6 @@ def test_a_model_that_two_entries_name_is_pulled_once() -> None:
     resource = builders.resource("a", {"name": "a:latest", "servedNames": ["other"]})
     plan = decide.plan(builders.observed(resource, pods=(builders.pod(store=builders.store()),)))
     assert [pull.reference for pull in plan.pulls] == ["a:latest"]
-
-
-def test_the_gate_opens_when_the_pod_holds_all_and_never_closes() -> None:
-    holds = builders.pod(store=builders.store(a__1=CHAT))
-    added = builders.pod(store=builders.store(a__1=CHAT), ready=True)
-    assert decide.plan(builders.observed(builders.resource("a:1"), pods=(holds,))).gates == (holds,)
-    assert decide.plan(builders.observed(builders.resource("a:1", "b:1"), pods=(added,))).gates == ()
 
 
 def removals(observed: seen.Observed) -> list[tuple[str, bool]]:

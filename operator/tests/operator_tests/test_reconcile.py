@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from modelset_operator import observer, reconciler
+from modelset_operator.api import references
 from modelset_operator.cluster import caches, http, reflector, writes
 from modelset_operator.engines import looks, ollama, pulls, work
 from modelset_operator.manifests import ray
@@ -113,13 +114,15 @@ class World:
         )
 
     def settle_pods(self) -> None:
-        """Be the kubelet: pods whose readiness gate is open become ready."""
+        """Be the kubelet: a pod that holds what the ConfigMap asks for becomes ready."""
+        required = set(self.api.find("ConfigMap", "assistants-ollama")["data"]["required"].split())
         for kind, _, name in list(self.api.objects):
             if kind == "Pod":
                 with self.api.edited(kind, name) as pod:
-                    kinds = {entry["type"]: entry for entry in pod["status"]["conditions"]}
-                    opened = "modelset.dev/models-ready" in kinds
-                    kinds["Ready"]["status"] = "True" if opened else "False"
+                    held = self.fleet.servers[pod["status"]["podIP"]].held
+                    paths = {references.parse(model).manifest_path for model in held}
+                    (ready,) = pod["status"]["conditions"]
+                    ready["status"] = "True" if required <= paths else "False"
 
     def run_kuberay(self) -> None:
         """Be KubeRay: the RayService runs what it asks for, and its Service exists."""
