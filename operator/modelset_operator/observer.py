@@ -1,15 +1,13 @@
-"""One look at a set and everything around it: the API server's view, and each Ollama's own."""
+"""One look at a set and all around it: the API server's view, as watches keep it, and each Ollama's own."""
 
-import asyncio
-import dataclasses
 import datetime
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator import cluster
 from modelset_operator.api import names, spec
-from modelset_operator.engines import ollama, state
+from modelset_operator.cluster import caches
+from modelset_operator.engines import looks, state
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -22,123 +20,91 @@ _SILENT = ("it has no address yet", "Ollama does not answer yet")
 
 
 class Observer:
-    """Looks at sets. What it remembers are caches; losing them loses nothing but a little time."""
+    """Looks at sets, at what is known of them: it asks nobody and waits for nothing."""
 
-    def __init__(self, api: cluster.Cluster, client: ollama.Ollama, images: spec.Images) -> None:
-        self._api = api
-        self._client = client
+    def __init__(self, cached: caches.Caches, images: spec.Images) -> None:
+        self._cached = cached
         self._images = images
-        # By digest: what a model can do never changes under one digest.
-        self._capabilities: dict[str, tuple[str, ...]] = {}
-        # By set, then by pod uid: the last answer, for when a ready pod is slow to give the next one.
-        self._stores: dict[Set, dict[str, state.Store]] = {}
 
-    async def look(
+    def look(
         self,
         owner: Set,
+        sights: Mapping[str, looks.Sight],
         pulls: Mapping[tuple[str, str], state.Pull],
         tolerated: Mapping[tuple[str, str], seen.Tolerated],
     ) -> seen.Observed | None:
         """Return what there is, or None when the set is gone or on its way out."""
         namespace, name = owner
-        resource = await self._api.get(cluster.MODEL_SET, namespace, name)
+        cached = self._cached
+        resource = cached.model_sets.get(namespace, name)
         if resource is None or resource["metadata"].get("deletionTimestamp"):
             return None
-        modelset = spec.parse(resource, self._images)
-        ray_service, kuberay_installed = await self._ray_service(namespace, name)
+        pods = cached.pods.of_set(namespace, name)
+        ray_service = cached.ray_services.get(namespace, names.ray_service(name))
         return seen.Observed(
-            modelset=modelset,
+            modelset=spec.parse(resource, self._images),
             resource=resource,
             now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            stateful_set=await self._api.get(cluster.STATEFUL_SET, namespace, names.ollama(name)),
-            headless=await self._api.get(cluster.SERVICE, namespace, names.ollama(name)),
+            stateful_set=cached.stateful_sets.get(namespace, names.ollama(name)),
+            config_map=cached.config_maps.get(namespace, names.ollama(name)),
+            headless=cached.ollama_services.get(namespace, names.ollama(name)),
             ray_service=ray_service,
-            serve_service=await self._api.get(cluster.SERVICE, namespace, names.serve_service(name)),
-            kuberay_installed=kuberay_installed,
-            ray_clusters=await self._ray_clusters(namespace, ray_service),
-            ray_pods=await self._ray_pods(owner),
-            pods=await self._pods(owner, modelset),
+            serve_service=cached.serve_services.get(namespace, names.serve_service(name)),
+            kuberay_installed=cached.kuberay_installed,
+            ray_clusters=self._ray_clusters(namespace, ray_service),
+            ray_pods=_ray_pods(pods),
+            pods=_pods(pods, sights),
             pulls=pulls,
             tolerated=tolerated,
         )
 
-    def forget(self, owner: Set) -> None:
-        """Drop what is remembered of a set that is gone."""
-        self._stores.pop(owner, None)
-
-    async def _ray_service(self, namespace: str, name: str) -> tuple[dict[str, Any] | None, bool]:
-        try:
-            found = await self._api.get(cluster.RAY_SERVICE, namespace, names.ray_service(name))
-        except cluster.KindMissingError:
-            return None, False
-        return found, True
-
-    async def _ray_clusters(
+    def _ray_clusters(
         self, namespace: str, ray_service: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], ...]:
         status = (ray_service or {}).get("status") or {}
         parts = [status.get(part) or {} for part in ("activeServiceStatus", "pendingServiceStatus")]
         wanted = [part["rayClusterName"] for part in parts if part.get("rayClusterName")]
-        found = [await self._api.get(cluster.RAY_CLUSTER, namespace, name) for name in wanted]
+        found = [self._cached.ray_clusters.get(namespace, name) for name in wanted]
         return tuple(one for one in found if one is not None and not one["metadata"].get("deletionTimestamp"))
 
-    async def _ray_pods(self, owner: Set) -> tuple[seen.RayPod, ...]:
-        found = await self._api.list(cluster.POD, owner[0], names.proxy_selector(owner[1]))
-        pods = [_ray_pod(pod) for pod in found if not pod["metadata"].get("deletionTimestamp")]
-        return tuple(sorted(pods, key=lambda pod: pod.name))
 
-    async def _pods(self, owner: Set, modelset: spec.ModelSet) -> tuple[seen.Pod, ...]:
-        found = await self._api.list(cluster.POD, owner[0], names.ollama_selector(owner[1]))
-        living = [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
-        living.sort(key=lambda pod: _ordinal(pod["metadata"]["name"]))
-        stores = self._stores.setdefault(owner, {})
-        pods = await asyncio.gather(*(self._pod(pod, modelset, stores) for pod in living))
-        for uid in stores.keys() - {pod.uid for pod in pods}:
-            del stores[uid]
-        return tuple(pods)
+def _pods(found: Sequence[Mapping[str, Any]], sights: Mapping[str, looks.Sight]) -> tuple[seen.Pod, ...]:
+    living = sorted(_living(found, names.OLLAMA_COMPONENT), key=lambda pod: _ordinal(pod["metadata"]["name"]))
+    return tuple(_pod(pod, sights.get(pod["metadata"]["uid"])) for pod in living)
 
-    async def _pod(
-        self, pod: Mapping[str, Any], modelset: spec.ModelSet, stores: dict[str, state.Store]
-    ) -> seen.Pod:
-        status = pod.get("status") or {}
-        conditions = _conditions(status)
-        uid, ip = pod["metadata"]["uid"], status.get("podIP", "")
-        ready = conditions.get("Ready", {}).get("status") == "True"
-        store = await self._store(ip, modelset) if ip and _runs(status) else None
-        if store is not None:
-            stores[uid] = store
-        elif ready:
-            # The kubelet's probes get answers, so this is a busy moment and not a loss.
-            store = stores.get(uid)
-        return seen.Pod(
-            name=pod["metadata"]["name"],
-            uid=uid,
-            ip=ip,
-            ready=ready,
-            gate=conditions.get(names.READINESS_GATE, {}).get("status") == "True",
-            waiting="" if store is not None else _why_waiting(status, conditions) or _SILENT[bool(ip)],
-            store=store,
-        )
 
-    async def _store(self, ip: str, modelset: spec.ModelSet) -> state.Store | None:
-        url = ollama.base_url(ip)
-        try:
-            store = await self._client.store(url)
-        except (ollama.UnreachableError, ollama.OllamaError) as error:
-            log.debug("%s: %s", url, error)
-            return None
-        held = dict(store.held)
-        for key in held.keys() & modelset.reference_keys:
-            held[key] = await self._described(url, store.names[key], held[key])
-        return dataclasses.replace(store, held=held)
+def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
+    status = pod.get("status") or {}
+    conditions = _conditions(status)
+    ip = status.get("podIP", "")
+    ready = conditions.get("Ready", {}).get("status") == "True"
+    runs = bool(ip) and _runs(status)
+    # Where the kubelet's probes get answers, no answer to a look is a busy moment and not a loss.
+    store = (sight.last if ready else sight.now) if sight is not None and runs else None
+    return seen.Pod(
+        name=pod["metadata"]["name"],
+        uid=pod["metadata"]["uid"],
+        ip=ip,
+        ready=ready,
+        runs=runs,
+        looked_at=sight is not None,
+        waiting="" if store is not None else _why_waiting(status, conditions) or _SILENT[bool(ip)],
+        store=store,
+    )
 
-    async def _described(self, url: str, reference: str, held: state.Held) -> state.Held:
-        if held.digest not in self._capabilities:
-            try:
-                self._capabilities[held.digest] = await self._client.capabilities(url, reference)
-            except (ollama.UnreachableError, ollama.OllamaError) as error:
-                return dataclasses.replace(held, problem=str(error))
-        return dataclasses.replace(held, capabilities=self._capabilities[held.digest])
+
+def _living(pods: Sequence[Mapping[str, Any]], component: str) -> list[Mapping[str, Any]]:
+    return [
+        pod
+        for pod in pods
+        if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == component
+        and not pod["metadata"].get("deletionTimestamp")
+    ]
+
+
+def _ray_pods(pods: Sequence[Mapping[str, Any]]) -> tuple[seen.RayPod, ...]:
+    found = [_ray_pod(pod) for pod in _living(pods, names.PROXY_COMPONENT)]
+    return tuple(sorted(found, key=lambda pod: pod.name))
 
 
 def _ray_pod(pod: Mapping[str, Any]) -> seen.RayPod:

@@ -1,18 +1,20 @@
 """The reconcile: look, plan, do. Level-triggered: it depends on nothing but what it sees."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from modelset_operator import cluster, observer
+from modelset_operator import observer
 from modelset_operator.api import names, spec
-from modelset_operator.engines import ollama, pulls
+from modelset_operator.cluster import http, writes
+from modelset_operator.engines import state, work
 from modelset_operator.manifests import compare
-from modelset_operator.plan import decide, events, proxy, workers
+from modelset_operator.plan import decide, events, ownership, proxy, workers
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -20,14 +22,57 @@ log = logging.getLogger(__name__)
 # (namespace, name) of a set
 Set = tuple[str, str]
 
-# Nobody tells when Ollama gains or loses a model behind our back, so it is asked this often.
-RESYNC_SECONDS = 20.0
+# All that matters is told; this is for what should not happen.
+RESYNC_SECONDS = 300.0
 # While something is under way that no watch reports, such as a drain.
 SOON_SECONDS = 5.0
 
 
 class ReconcileError(Exception):
-    """Part of a reconcile was refused; the status tells what, and it is to be tried again."""
+    """Part of a reconcile was not done, and is to be tried again: the status tells what was refused for good.
+
+    `retry_after` are the seconds that the API server asks to wait, None where it does not.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class _Attempts:
+    """What came of the requests of one reconcile.
+
+    `refused` are those that the API server will not take as they are, in its words; `failures` those and what
+    may pass: too many requests, a conflict, a server that is away.
+    """
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self.failures: list[str] = []
+        self.retry_after: float | None = None
+
+    def refuse(self, problems: Collection[str]) -> None:
+        """Note what cannot be done until somebody changes something."""
+        self.failures += problems
+        self.refused += problems
+
+    @contextlib.contextmanager
+    def at(self, what: str, *, but: Collection[int] = ()) -> Iterator[None]:
+        """Note what the API server refuses of the body; statuses in `but` mean that nothing is to be done."""
+        try:
+            yield
+        except http.RefusedError as error:
+            if error.status in but:
+                return
+            self.failures.append(f"{what}: {error}")
+            if error.passing:
+                self.retry_after = max(self.retry_after or 0.0, error.retry_after or 0.0) or None
+            else:
+                self.refused.append(f"{what}: {error}")
+        except http.KindMissingError as error:
+            self.refuse([f"{what}: {error}"])
+        except http.UnreachableError as error:
+            self.failures.append(f"{what}: {error}")
 
 
 class Reconciler:
@@ -35,16 +80,14 @@ class Reconciler:
 
     def __init__(
         self,
-        api: cluster.Cluster,
-        client: ollama.Ollama,
+        api: writes.Writes,
         looker: observer.Observer,
-        downloads: pulls.Pulls,
+        doing: work.Work,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._client = client
         self._observer = looker
-        self._pulls = downloads
+        self._work = doing
         # By set: what the API server changed in what was applied, so that it is not applied over and over.
         self._tolerated: dict[Set, dict[tuple[str, str], seen.Tolerated]] = {}
         self._clock = clock
@@ -54,12 +97,11 @@ class Reconciler:
     async def reconcile(self, owner: Set) -> float | None:
         """Do what one look at a set calls for.
 
-        Returns in how many seconds to look again, None when the set is gone. Raises ReconcileError when the
-        API server refused something, and what the cluster module raises when looking failed.
+        Returns in how many seconds to look again, None when the set is gone or nothing is left to do. Raises
+        ReconcileError when the API server refused something.
         """
-        tolerated = self._tolerated.setdefault(owner, {})
         try:
-            observed = await self._observer.look(owner, self._pulls.view(owner), tolerated)
+            observed = self._look(owner)
         except spec.SpecError as error:
             # Only a set that was stored before the present rules gets here; the next edit will be refused.
             log.warning("%s/%s: %s", *owner, error)
@@ -67,23 +109,29 @@ class Reconciler:
         if observed is None:
             self._forget(owner)
             return None
-        observed = self._with_settled(owner, observed)
         plan = decide.plan(observed)
-        problems = await self._apply_all(owner, plan.applies)
-        problems += await self._open_gates(observed, plan.gates)
-        problems += await self._scale_workers(observed, plan.scalings)
-        if problems:
-            plan = decide.with_problems(plan, observed, problems)
-        removed = await self._remove(plan.removals)
-        retry = self._pulls.sync(owner, plan.pulls, plan.unseen)
-        await self._tell(observed, plan, removed)
-        if problems:
-            raise ReconcileError("; ".join(problems))
+        attempts = _Attempts()
+        attempts.refuse(plan.foreign)
+        await self._apply_all(observed, plan.applies, attempts)
+        await self._scale_workers(observed, plan.scalings, attempts)
+        retry = self._work.sync(owner, plan.places, plan.pulls, plan.removals, plan.unseen)
+        # The status tells of what is there now, not of what was there before all this.
+        after = self._look(owner)
+        if after is not None and after.whole:
+            await self._tell(owner, after, decide.told(after, attempts.refused))
+        if attempts.failures:
+            raise ReconcileError("; ".join(attempts.failures), attempts.retry_after)
         return self._next_look(plan, retry)
 
+    def _look(self, owner: Set) -> seen.Observed | None:
+        tolerated = self._tolerated.setdefault(owner, {})
+        observed = self._observer.look(
+            owner, self._work.sights(owner), self._work.downloads(owner), tolerated
+        )
+        return None if observed is None else self._with_settled(owner, observed)
+
     def _forget(self, owner: Set) -> None:
-        self._pulls.forget(owner)
-        self._observer.forget(owner)
+        self._work.forget(owner)
         self._tolerated.pop(owner, None)
         self._settled.pop(owner, None)
 
@@ -104,18 +152,34 @@ class Reconciler:
         seconds = SOON_SECONDS if busy else RESYNC_SECONDS
         return seconds if retry is None else min(seconds, retry)
 
-    async def _apply_all(self, owner: Set, manifests: Sequence[dict[str, Any]]) -> list[str]:
-        problems = []
-        for manifest in manifests:
+    async def _apply_all(
+        self, observed: seen.Observed, applies: Sequence[decide.Apply], attempts: _Attempts
+    ) -> None:
+        owner = (observed.modelset.namespace, observed.modelset.name)
+        for wanted in applies:
+            manifest = wanted.manifest
             what = f"{manifest['kind']} {manifest['metadata']['name']}"
-            try:
-                result = await self._api.apply(manifest)
-            except (cluster.RefusedError, cluster.KindMissingError) as error:
-                problems.append(f"{what}: {error}")
-                continue
-            log.info("%s/%s: applied %s", *owner, what)
-            self._tolerate(owner, manifest, result)
-        return problems
+            with attempts.at(what):
+                found = await self._api.find(manifest) if wanted.new else None
+                if found is not None and (stranger := ownership.stranger(found, observed.modelset)):
+                    attempts.refuse([stranger])
+                    continue
+                result = await self._apply(manifest, new=wanted.new)
+                log.info("%s/%s: applied %s", *owner, what)
+                self._tolerate(owner, manifest, result)
+
+    async def _apply(self, manifest: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        try:
+            # What somebody else made since it was looked for is a conflict, and stays as it is.
+            return await self._api.apply(manifest, force=not new)
+        except http.RefusedError as error:
+            if not (error.status == 422 and manifest["kind"] == "StatefulSet" and "Forbidden" in str(error)):
+                raise
+            # Some fields of a StatefulSet stay as they were made. Its pods and volumes outlive it, and the
+            # next one of the name takes them over.
+            log.info("making StatefulSet %s anew: %s", manifest["metadata"]["name"], error)
+            await self._api.orphan(manifest)
+            return await self._api.apply(manifest)
 
     def _tolerate(self, owner: Set, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Remember what did not stick: unknown to this API server, or changed by a webhook."""
@@ -127,64 +191,25 @@ class Reconciler:
         else:
             self._tolerated[owner].pop(key, None)
 
-    async def _open_gates(self, observed: seen.Observed, pods: Sequence[seen.Pod]) -> list[str]:
-        problems = []
-        for pod in pods:
-            try:
-                await self._api.open_readiness_gate(
-                    observed.modelset.namespace, pod.name, pod.uid, observed.now
-                )
-            except cluster.RefusedError as error:
-                # Gone or replaced since the look: the next look sees the new one.
-                if error.status not in (404, 409):
-                    problems.append(f"Pod {pod.name}: {error}")
-        return problems
-
-    async def _scale_workers(self, observed: seen.Observed, scalings: Sequence[workers.Scaling]) -> list[str]:
-        problems = []
+    async def _scale_workers(
+        self, observed: seen.Observed, scalings: Sequence[workers.Scaling], attempts: _Attempts
+    ) -> None:
+        namespace = observed.modelset.namespace
         for scaling in scalings:
             what = f"RayCluster {scaling.cluster}"
-            try:
+            # 422: the test of the uid failed, so it is another one by now.
+            with attempts.at(what, but=(404, 409, 422)):
                 await self._api.scale_workers(
-                    observed.modelset.namespace,
-                    scaling.cluster,
-                    scaling.uid,
-                    scaling.replicas,
-                    scaling.remove,
+                    namespace, scaling.cluster, scaling.uid, scaling.replicas, scaling.remove
                 )
-            except cluster.RefusedError as error:
-                # 422: the test of the uid failed, so it is another one by now.
-                if error.status not in (404, 409, 422):
-                    problems.append(f"{what}: {error}")
-            else:
                 log.info("%s: %d workers", what, scaling.replicas)
-        return problems
 
-    async def _remove(self, removals: Sequence[decide.Removal]) -> dict[str, list[str]]:
-        """Delete garbage; returns the names of the pods by what was deleted from them."""
-        removed: dict[str, list[str]] = {}
-        for removal in removals:
-            url = ollama.base_url(removal.pod.ip)
-            try:
-                await self._client.delete(url, removal.reference, unload=removal.loaded)
-            except (ollama.OllamaError, ollama.UnreachableError) as error:
-                # It is still there on the next look, which tries again.
-                log.warning("deleting %s from %s: %s", removal.reference, removal.pod.name, error)
-            else:
-                removed.setdefault(removal.reference, []).append(removal.pod.name)
-        return removed
-
-    async def _tell(
-        self, observed: seen.Observed, plan: decide.Plan, removed: Mapping[str, Sequence[str]]
-    ) -> None:
-        told = [
-            events.Event(events.NORMAL, "Removed", f"deleted {reference} from {', '.join(pods)}")
-            for reference, pods in removed.items()
-        ]
-        if plan.status != observed.status:
-            await self._write_status(observed, plan.status)
-            told = [*plan.events, *told]
-        for event in told:
+    async def _tell(self, owner: Set, observed: seen.Observed, told: decide.Told) -> None:
+        removed = _removed(self._work.take_removed(owner))
+        if told.status != observed.status:
+            await self._write_status(observed, told.status)
+            removed = [*told.events, *removed]
+        for event in removed:
             await self._emit(observed, event)
 
     async def _write_status(self, observed: seen.Observed, status: Mapping[str, Any]) -> None:
@@ -197,16 +222,26 @@ class Reconciler:
         }
         try:
             await self._api.apply(manifest, "status")
-        except cluster.RefusedError as error:
+        except http.RefusedError as error:
             if error.status not in (404, 409):
                 raise
 
     async def _emit(self, observed: seen.Observed, event: events.Event) -> None:
         try:
             await self._api.create_event(event_manifest(observed, event))
-        except cluster.RefusedError as error:
+        except http.RefusedError as error:
             # An Event is only told; a namespace on its way out takes none, and nothing depends on it.
             log.warning("could not record the event %s: %s", event.reason, error)
+
+
+def _removed(removals: Sequence[state.Removal]) -> list[events.Event]:
+    pods: dict[str, list[str]] = {}
+    for removal in removals:
+        pods.setdefault(removal.reference, []).append(removal.pod)
+    return [
+        events.Event(events.NORMAL, "Removed", f"deleted {reference} from {', '.join(those)}")
+        for reference, those in pods.items()
+    ]
 
 
 def event_manifest(observed: seen.Observed, event: events.Event) -> dict[str, Any]:

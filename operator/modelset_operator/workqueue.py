@@ -39,7 +39,8 @@ class WorkQueue(Generic[Key]):
         self._failures: dict[Key, int] = {}
         self._tasks: set[asyncio.Task[float | None]] = set()
         self._wake = asyncio.Event()
-        self._last_turn = time.monotonic()
+        # None until it runs.
+        self._last_turn: float | None = None
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Ask for a key to be worked on after `delay` seconds, or earlier when that was asked before."""
@@ -49,12 +50,14 @@ class WorkQueue(Generic[Key]):
             self._wake.set()
 
     def stuck_seconds(self) -> float:
-        """Return for how long the slowest thing has been overdue: a turn, a due key, or work under way."""
+        """Return for how long the queue has not taken its turn, or the slowest work has been under way.
+
+        Keys that are due and wait for others do not count: where the API server is slow, many do.
+        """
         now = time.monotonic()
-        late = [now - self._last_turn - TURN_SECONDS]
-        late += [now - due for key, due in self._due.items() if key not in self._active]
+        late = [now - self._last_turn - TURN_SECONDS] if self._last_turn is not None else []
         late += [now - started for started in self._active.values()]
-        return max(0.0, *late)
+        return max(0.0, *late) if late else 0.0
 
     async def run(self) -> None:
         """Dispatch until cancelled; work under way is cancelled too."""
@@ -101,7 +104,8 @@ class WorkQueue(Generic[Key]):
             again = task.result()
         else:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            again = min(FIRST_BACKOFF_SECONDS * 2 ** (min(failures, 16) - 1), LAST_BACKOFF_SECONDS)
+            backoff = min(FIRST_BACKOFF_SECONDS * 2 ** (min(failures, 16) - 1), LAST_BACKOFF_SECONDS)
+            again = max(backoff, getattr(error, "retry_after", None) or 0.0)
             trace = None if isinstance(error, self._expected) else error
             log.error("%s failed, trying again in %.0f s: %s", key, again, error, exc_info=trace)
         if again is not None:

@@ -46,7 +46,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [modelset.dev]
   resources: [ollamamodelsets]
   # patch: labels and the annotation that name the models
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [modelset.dev]
   resources: [ollamamodelsets/status]
   verbs: [patch]
@@ -57,9 +57,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # Server-side apply: create for what is not there yet, patch for what is.
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, create, patch]
+  # delete: one whose fixed fields are to change is made anew around its pods
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [services]
+  resources: [services, configmaps]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [ray.io]
   resources: [rayservices]
@@ -67,14 +68,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # The number of workers, which KubeRay leaves alone when the RayService changes.
 - apiGroups: [ray.io]
   resources: [rayclusters]
-  verbs: [get, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
-# The readiness gate.
-- apiGroups: [""]
-  resources: [pods/status]
-  verbs: [patch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

@@ -22,8 +22,6 @@ MODEL_LABEL_PREFIX = f"model.{GROUP}/"
 MODEL_NAMES_ANNOTATION = f"{GROUP}/openai-model-names"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
 
-READINESS_GATE = f"{GROUP}/models-ready"
-
 OLLAMA_PORT = 11434
 SERVE_PORT = 8000
 

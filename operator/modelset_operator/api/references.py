@@ -29,6 +29,11 @@ class Reference:
         return name
 
     @property
+    def manifest_path(self) -> str:
+        """Return where Ollama keeps the manifest (types/model, Filepath), with case folded."""
+        return f"{self.host}/{self.namespace}/{self.model}/{self.tag}".lower()
+
+    @property
     def key(self) -> str:
         """What two references have in common when Ollama takes them for the same model (it folds case)."""
         return str(self).lower()

@@ -62,3 +62,27 @@ class WantedPull:
     reference: str
     key: str
     insecure: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Removal:
+    """A model that a pod holds and nobody wants, as it is named there; the pod by name, uid and address."""
+
+    pod: str
+    uid: str
+    ip: str
+    reference: str
+    loaded: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A pod to be looked at: its uid and address; `busy` while what it holds is about to change.
+
+    `described` are the keys of the models of which is to be known what they can do.
+    """
+
+    uid: str
+    ip: str
+    busy: bool
+    described: frozenset[str]

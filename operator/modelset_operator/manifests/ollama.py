@@ -1,5 +1,6 @@
-"""The Ollama side of a set: a StatefulSet with one claim a replica, and its headless Service."""
+"""The Ollama side of a set: a StatefulSet with one claim a replica, its headless Service, and a ConfigMap."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from modelset_operator.api import names, spec
@@ -8,6 +9,20 @@ from modelset_operator.manifests import common
 CONTAINER = "ollama"
 CLAIM = "models"
 HOME = "/var/lib/ollama"
+MODELS = f"{HOME}/models"
+# What a pod is to hold before it is ready: a file of the ConfigMap, with the path of one manifest a line.
+REQUIRED = "required"
+_REQUIRED_FOLDER = "/etc/modelset"
+# Ollama writes a model's manifest last, so the model of one that is there is whole. It folds case.
+_HOLDS_ALL = f"""
+held=$(find {MODELS}/manifests -type f -size +0 2>/dev/null | tr A-Z a-z)
+while read -r path; do
+  printf '%s\\n' "$held" | grep -qxF "{MODELS}/manifests/$path" || exit 1
+done < {_REQUIRED_FOLDER}/{REQUIRED}
+"""
+_CHECK_SECONDS = 2
+# Models may take a day to come. What does not end is told by the status, not by restarts.
+_LONGEST_SECONDS = 86400
 
 
 def service(modelset: spec.ModelSet) -> dict[str, Any]:
@@ -24,6 +39,17 @@ def service(modelset: spec.ModelSet) -> dict[str, Any]:
                 {"name": "http", "port": names.OLLAMA_PORT, "protocol": "TCP", "targetPort": "http"},
             ],
         },
+    }
+
+
+def config_map(modelset: spec.ModelSet, required: Iterable[spec.Model]) -> dict[str, Any]:
+    """Return the ConfigMap that tells pods which models they hold before they are ready."""
+    paths = sorted({model.reference.manifest_path for model in required})
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": common.metadata(modelset, names.ollama(modelset.name), names.OLLAMA_COMPONENT),
+        "data": {REQUIRED: "".join(f"{path}\n" for path in paths)},
     }
 
 
@@ -58,10 +84,12 @@ def _pod_spec(modelset: spec.ModelSet) -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "readinessGates": [{"conditionType": names.READINESS_GATE}],
         "securityContext": common.pod_security_context(),
         "containers": [_container(modelset.ollama)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": REQUIRED, "configMap": {"name": names.ollama(modelset.name), "defaultMode": 0o444}},
+        ],
     }
 
 
@@ -83,12 +111,20 @@ def _container(ollama: spec.Ollama) -> dict[str, Any]:
         "ports": [{"name": "http", "containerPort": names.OLLAMA_PORT, "protocol": "TCP"}],
         "resources": ollama.resources,
         "securityContext": common.container_security_context(read_only=True),
-        "startupProbe": probe(period=2, timeout=2, failures=90),
+        # It passes once, and by itself: a pod whose volume holds its models needs nobody to become ready, and
+        # a model that comes later makes no ready pod unready.
+        "startupProbe": {
+            "exec": {"command": ["sh", "-c", _HOLDS_ALL]},
+            "periodSeconds": _CHECK_SECONDS,
+            "timeoutSeconds": 10,
+            "failureThreshold": _LONGEST_SECONDS // _CHECK_SECONDS,
+        },
         "livenessProbe": probe(period=10, timeout=10, failures=6),
         "readinessProbe": probe(period=5, timeout=5, failures=3),
         "volumeMounts": [
             {"name": CLAIM, "mountPath": HOME},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
+            {"name": REQUIRED, "mountPath": _REQUIRED_FOLDER, "readOnly": True},
         ],
     }
 
@@ -100,7 +136,7 @@ def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
         "OLLAMA_HOST": f"0.0.0.0:{names.OLLAMA_PORT}",
         "OLLAMA_KEEP_ALIVE": ollama.keep_alive,
         "OLLAMA_MAX_LOADED_MODELS": str(ollama.max_loaded_models),
-        "OLLAMA_MODELS": f"{HOME}/models",
+        "OLLAMA_MODELS": MODELS,
         # Without it a prompt could leave the cluster for Ollama's hosted models.
         "OLLAMA_NO_CLOUD": "1",
         # A start would prune the layers of an interrupted pull, which is to be resumed instead.

@@ -1,13 +1,13 @@
 """The plan: everything that one look at a set calls for."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from modelset_operator.api import names
 from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, ollama, ray
-from modelset_operator.plan import events, models, status, workers
+from modelset_operator.plan import events, models, ownership, status, workers
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
@@ -15,85 +15,119 @@ DRAIN_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Removal:
-    """A model that a pod holds and nobody wants, named as Ollama names it there."""
+class Apply:
+    """A manifest for server-side apply; `new` where no such object is known.
 
-    pod: seen.Pod
-    reference: str
-    loaded: bool
+    One that is not known may be there all the same: what is watched has the labels of a set.
+    """
+
+    manifest: dict[str, Any]
+    new: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
-    `applies` are manifests for server-side apply, `gates` the pods whose readiness gate is to open; `unseen`
-    are the uids of pods that are there and did not tell what they hold, so that nothing is known to be
-    missing on them; `waits_for_drain` tells that garbage will be due although nothing else happens.
+    `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
+    be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
+    missing there; `waits_for_drain` tells that garbage will be due although nothing else happens.
     """
 
-    applies: tuple[dict[str, Any], ...]
+    applies: tuple[Apply, ...]
+    foreign: tuple[str, ...]
+    places: tuple[state.Place, ...]
     pulls: tuple[state.WantedPull, ...]
     unseen: frozenset[str]
-    removals: tuple[Removal, ...]
-    gates: tuple[seen.Pod, ...]
+    removals: tuple[state.Removal, ...]
     scalings: tuple[workers.Scaling, ...]
+    waits_for_drain: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a look is told as: the status, and what has changed in it as events."""
+
     status: dict[str, Any]
     events: tuple[events.Event, ...]
-    waits_for_drain: bool
-    judged: tuple[models.Judged, ...]
-    served_names: tuple[str, ...]
 
 
 def plan(observed: seen.Observed) -> Plan:
     """Return what the observed state calls for."""
-    judged = models.judge_all(observed)
-    entries = models.listed_entries(judged, observed)
+    entries = models.listed_entries(models.judge_all(observed), observed)
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
     garbage = _garbage(observed)
     drained = observed.settled_seconds >= DRAIN_SECONDS and ray.read_entries(observed.ray_service) == entries
-    wanted_status = status.build(observed, judged, served_names)
-    applies = _applies(observed, entries, served_names)
-    asked = "RayService" not in [manifest["kind"] for manifest in applies]
+    applies, foreign = _applies(observed, entries, served_names)
+    asked = "RayService" not in [apply.manifest["kind"] for apply in applies]
+    pulls = _pulls(observed)
+    changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
-        applies=applies,
-        pulls=_pulls(observed),
+        applies=tuple(applies),
+        foreign=tuple(foreign),
+        places=_places(observed, changing),
+        pulls=pulls,
         unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
         removals=garbage if drained else (),
-        gates=tuple(pod for pod in observed.pods if not pod.gate and models.gate_opens(pod, observed)),
         scalings=workers.scalings(observed, asked=asked),
-        status=wanted_status,
-        events=events.transitions(observed.status, wanted_status),
         waits_for_drain=bool(garbage) and not drained,
-        judged=judged,
-        served_names=served_names,
     )
 
 
-def with_problems(plan: Plan, observed: seen.Observed, problems: Sequence[str]) -> Plan:
-    """Return the plan with a status that tells what the API server refused."""
-    told = status.build(observed, plan.judged, plan.served_names, problems)
-    return dataclasses.replace(plan, status=told, events=events.transitions(observed.status, told))
+def told(observed: seen.Observed, problems: Sequence[str] = ()) -> Told:
+    """Return what to tell of a look; `problems` are what the API server refused for good."""
+    judged = models.judge_all(observed)
+    entries = models.listed_entries(judged, observed)
+    served_names = tuple(name for entry in entries for name in entry["servedNames"])
+    applies, _ = _applies(observed, entries, served_names)
+    built = status.build(observed, judged, served_names, problems, applied=not applies)
+    return Told(built, events.transitions(observed.status, built))
+
+
+def _places(observed: seen.Observed, changing: Set[str]) -> tuple[state.Place, ...]:
+    """Look at pods that run; often while what they hold is about to change, or nobody knows it."""
+    described = frozenset(observed.modelset.reference_keys)
+    return tuple(
+        state.Place(pod.uid, pod.ip, pod.store is None or not pod.ready or pod.uid in changing, described)
+        for pod in observed.pods
+        if pod.runs
+    )
 
 
 def _applies(
     observed: seen.Observed, entries: Sequence[Mapping[str, Any]], served_names: Sequence[str]
-) -> tuple[dict[str, Any], ...]:
+) -> tuple[list[Apply], list[str]]:
+    """Return what is to be applied, and what cannot be, because it is somebody else's."""
     modelset = observed.modelset
     discovery = common.discovery(served_names)
-    wanted: list[tuple[dict[str, Any], seen.Object | None]] = [
+    children: list[tuple[dict[str, Any], seen.Object | None]] = [
         (ollama.service(modelset), observed.headless),
+        (ollama.config_map(modelset, models.required(observed)), observed.config_map),
         (ollama.stateful_set(modelset), observed.stateful_set),
     ]
     if observed.kuberay_installed:
-        wanted.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
-    if observed.serve_service is not None:
+        children.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
+    foreign = [ownership.stranger(current, modelset) for _, current in children if current is not None]
+    wanted = [
+        (manifest, current)
+        for manifest, current in children
+        if current is None or not ownership.stranger(current, modelset)
+    ]
+    # KubeRay makes it for the RayService; one of the name that somebody else made is not the set's to label.
+    if observed.serve_service is not None and ownership.controls(
+        observed.ray_service, observed.serve_service
+    ):
         patch = common.discovery_patch("v1", "Service", observed.serve_service, discovery, modelset.name)
         wanted.append((patch, observed.serve_service))
     patch = common.discovery_patch(names.API_VERSION, names.KIND, observed.resource, discovery, modelset.name)
     wanted.append((patch, observed.resource))
     hashed = [(compare.with_hash(manifest), current) for manifest, current in wanted]
-    return tuple(manifest for manifest, current in hashed if _differs(manifest, current, observed))
+    applies = [
+        Apply(manifest, new=current is None)
+        for manifest, current in hashed
+        if _differs(manifest, current, observed)
+    ]
+    return applies, [problem for problem in foreign if problem]
 
 
 def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: seen.Observed) -> bool:
@@ -121,19 +155,22 @@ def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     return tuple(pulls)
 
 
-def _garbage(observed: seen.Observed) -> tuple[Removal, ...]:
+def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
     """Return what pods hold and the spec does not want.
 
     Not on pods that are downloading: deleting a model can take a layer that the other one shares.
     """
     wanted = observed.modelset.reference_keys
-    garbage: list[Removal] = []
+    garbage: list[state.Removal] = []
     for pod in observed.pods:
         if pod.store is None or _downloading(pod, observed):
             continue
         store = pod.store
         unwanted = sorted(store.held.keys() - wanted)
-        garbage.extend(Removal(pod, store.names[key], key in store.loaded) for key in unwanted)
+        garbage.extend(
+            state.Removal(pod.name, pod.uid, pod.ip, store.names[key], key in store.loaded)
+            for key in unwanted
+        )
     return tuple(garbage)
 
 

@@ -11,8 +11,8 @@ from modelset_operator.plan import observed as seen
 
 PENDING, PULLING, LOADING, READY, FAILED = "Pending", "Pulling", "Loading", "Ready", "Failed"
 
-# A pod waits for a model that Ollama refuses this often, in case it was a passing fault of the registry.
-FAILURES_UNTIL_GATE_OPENS = 3
+# Pods wait for a model that Ollama has refused less often, in case it was a passing fault of the registry.
+FAILURES_UNTIL_GIVEN_UP = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,14 +200,20 @@ def listed_entries(judged: Sequence[Judged], observed: seen.Observed) -> list[di
     return sorted(entries, key=lambda entry: (entry["model"], entry["servedNames"]))
 
 
-def gate_opens(pod: seen.Pod, observed: seen.Observed) -> bool:
-    """Whether a pod holds every model that it can be expected to hold."""
-    if pod.store is None:
-        return False
-    for model in observed.modelset.models:
-        if model.reference.key in pod.store.held:
-            continue
-        pull = observed.pull(pod, model.reference.key)
-        if pull is None or not (pull.unknown_model or pull.failures >= FAILURES_UNTIL_GATE_OPENS):
-            return False
-    return True
+def required(observed: seen.Observed) -> tuple[spec.Model, ...]:
+    """Return the models without which no pod is ready: all but those that cannot be had.
+
+    One that has failed does not hold the others back; a pod that starts meanwhile is ready without it.
+    """
+    return tuple(model for model in observed.modelset.models if not _cannot_be_had(model, observed))
+
+
+def _cannot_be_had(model: spec.Model, observed: seen.Observed) -> bool:
+    pulls = [observed.pull(pod, model.reference.key) for pod in observed.pods]
+    begun = [pull for pull in pulls if pull is not None]
+    if any(pull.unknown_model or pull.failures >= FAILURES_UNTIL_GIVEN_UP for pull in begun):
+        return True
+    # Under an earlier run of the operator it had failed, and nothing better is known since.
+    previous = observed.previous_model(model.name)
+    held = any(pod.store is not None and model.reference.key in pod.store.held for pod in observed.pods)
+    return not begun and not held and previous.get("phase") == FAILED

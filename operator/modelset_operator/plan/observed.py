@@ -12,13 +12,17 @@ Object = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """An Ollama pod. `gate`: its readiness gate is open; `store` is None while Ollama does not answer."""
+    """An Ollama pod. `runs`: Ollama's container does; `looked_at`: Ollama was asked what it holds.
+
+    `store` is None while Ollama does not answer.
+    """
 
     name: str
     uid: str
     ip: str
     ready: bool = False
-    gate: bool = False
+    runs: bool = False
+    looked_at: bool = True
     waiting: str = ""
     store: state.Store | None = None
 
@@ -54,6 +58,7 @@ class Observed:
     resource: Object
     now: str
     stateful_set: Object | None = None
+    config_map: Object | None = None
     headless: Object | None = None
     ray_service: Object | None = None
     serve_service: Object | None = None
@@ -64,6 +69,11 @@ class Observed:
     ray_pods: tuple[RayPod, ...] = ()
     settled_seconds: float = 0.0
     tolerated: Mapping[tuple[str, str], Tolerated] = dataclasses.field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all pods that run were looked at: after a start of the operator, not all are yet."""
+        return all(pod.looked_at for pod in self.pods if pod.runs)
 
     @property
     def status(self) -> Object:

@@ -31,14 +31,20 @@ def build(
     judged: Sequence[models.Judged],
     served_names: Sequence[str],
     problems: Sequence[str] = (),
+    *,
+    applied: bool = True,
 ) -> dict[str, Any]:
-    """Return the whole status. `problems` are what the API server refused in this round."""
+    """Return the whole status.
+
+    `problems` are what the API server refused in this round; `applied`: it holds all that is wanted.
+    """
     modelset = observed.modelset
     proxy = proxies.judge(observed)
     ready_pods = sum(pod.ready for pod in observed.pods)
     leaves = [_models_leaf(judged), _ollama_leaf(observed, ready_pods), _proxy_leaf(proxy)]
-    aggregate = _ready_leaf(leaves, problems)
-    conditions = [aggregate, *leaves, _progressing_leaf(observed, proxy, leaves, problems)]
+    moving = _moving(observed, proxy, applied=applied)
+    aggregate = _ready_leaf(leaves, problems, moving)
+    conditions = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving)]
     ready_models = sum(one.phase == models.READY for one in judged)
     return {
         "observedGeneration": modelset.generation,
@@ -102,10 +108,8 @@ def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
     if wanted == 0:
         return Leaf(OLLAMA_READY, False, "ScaledToZero", "spec.ollama.replicas is 0")
     told = f"{ready} of {wanted} Ollama pods are ready"
-    if ready >= wanted and not _rolling(observed):
-        return Leaf(OLLAMA_READY, True, "AllPodsReady", told)
     if ready >= wanted:
-        return Leaf(OLLAMA_READY, True, "RollingOut", f"{told}; a new version is rolling out")
+        return Leaf(OLLAMA_READY, True, "AllPodsReady", told)
     waiting = [f"{pod.name}: {pod.waiting}" for pod in observed.pods if pod.waiting]
     return Leaf(OLLAMA_READY, False, "PodsNotReady", _cut("; ".join([told, *waiting])))
 
@@ -122,28 +126,41 @@ def _proxy_leaf(proxy: proxies.Proxy) -> Leaf:
     return Leaf(PROXY_READY, proxy.ready, proxy.reason, _cut(proxy.message))
 
 
-def _ready_leaf(leaves: Sequence[Leaf], problems: Sequence[str]) -> Leaf:
-    """Aggregate: the first leaf that is not true says why."""
+def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> tuple[str, str] | None:
+    """Return why what serves is not yet all that the spec asks for: reason and message; None when it is."""
+    if not applied:
+        return "Applying", "a change has not reached the API server yet"
+    if _rolling(observed):
+        return "RollingOut", "the Ollama pods are being replaced one by one"
+    if not proxy.settled:
+        return proxy.reason, proxy.message
+    return None
+
+
+def _ready_leaf(leaves: Sequence[Leaf], problems: Sequence[str], moving: tuple[str, str] | None) -> Leaf:
+    """Aggregate: what was refused, the first leaf that is not true, or what is not there yet says why."""
+    if problems:
+        return Leaf(READY, False, "ApplyFailed", _cut("; ".join(problems)))
     for leaf in leaves:
         if not leaf.true:
-            if problems:
-                return Leaf(READY, False, "ApplyFailed", _cut("; ".join(problems)))
             return Leaf(READY, False, leaf.reason, leaf.message)
+    if moving is not None:
+        return Leaf(READY, False, moving[0], _cut(moving[1]))
     return Leaf(READY, True, "Serving", "every model can answer")
 
 
 def _progressing_leaf(
-    observed: seen.Observed, proxy: proxies.Proxy, leaves: Sequence[Leaf], problems: Sequence[str]
+    leaves: Sequence[Leaf], problems: Sequence[str], moving: tuple[str, str] | None
 ) -> Leaf:
     if problems:
         return Leaf(PROGRESSING, False, "ApplyFailed", _cut("; ".join(problems)))
-    moving = [leaf for leaf in leaves if not leaf.true and leaf.reason not in ("ModelFailed", "ScaledToZero")]
-    if moving:
-        return Leaf(PROGRESSING, True, moving[0].reason, moving[0].message)
-    if not proxy.settled:
-        return Leaf(PROGRESSING, True, proxy.reason, _cut(proxy.message))
-    if _rolling(observed):
-        return Leaf(PROGRESSING, True, "RollingOut", "the Ollama pods are being replaced one by one")
+    unready = [
+        leaf for leaf in leaves if not leaf.true and leaf.reason not in ("ModelFailed", "ScaledToZero")
+    ]
+    if unready:
+        return Leaf(PROGRESSING, True, unready[0].reason, unready[0].message)
+    if moving is not None:
+        return Leaf(PROGRESSING, True, moving[0], _cut(moving[1]))
     return Leaf(PROGRESSING, False, "Settled", "nothing is left to do")
 
 

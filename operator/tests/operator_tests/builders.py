@@ -53,16 +53,13 @@ def store_of(held: dict[str, tuple[str, ...] | None], loaded: tuple[str, ...] = 
     return state.Store(entries, spelled, frozenset(references.parse(name).key for name in loaded))
 
 
-def pod(
-    ordinal: int = 0, *, store: state.Store | None = None, ready: bool = False, gate: bool | None = None
-) -> seen.Pod:
-    """Return an Ollama pod; a ready one has its gate open."""
+def pod(ordinal: int = 0, *, store: state.Store | None = None, ready: bool = False) -> seen.Pod:
+    """Return an Ollama pod."""
     return seen.Pod(
         name=f"assistants-ollama-{ordinal}",
         uid=f"pod-{ordinal}",
         ip=f"10.0.0.{ordinal + 1}",
         ready=ready,
-        gate=ready if gate is None else gate,
         store=store,
     )
 

@@ -42,9 +42,22 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         self.broken: dict[str, str] = {}
         self.proceed = asyncio.Event()
         self.proceed.set()
+        self._asked: dict[str, int] = {}
+        self._asking = asyncio.Event()
+
+    async def looked_at(self, ip: str) -> None:
+        """Wait until a whole look at a server that begins from now on has ended."""
+        # The one under way may be half over; three that begin mean that one of them is whole.
+        until = self._asked.get(ip, 0) + 3
+        while self._asked.get(ip, 0) < until:
+            self._asking.clear()
+            await self._asking.wait()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Route a request to the server at its address."""
+        if request.url.path == "/api/tags":
+            self._asked[request.url.host] = self._asked.get(request.url.host, 0) + 1
+            self._asking.set()
         server = self.servers.get(request.url.host)
         if server is None or request.url.host in self.unreachable:
             raise httpx.ConnectError("All connection attempts failed", request=request)

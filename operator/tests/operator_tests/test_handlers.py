@@ -1,4 +1,4 @@
-"""kopf's part: it watches and nothing else."""
+"""kopf's part: it starts, stops and probes; what changes says what to look at."""
 
 import asyncio
 
@@ -6,53 +6,48 @@ import kopf
 import pytest
 
 from modelset_operator import handlers, workqueue
+from modelset_operator.cluster import caches
 
-from . import builders
+from . import builders, fake_api
 
 OPTIONS = handlers.Options(builders.IMAGES)
 
 
-def test_no_handler_makes_kopf_write_a_finalizer_or_an_annotation() -> None:
+def test_kopf_watches_nothing_and_writes_nothing() -> None:
     registry = kopf.OperatorRegistry()
     handlers.register(registry, OPTIONS)
-    assert not list(registry._changing.get_all_handlers())
-    assert not list(registry._spawning.get_all_handlers())
-    watched = {str(handler.selector.any_name) for handler in registry._watching.get_all_handlers()}
-    assert watched == {"ollamamodelsets", "statefulsets", "services", "pods", "rayservices"}
-
-
-def test_kopf_is_told_to_post_nothing_and_to_renew_its_watches() -> None:
+    for handlers_of_a_kind in (
+        registry._changing,
+        registry._spawning,
+        registry._watching,
+        registry._indexing,
+    ):
+        assert not list(handlers_of_a_kind.get_all_handlers())
     settings = kopf.OperatorSettings()
-    handlers.configure(settings, OPTIONS)
+    handlers.configure(settings)
     assert settings.posting.enabled is False
-    assert settings.persistence.finalizer.startswith("operator.modelset.dev/")
-    assert settings.watching.server_timeout
-    assert settings.watching.client_timeout
-    assert settings.scanning.disabled is False
-
-
-def test_with_namespaces_nothing_outside_of_them_is_watched() -> None:
-    settings = kopf.OperatorSettings()
-    handlers.configure(settings, handlers.Options(builders.IMAGES, ("team-a",)))
     assert settings.scanning.disabled is True
 
 
-async def test_events_of_a_set_and_of_what_it_owns_only_say_which_set_to_look_at() -> None:
+async def test_what_changes_says_which_set_to_look_at_and_nothing_is_looked_at_before_all_is_listed() -> None:
     looks: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     async def look(owner: tuple[str, str]) -> None:
         looks.put_nowait(owner)
 
+    api = fake_api.FakeApi()
     operator, queue = handlers.Operator(OPTIONS), workqueue.WorkQueue(look)
-    task = asyncio.create_task(queue.run())
-    operator._running = handlers._Running(queue, task, handlers.contextlib.AsyncExitStack())
-    await operator.set_event(namespace="default", name="one")
-    assert await looks.get() == ("default", "one")
-    await operator.child_event(namespace="default", labels={"modelset.dev/set": "two"})
-    assert await looks.get() == ("default", "two")
+    cached = caches.Caches(api, (), operator._look_at)
+    operator._running = handlers._Running(
+        queue, handlers._start(cached, queue), handlers.contextlib.AsyncExitStack()
+    )
+    api.put(builders.resource("a:1"))
+    assert await looks.get() == ("default", "assistants")
+    assert {read.split()[0] for read in api.reads} == {"list", "watch"}
     assert (await operator.probe())["stuckSeconds"] < 1
+    tasks = operator._running.tasks
     await operator.stop()
-    assert task.cancelled()
+    assert all(task.cancelled() for task in tasks)
 
 
 async def test_liveness_fails_when_reconciling_does_not_run_or_does_not_get_on(
@@ -69,7 +64,7 @@ async def test_liveness_fails_when_reconciling_does_not_run_or_does_not_get_on(
 
     queue = workqueue.WorkQueue(hang)
     task = asyncio.create_task(queue.run())
-    operator._running = handlers._Running(queue, task, handlers.contextlib.AsyncExitStack())
+    operator._running = handlers._Running(queue, (task,), handlers.contextlib.AsyncExitStack())
     monkeypatch.setattr(handlers, "STUCK_SECONDS", -1.0)
     queue.add(("default", "one"))
     await started.wait()

@@ -1,12 +1,13 @@
 import json
 import pathlib
+import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import jsonschema
 import pytest
 
-from modelset_operator.api import names, spec
+from modelset_operator.api import names, references, spec
 from modelset_operator.manifests import common, ollama, ray
 
 from . import builders
@@ -39,7 +40,11 @@ def test_every_pod_fits_pod_security_restricted() -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert {key for volume in pod.get("volumes", ()) for key in volume} <= {"name", "emptyDir"}
+        assert {key for volume in pod.get("volumes", ()) for key in volume} <= {
+            "name",
+            "emptyDir",
+            "configMap",
+        }
         assert not any(pod.get(field) for field in ("hostNetwork", "hostPID", "hostIPC", "initContainers"))
         for container in pod["containers"]:
             context = container["securityContext"]
@@ -101,9 +106,47 @@ def test_the_stateful_set_takes_what_the_spec_says() -> None:
     assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
 
 
-def test_a_pod_is_ready_only_with_its_models() -> None:
-    pod = ollama.stateful_set(builders.modelset("a"))["spec"]["template"]["spec"]
-    assert pod["readinessGates"] == [{"conditionType": "modelset.dev/models-ready"}]
+@pytest.mark.parametrize(
+    ("holds", "required", "starts"),
+    [
+        ((), (), True),
+        ((), ("a:1",), False),
+        (("a:1",), ("a:1",), True),
+        (("a:1",), ("a:1", "Reg.example:5000/Team/b:Q4"), False),
+        (("a:1", "Reg.example:5000/Team/b:Q4"), ("a:1", "reg.example:5000/team/B:q4"), True),
+        (("a:11",), ("a:1",), False),
+    ],
+)
+def test_a_pod_starts_by_itself_once_its_volume_holds_its_models(
+    tmp_path: pathlib.Path, holds: tuple[str, ...], required: tuple[str, ...], starts: bool
+) -> None:
+    modelset = builders.modelset(*required or ("a:1",))
+    wanted = modelset.models if required else ()
+    (tmp_path / "required").write_text(ollama.config_map(modelset, wanted)["data"]["required"])
+    for name in holds:
+        reference = references.parse(name)
+        manifest = tmp_path / "manifests" / reference.host / reference.namespace / reference.model
+        manifest.mkdir(parents=True)
+        (manifest / reference.tag).write_text("{}")
+    probe = ollama.stateful_set(modelset)["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    *shell, script = probe["exec"]["command"]
+    script = script.replace("/etc/modelset/required", f"{tmp_path}/required").replace(
+        "/var/lib/ollama/models", str(tmp_path)
+    )
+    assert (subprocess.run([*shell, script], check=False).returncode == 0) is starts
+
+
+def test_a_manifest_that_is_still_being_written_does_not_count(tmp_path: pathlib.Path) -> None:
+    modelset = builders.modelset("a:1")
+    manifest = tmp_path / "manifests" / modelset.models[0].reference.manifest_path
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    (tmp_path / "required").write_text(ollama.config_map(modelset, modelset.models)["data"]["required"])
+    script = ollama.stateful_set(modelset)["spec"]["template"]["spec"]["containers"][0]["startupProbe"][
+        "exec"
+    ]["command"][-1]
+    script = script.replace("/etc/modelset/", f"{tmp_path}/").replace("/var/lib/ollama/models", str(tmp_path))
+    assert subprocess.run(["sh", "-c", script], check=False).returncode != 0
 
 
 def test_unset_images_are_the_operators() -> None:

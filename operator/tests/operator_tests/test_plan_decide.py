@@ -1,5 +1,6 @@
 """The whole plan for a situation: what is applied, pulled, deleted, opened and told."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -36,12 +37,13 @@ def settled(
     values: dict[str, Any] = {
         "stateful_set": stateful_set,
         "headless": compare.with_hash(ollama.service(modelset)),
+        "config_map": compare.with_hash(ollama.config_map(modelset, modelset.models)),
         "ray_service": service,
         "pods": (builders.pod(store=store, ready=True),),
         "settled_seconds": 3600.0,
     }
     observed = builders.observed(resource, **(values | fields))
-    resource["status"] = decide.plan(observed).status
+    resource["status"] = decide.told(observed).status
     return observed
 
 
@@ -53,28 +55,31 @@ def merged(manifest: dict[str, Any], with_status: dict[str, Any]) -> dict[str, A
 def test_the_steady_state_calls_for_nothing() -> None:
     observed = settled("a:1", "b:1", holds=("a:1", "b:1"))
     plan = decide.plan(observed)
-    assert (plan.applies, plan.pulls, plan.removals, plan.gates, plan.events) == ((), (), (), (), ())
-    assert plan.status == observed.status
-    assert plan.status["modelNames"] == "a:1;b:1"
-    assert [condition["status"] for condition in plan.status["conditions"]] == ["True"] * 4 + ["False"]
+    assert (plan.applies, plan.pulls, plan.removals) == ((), (), ())
+    assert decide.told(observed) == decide.Told(dict(observed.status), ())
+    assert observed.status["modelNames"] == "a:1;b:1"
+    assert [condition["status"] for condition in observed.status["conditions"]] == ["True"] * 4 + ["False"]
 
 
 def test_a_new_set_is_applied_at_once() -> None:
-    plan = decide.plan(builders.observed(builders.resource("a:1")))
-    applied = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in plan.applies]
+    observed = builders.observed(builders.resource("a:1"))
+    plan = decide.plan(observed)
+    applied = [(one.manifest["kind"], one.manifest["metadata"]["name"]) for one in plan.applies]
     assert applied == [
         ("Service", "assistants-ollama"),
+        ("ConfigMap", "assistants-ollama"),
         ("StatefulSet", "assistants-ollama"),
         ("RayService", "assistants"),
         ("OllamaModelSet", "assistants"),
     ]
-    assert plan.status["models"][0]["phase"] == "Pending"
+    assert decide.told(observed).status["models"][0]["phase"] == "Pending"
 
 
 def test_without_kuberay_everything_else_goes_on() -> None:
-    plan = decide.plan(builders.observed(builders.resource("a:1"), kuberay_installed=False))
-    assert "RayService" not in [manifest["kind"] for manifest in plan.applies]
-    proxy = next(entry for entry in plan.status["conditions"] if entry["type"] == "ProxyReady")
+    observed = builders.observed(builders.resource("a:1"), kuberay_installed=False)
+    assert "RayService" not in [one.manifest["kind"] for one in decide.plan(observed).applies]
+    conditions = decide.told(observed).status["conditions"]
+    proxy = next(entry for entry in conditions if entry["type"] == "ProxyReady")
     assert proxy["reason"] == "KubeRayMissing"
     assert "install the KubeRay operator" in proxy["message"]
 
@@ -91,7 +96,7 @@ def test_drift_is_undone(change: str) -> None:
     else:
         stateful_set = None
     plan = decide.plan(settled("a:1", holds=("a:1",), stateful_set=stateful_set))
-    assert [manifest["kind"] for manifest in plan.applies] == ["StatefulSet"]
+    assert [one.manifest["kind"] for one in plan.applies] == ["StatefulSet"]
 
 
 def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> None:
@@ -105,16 +110,26 @@ def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> Non
 
 
 def test_the_service_of_kuberay_gets_the_labels_and_nothing_else() -> None:
-    service = {
-        "metadata": {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"},
-        "spec": {},
-    }
-    plan = decide.plan(settled("a:1", holds=("a:1",), serve_service=service))
-    (manifest,) = plan.applies
+    observed = settled("a:1", holds=("a:1",))
+    assert observed.ray_service is not None
+    metadata = {**observed.ray_service["metadata"], "uid": "rayservice-uid"}
+    observed = dataclasses.replace(observed, ray_service={**observed.ray_service, "metadata": metadata})
+    owner = {"uid": "rayservice-uid", "controller": True}
+    metadata = {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"}
+    service = {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": {}}
+    (wanted,) = decide.plan(dataclasses.replace(observed, serve_service=service)).applies
+    manifest = wanted.manifest
     assert manifest["metadata"]["name"] == "assistants-serve-svc"
     assert manifest["metadata"]["uid"] == "svc-uid"
     assert manifest["metadata"]["labels"]["model.modelset.dev/a_1"] == "true"
     assert "spec" not in manifest
+
+
+def test_a_service_of_that_name_which_kuberay_did_not_make_is_let_alone() -> None:
+    observed = settled("a:1", holds=("a:1",))
+    metadata = {"name": "assistants-serve-svc", "namespace": "default", "uid": "svc-uid"}
+    service = {"metadata": metadata, "spec": {}}
+    assert decide.plan(dataclasses.replace(observed, serve_service=service)).applies == ()
 
 
 def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
@@ -140,13 +155,6 @@ def test_a_model_that_two_entries_name_is_pulled_once() -> None:
     assert [pull.reference for pull in plan.pulls] == ["a:latest"]
 
 
-def test_the_gate_opens_when_the_pod_holds_all_and_never_closes() -> None:
-    holds = builders.pod(store=builders.store(a__1=CHAT))
-    added = builders.pod(store=builders.store(a__1=CHAT), ready=True)
-    assert decide.plan(builders.observed(builders.resource("a:1"), pods=(holds,))).gates == (holds,)
-    assert decide.plan(builders.observed(builders.resource("a:1", "b:1"), pods=(added,))).gates == ()
-
-
 def removals(observed: seen.Observed) -> list[tuple[str, bool]]:
     return [(removal.reference, removal.loaded) for removal in decide.plan(observed).removals]
 
@@ -155,7 +163,7 @@ def test_a_model_taken_out_is_unlisted_first_and_deleted_after_the_drain() -> No
     before = builders.modelset("a:1", "b:1")
     service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
     unlisting = settled("a:1", holds=("a:1", "b:1"), ray_service=service)
-    assert [manifest["kind"] for manifest in decide.plan(unlisting).applies] == ["RayService"]
+    assert [one.manifest["kind"] for one in decide.plan(unlisting).applies] == ["RayService"]
     assert removals(unlisting) == []
     draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=5.0)
     assert removals(draining) == []
@@ -180,8 +188,7 @@ def test_garbage_is_named_as_ollama_names_it() -> None:
 
 def test_what_was_refused_is_told_in_the_status() -> None:
     observed = builders.observed(builders.resource("a:1"))
-    plan = decide.with_problems(decide.plan(observed), observed, ["StatefulSet x: quota exceeded"])
-    ready = plan.status["conditions"][0]
+    ready = decide.told(observed, ["StatefulSet x: quota exceeded"]).status["conditions"][0]
     assert (ready["type"], ready["reason"], ready["message"]) == (
         "Ready",
         "ApplyFailed",

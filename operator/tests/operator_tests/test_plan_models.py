@@ -178,26 +178,33 @@ def test_kinds(declared: str, capabilities: tuple[str, ...] | None, kind: str, n
 
 
 @pytest.mark.parametrize(
-    ("pull", "opens"),
+    ("pull", "required"),
     [
-        (None, False),
-        (HALF, False),
-        (state.Pull(FAILED, failures=1, message="500"), False),
-        (state.Pull(FAILED, failures=3, message="500"), True),
-        (state.Pull(FAILED, failures=1, message="not there", unknown_model=True), True),
-        (state.Pull(RUNNING, failures=3, message="500"), True),
+        (None, True),
+        (HALF, True),
+        (state.Pull(FAILED, failures=1, message="500"), True),
+        (state.Pull(FAILED, failures=3, message="500"), False),
+        (state.Pull(FAILED, failures=1, message="not there", unknown_model=True), False),
+        (state.Pull(RUNNING, failures=3, message="500"), False),
     ],
 )
-def test_a_failed_model_does_not_hold_the_pod_back(pull: state.Pull | None, opens: bool) -> None:
+def test_pods_do_not_wait_for_a_model_that_cannot_be_had(pull: state.Pull | None, required: bool) -> None:
     pulls = {} if pull is None else {("pod-0", "b:1"): pull}
     pod = builders.pod(store=builders.store(a__1=CHAT))
     observed = builders.observed(builders.resource("a:1", "b:1"), pods=(pod,), pulls=pulls)
-    assert models.gate_opens(pod, observed) is opens
+    assert [model.name for model in models.required(observed)] == (["a:1", "b:1"] if required else ["a:1"])
 
 
-def test_the_gate_waits_for_ollama() -> None:
-    observed = builders.observed(builders.resource("a:1"), pods=(builders.pod(),))
-    assert not models.gate_opens(observed.pods[0], observed)
+@pytest.mark.parametrize(
+    ("phase", "held", "required"), [("Failed", (), False), ("Failed", ("a:1",), True), ("Pulling", (), True)]
+)
+def test_what_had_failed_before_a_restart_is_not_waited_for_anew(
+    phase: str, held: tuple[str, ...], required: bool
+) -> None:
+    resource = builders.resource("a:1")
+    resource["status"] = {"models": [{"name": "a:1", "phase": phase}]}
+    pod = builders.pod(store=builders.store_of(dict.fromkeys(held, CHAT)))
+    assert bool(models.required(builders.observed(resource, pods=(pod,)))) is required
 
 
 def entries(observed: seen.Observed) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def look(*models: str, status: dict[str, Any] | None = None, **fields: Any) -> s
 
 
 def condition(observed: seen.Observed, kind: str) -> dict[str, Any]:
-    status = decide.plan(observed).status
+    status = decide.told(observed).status
     return next(dict(entry) for entry in status["conditions"] if entry["type"] == kind)
 
 
@@ -114,12 +114,12 @@ def test_a_pod_that_cannot_start_is_explained() -> None:
 def test_a_set_scaled_to_zero_is_not_ready_and_says_so() -> None:
     observed = builders.observed(builders.resource("a:1", ollama={"replicas": 0}))
     assert condition(observed, "OllamaReady")["reason"] == "ScaledToZero"
-    assert decide.plan(observed).status["ollamaReady"] == "0/0"
+    assert decide.told(observed).status["ollamaReady"] == "0/0"
 
 
 def test_what_is_known_of_a_model_outlives_its_pod() -> None:
     before = {"models": [{"name": "a:1", "phase": "Ready", "digest": "d", "size": 7, "type": "Chat"}]}
-    (entry,) = decide.plan(look("a:1", status=before)).status["models"]
+    (entry,) = decide.told(look("a:1", status=before)).status["models"]
     assert (entry["digest"], entry["size"], entry["type"], entry["phase"]) == ("d", 7, "Chat", "Pending")
 
 

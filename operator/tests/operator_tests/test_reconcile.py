@@ -3,18 +3,20 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from modelset_operator import cluster, observer, reconciler
-from modelset_operator.engines import ollama, pulls
+from modelset_operator import observer, reconciler
+from modelset_operator.api import references
+from modelset_operator.cluster import caches, http, reflector, writes
+from modelset_operator.engines import looks, ollama, pulls, work
 from modelset_operator.manifests import ray
 from modelset_operator.plan import decide
 
-from . import builders, fake_cluster, fake_ollama
+from . import builders, fake_api, fake_ollama
 
 OWNER = ("default", "assistants")
 REGISTRY = {"host": "models.example:5000", "insecure": True}
@@ -30,30 +32,54 @@ MODELS = (
 class World:
     """A cluster with the operator's parts, and the controllers and kubelets that a test plays."""
 
-    api: fake_cluster.FakeCluster
+    api: fake_api.FakeApi
     fleet: fake_ollama.FakeOllamas
     pokes: asyncio.Queue[pulls.Set]
     now: list[float]
     reconciler: reconciler.Reconciler
-    downloads: pulls.Pulls
+    work: work.Work
+    cached: caches.Caches
+    told: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    watching: asyncio.Task[None] | None = None
 
     def restart_operator(self) -> None:
         """Forget all that the operator keeps in memory."""
         client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
-        self.downloads = pulls.Pulls(client, self.pokes.put_nowait, lambda: self.now[0])
-        looker = observer.Observer(self.api, client, builders.IMAGES)
-        self.reconciler = reconciler.Reconciler(self.api, client, looker, self.downloads, lambda: self.now[0])
+        self.work = work.Work(client, client, self.pokes.put_nowait, lambda: self.now[0])
+        if self.watching is not None:
+            self.watching.cancel()
+        self.cached = caches.Caches(self.api, (), lambda _: self.told.set())
+        self.watching = asyncio.create_task(self.cached.run())
+        self.reconciler = reconciler.Reconciler(
+            writes.Writes(self.api, self.cached.wrote),
+            observer.Observer(self.cached, builders.IMAGES),
+            self.work,
+            lambda: self.now[0],
+        )
 
     async def reconcile(self, times: int = 1) -> float | None:
         again: float | None = None
         for _ in range(times):
+            await self.cached.synced()
+            await self.api.told()
+            for place in self.work.sights(OWNER):
+                await self.fleet.looked_at(self.ip_of(place))
             again = await self.reconciler.reconcile(OWNER)
         return again
 
-    async def until_pulled(self, *models: str, ip: str = "10.0.0.1") -> None:
-        while set(models) - set(self.fleet.servers[ip].held):
+    def ip_of(self, uid: str) -> str:
+        pods = [obj for key, obj in self.api.objects.items() if key[0] == "Pod"]
+        return str(next(pod["status"]["podIP"] for pod in pods if pod["metadata"]["uid"] == uid))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Reconcile whenever there is something new to look at, until a condition holds."""
+        await self.reconcile()
+        while not condition():
             await self.pokes.get()
             await self.reconcile()
+
+    async def until_pulled(self, *models: str, ip: str = "10.0.0.1") -> None:
+        await self.until(lambda: set(models) <= set(self.fleet.servers[ip].held))
         await self.reconcile()
 
     async def until_ready(self, pod: str) -> None:
@@ -88,24 +114,36 @@ class World:
         )
 
     def settle_pods(self) -> None:
-        """Be the kubelet: pods whose readiness gate is open become ready."""
-        for (kind, _, _), obj in list(self.api.objects.items()):
+        """Be the kubelet: a pod that holds what the ConfigMap asks for becomes ready."""
+        required = set(self.api.find("ConfigMap", "assistants-ollama")["data"]["required"].split())
+        for kind, _, name in list(self.api.objects):
             if kind == "Pod":
-                kinds = {entry["type"]: entry for entry in obj["status"]["conditions"]}
-                opened = "modelset.dev/models-ready" in kinds
-                kinds["Ready"]["status"] = "True" if opened else "False"
+                with self.api.edited(kind, name) as pod:
+                    held = self.fleet.servers[pod["status"]["podIP"]].held
+                    paths = {references.parse(model).manifest_path for model in held}
+                    (ready,) = pod["status"]["conditions"]
+                    ready["status"] = "True" if required <= paths else "False"
 
     def run_kuberay(self) -> None:
         """Be KubeRay: the RayService runs what it asks for, and its Service exists."""
-        service = self.api.find("RayService", "assistants")
-        service["status"] = {
-            "observedGeneration": service["metadata"]["generation"],
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "activeServiceStatus": {"applicationStatuses": {"modelset": {"status": "RUNNING"}}},
-        }
+        with self.api.edited("RayService", "assistants") as service:
+            service["status"] = {
+                "observedGeneration": service["metadata"]["generation"],
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "activeServiceStatus": {"applicationStatuses": {"modelset": {"status": "RUNNING"}}},
+            }
         if ("Service", "default", "assistants-serve-svc") not in self.api.objects:
-            owner = {"uid": service["metadata"]["uid"]}
-            metadata = {"name": "assistants-serve-svc", "namespace": "default", "ownerReferences": [owner]}
+            owner = {"uid": service["metadata"]["uid"], "controller": True}
+            labels = {
+                "ray.io/originated-from-crd": "RayService",
+                "ray.io/originated-from-cr-name": "assistants",
+            }
+            metadata = {
+                "name": "assistants-serve-svc",
+                "namespace": "default",
+                "ownerReferences": [owner],
+                "labels": labels,
+            }
             self.api.put({"kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 8000}]}})
 
     def edit(self, *models: dict[str, Any], **fields: Any) -> None:
@@ -136,23 +174,26 @@ class World:
         await self.until_pulled(SMOL, MINI)
         await self.until_ready("assistants-ollama-0")
         self.run_kuberay()
-        stateful_set = self.api.find("StatefulSet", "assistants-ollama")
-        generation = stateful_set["metadata"]["generation"]
-        stateful_set["status"] = {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1}
+        with self.api.edited("StatefulSet", "assistants-ollama") as stateful_set:
+            generation = stateful_set["metadata"]["generation"]
+            stateful_set["status"] = {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1}
         await self.reconcile(2)
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(looks, "BUSY_SECONDS", 0.001)
+    monkeypatch.setattr(looks, "SETTLED_SECONDS", 0.001)
     fleet = fake_ollama.FakeOllamas()
     fleet.registry[SMOL] = fake_ollama.Published(capabilities=("completion",))
     fleet.registry[MINI] = fake_ollama.Published(capabilities=("embedding",))
-    api = fake_cluster.FakeCluster()
+    api = fake_api.FakeApi()
     api.put(builders.resource(*MODELS, registry=REGISTRY))
-    world = World(api, fleet, asyncio.Queue(), [1000.0], None, None)  # type: ignore[arg-type]
+    world = World(api, fleet, asyncio.Queue(), [1000.0], None, None, None)  # type: ignore[arg-type]
     world.restart_operator()
     yield world
-    await world.downloads.close()
+    await world.work.close()
+    world.watching.cancel()
 
 
 async def test_from_a_manifest_to_a_ready_set(world: World) -> None:
@@ -201,11 +242,8 @@ async def test_status_shows_progress_while_pulling(world: World) -> None:
     await world.reconcile()
     world.start_pod()
     world.fleet.proceed.clear()
-    await world.reconcile()
-    await world.pokes.get()
-    await world.reconcile()
-    entry = world.status["models"][0]
-    assert (entry["phase"], entry["progress"]) == ("Pulling", "50%")
+    await world.until(lambda: world.status["models"][0].get("progress") == "50%")
+    assert world.status["models"][0]["phase"] == "Pulling"
     world.fleet.proceed.set()
     await world.until_pulled(SMOL, MINI)
 
@@ -266,8 +304,7 @@ async def test_taking_a_model_out_unlists_it_then_deletes_it(world: World) -> No
     assert again <= reconciler.SOON_SECONDS
     assert MINI in server.held
     world.now[0] += decide.DRAIN_SECONDS
-    await world.reconcile()
-    assert list(server.held) == [SMOL]
+    await world.until(lambda: list(server.held) == [SMOL])
     assert server.loaded == set()
     assert world.api.events[-1]["message"] == f"deleted {MINI} from assistants-ollama-0"
 
@@ -278,7 +315,7 @@ async def test_a_restart_during_a_pull_needs_no_help(world: World) -> None:
     world.fleet.proceed.clear()
     await world.reconcile()
     await world.pokes.get()
-    await world.downloads.close()
+    await world.work.close()
     world.restart_operator()
     world.fleet.proceed.set()
     await world.reconcile()
@@ -290,8 +327,9 @@ async def test_a_restart_during_a_pull_needs_no_help(world: World) -> None:
 
 async def test_a_pod_restart_keeps_the_models_listed(world: World) -> None:
     await world.to_ready()
-    pod = world.api.find("Pod", "assistants-ollama-0")
-    pod["status"]["conditions"][0]["status"] = "False"
+    with world.api.edited("Pod", "assistants-ollama-0") as pod:
+        for condition in pod["status"]["conditions"]:
+            condition["status"] = "False" if condition["type"] == "Ready" else condition["status"]
     world.fleet.unreachable.add("10.0.0.1")
     await world.reconcile()
     assert world.listed() == [MINI, SMOL]
@@ -348,14 +386,14 @@ async def test_deleting_the_set_needs_nobody(world: World) -> None:
 
 
 async def test_a_set_on_its_way_out_is_left_alone(world: World) -> None:
-    found = world.api.find("OllamaModelSet", "assistants")
-    found["metadata"]["deletionTimestamp"] = builders.NOW
+    with world.api.edited("OllamaModelSet", "assistants") as found:
+        found["metadata"]["deletionTimestamp"] = builders.NOW
     assert await world.reconcile() is None
     assert world.api.writes == []
 
 
 async def test_what_the_api_server_refuses_is_told_and_tried_again(world: World) -> None:
-    world.api.refusals["StatefulSet"] = cluster.RefusedError(403, "exceeded quota: pods")
+    world.api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota: pods")
     with pytest.raises(reconciler.ReconcileError, match="exceeded quota"):
         await world.reconcile()
     ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
@@ -366,35 +404,46 @@ async def test_what_the_api_server_refuses_is_told_and_tried_again(world: World)
     assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
 
 
-async def test_kuberay_may_come_later(world: World) -> None:
-    world.api.missing_kinds.add("RayService")
+async def test_kuberay_may_come_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "_MISSING_PAUSE_SECONDS", 0.0)
+    world.api.missing_kinds |= {"RayService", "RayCluster"}
+    world.restart_operator()
     await world.reconcile()
     assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
     assert "install the KubeRay operator" in json.dumps(world.status)
+    world.told.clear()
     world.api.missing_kinds.clear()
+    await world.told.wait()
     await world.reconcile()
     assert ("RayService", "default", "assistants") in world.api.objects
 
 
 async def test_scaling_the_proxy_scales_the_ray_cluster(world: World) -> None:
     await world.to_ready()
-    service = world.api.find("RayService", "assistants")
+    with world.api.edited("RayService", "assistants") as service:
+        service["status"]["activeServiceStatus"]["rayClusterName"] = "assistants-abc"
     groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    metadata = {"name": "assistants-abc", "namespace": "default"}
+    # KubeRay gives a RayCluster the labels of its RayService.
+    metadata = {
+        "name": "assistants-abc",
+        "namespace": "default",
+        "labels": service["metadata"]["labels"],
+    }
     world.api.put({"kind": "RayCluster", "metadata": metadata, "spec": {"workerGroupSpecs": groups}})
-    service["status"]["activeServiceStatus"]["rayClusterName"] = "assistants-abc"
     world.edit(*MODELS, proxy={"replicas": 2})
     await world.reconcile(2)
-    assert [write for write in world.api.writes if write.startswith("scale")] == [
-        "scale assistants-abc to 1 without []"
-    ]
+    assert world.api.writes.count("patch RayCluster/assistants-abc") == 1
+    groups = world.api.find("RayCluster", "assistants-abc")["spec"]["workerGroupSpecs"]
+    assert groups[0]["replicas"] == 1
+    assert groups[0]["scaleStrategy"] == {"workersToDelete": []}
 
 
 async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> None:
     await world.reconcile()
     world.start_pod()
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
-    world.api.find("Pod", "assistants-ollama-0")["status"]["containerStatuses"] = [waiting]
+    with world.api.edited("Pod", "assistants-ollama-0") as pod:
+        pod["status"]["containerStatuses"] = [waiting]
     template = world.api.find("RayService", "assistants")["spec"]["rayClusterConfig"]["headGroupSpec"][
         "template"
     ]
@@ -414,6 +463,107 @@ async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> No
 
 async def test_children_that_somebody_deletes_come_back(world: World) -> None:
     await world.to_ready()
-    del world.api.objects[("Service", "default", "assistants-ollama")]
+    world.api.remove("Service", "default", "assistants-ollama")
     await world.reconcile()
     assert ("Service", "default", "assistants-ollama") in world.api.objects
+
+
+RAY_SERVICE = {
+    "apiVersion": "ray.io/v1",
+    "kind": "RayService",
+    "metadata": {"name": "assistants", "namespace": "default"},
+    "spec": {"serveConfigV2": "applications: []"},
+}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "assistants-ollama", "namespace": "default"},
+    "spec": {"selector": {"app": "mine"}},
+}
+ANOTHER = {"kind": "Deployment", "name": "mine", "uid": "another", "controller": True}
+
+
+@pytest.mark.parametrize("foreign", [RAY_SERVICE, SERVICE], ids=["RayService", "Service"])
+@pytest.mark.parametrize("owners", [[], [ANOTHER]], ids=["nobody's", "another's"])
+@pytest.mark.parametrize("labelled", [False, True])
+async def test_what_somebody_else_made_stays_as_it_is_and_the_set_says_so(
+    world: World, foreign: dict[str, Any], owners: list[dict[str, Any]], labelled: bool
+) -> None:
+    labels = {"modelset.dev/set": "assistants", "app.kubernetes.io/component": "ollama"} if labelled else {}
+    metadata = {**foreign["metadata"], "ownerReferences": owners, "labels": labels}
+    before = json.dumps(world.api.put({**foreign, "metadata": metadata}))
+    for _ in range(2):
+        with pytest.raises(reconciler.ReconcileError, match="give the set another name"):
+            await world.reconcile()
+    assert json.dumps(world.api.find(foreign["kind"], foreign["metadata"]["name"])) == before
+    ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "ApplyFailed")
+    assert foreign["metadata"]["name"] in ready["message"]
+    assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
+    world.api.remove(foreign["kind"], "default", foreign["metadata"]["name"])
+    await world.reconcile()
+    assert world.api.find(foreign["kind"], foreign["metadata"]["name"])["metadata"]["ownerReferences"]
+
+
+async def test_what_the_set_left_behind_is_taken_back(world: World) -> None:
+    await world.to_ready()
+    with world.api.edited("StatefulSet", "assistants-ollama") as stateful_set:
+        stateful_set["metadata"]["ownerReferences"] = []
+    await world.reconcile()
+    owners = world.api.find("StatefulSet", "assistants-ollama")["metadata"]["ownerReferences"]
+    assert [owner["kind"] for owner in owners] == ["OllamaModelSet"]
+
+
+async def test_a_stateful_set_whose_fixed_fields_are_to_change_is_made_anew_around_its_pods(
+    world: World,
+) -> None:
+    await world.to_ready()
+    with world.api.edited("StatefulSet", "assistants-ollama") as stateful_set:
+        stateful_set["spec"]["serviceName"] = "as 0.0.9 had it"
+    await world.reconcile()
+    assert "delete StatefulSet/assistants-ollama" in world.api.writes
+    assert world.api.find("StatefulSet", "assistants-ollama")["spec"]["serviceName"] == "assistants-ollama"
+    assert world.api.find("Pod", "assistants-ollama-0")["metadata"]["uid"] == "pod-0"
+
+
+@pytest.mark.parametrize("status", [429, 503, 409])
+async def test_what_may_pass_is_tried_again_and_not_told_as_a_failure(world: World, status: int) -> None:
+    await world.to_ready()
+    world.edit(*MODELS, proxy={"replicas": 2})
+    world.api.refusals["RayService"] = http.RefusedError(status, "later", retry_after=7.0)
+    with pytest.raises(reconciler.ReconcileError) as failed:
+        await world.reconcile()
+    assert failed.value.retry_after == 7.0
+    ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Applying")
+    assert "ApplyFailed" not in json.dumps(world.status)
+    world.api.refusals.clear()
+    await world.reconcile()
+
+
+async def test_a_refused_change_makes_a_set_that_serves_not_ready(world: World) -> None:
+    await world.to_ready()
+    assert world.condition("Ready") == "True"
+    world.edit(*MODELS, ollama={"keepAlive": "5m"})
+    world.api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota")
+    with pytest.raises(reconciler.ReconcileError):
+        await world.reconcile()
+    assert world.condition("Ready") == "False"
+    assert world.condition("OllamaReady") == "True"
+
+
+async def test_a_set_is_ready_again_only_when_what_was_changed_serves(world: World) -> None:
+    await world.to_ready()
+    world.edit(*MODELS, ollama={"keepAlive": "5m"})
+    await world.reconcile()
+    ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "RollingOut")
+    generation = world.api.find("OllamaModelSet", "assistants")["metadata"]["generation"]
+    assert ready["observedGeneration"] == generation
+    with world.api.edited("StatefulSet", "assistants-ollama") as stateful_set:
+        observed = stateful_set["metadata"]["generation"]
+        stateful_set["status"] = {"observedGeneration": observed, "replicas": 1, "updatedReplicas": 1}
+    await world.reconcile()
+    world.run_kuberay()
+    await world.reconcile()
+    assert world.condition("Ready") == "True"

@@ -142,11 +142,23 @@ async def test_a_hanging_key_shows(runner: Runner) -> None:
     assert queue.stuck_seconds() >= 0.05
 
 
-async def test_a_queue_that_does_not_run_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_that_wait_for_others_are_not_stuck() -> None:
     async def work(key: str) -> None:
         return None
 
     queue = workqueue.WorkQueue(work)
+    queue.add("a", -60.0)
+    assert queue.stuck_seconds() == 0.0
+
+
+async def test_a_queue_that_takes_no_turn_shows(monkeypatch: pytest.MonkeyPatch, runner: Runner) -> None:
+    worked = asyncio.Event()
+
+    async def work(key: str) -> None:
+        worked.set()
+
+    queue = runner.start(work)
     queue.add("a")
-    await asyncio.sleep(0.05)
-    assert queue.stuck_seconds() >= 0.05
+    await worked.wait()
+    monkeypatch.setattr(workqueue, "TURN_SECONDS", -60.0)
+    assert queue.stuck_seconds() >= 60.0

@@ -1,0 +1,104 @@
+"""All that is looked at in the API server, kept by watches: nothing is read from it in between."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from modelset_operator.api import names
+from modelset_operator.cluster import http, kinds, reflector, store
+
+_OLLAMA = f"{names.SET_LABEL},{names.COMPONENT_LABEL}={names.OLLAMA_COMPONENT}"
+# KubeRay gives the Services that it makes no label of ours.
+_CRD_LABEL, _NAME_LABEL = "ray.io/originated-from-crd", "ray.io/originated-from-cr-name"
+
+
+class Caches:
+    """What there is in the namespaces that are served (none given: in all of them).
+
+    `tell` is called with the namespace and name of each set of which something has changed.
+    """
+
+    def __init__(
+        self,
+        api: http.Http,
+        namespaces: Sequence[str],
+        tell: Callable[[store.Key], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._reflectors: list[reflector.Reflector] = []
+
+        def tell_all() -> None:
+            for key in list(self.model_sets):
+                tell(key)
+
+        def kept(kind: kinds.Kind, labels: str, owner: Callable[[store.Object], str]) -> store.Store:
+            made = store.Store(kind, owner, tell)
+            for namespace in tuple(namespaces) or ("",):
+                selection = reflector.Selection(kind, namespace, labels)
+                self._reflectors.append(reflector.Reflector(api, selection, made, clock, tell_all))
+            return made
+
+        self.model_sets = kept(kinds.MODEL_SET, "", _own_name)
+        self.stateful_sets = kept(kinds.STATEFUL_SET, names.SET_LABEL, _labelled)
+        self.ollama_services = kept(kinds.SERVICE, _OLLAMA, _labelled)
+        self.config_maps = kept(kinds.CONFIG_MAP, _OLLAMA, _labelled)
+        self.serve_services = kept(kinds.SERVICE, f"{_CRD_LABEL}={kinds.RAY_SERVICE.kind}", _of_ray_service)
+        self.pods = kept(kinds.POD, names.SET_LABEL, _labelled)
+        self.ray_services = kept(kinds.RAY_SERVICE, names.SET_LABEL, _labelled)
+        self.ray_clusters = kept(kinds.RAY_CLUSTER, names.SET_LABEL, _labelled)
+
+    @property
+    def kuberay_installed(self) -> bool:
+        """Whether the API server knows RayServices."""
+        return not any(one.missing for one in self._reflectors if one.selection.kind == kinds.RAY_SERVICE)
+
+    def wrote(self, written: Mapping[str, object]) -> None:
+        """Take over what the API server answered to a write, so that no look acts on what was before."""
+        self._store_of(written).put(written)
+
+    def _store_of(self, written: store.Object) -> store.Store:
+        if written["kind"] == kinds.SERVICE.kind:
+            component = (written["metadata"].get("labels") or {}).get(names.COMPONENT_LABEL)
+            return self.ollama_services if component == names.OLLAMA_COMPONENT else self.serve_services
+        return {
+            kinds.MODEL_SET.kind: self.model_sets,
+            kinds.STATEFUL_SET.kind: self.stateful_sets,
+            kinds.CONFIG_MAP.kind: self.config_maps,
+            kinds.POD.kind: self.pods,
+            kinds.RAY_SERVICE.kind: self.ray_services,
+            kinds.RAY_CLUSTER.kind: self.ray_clusters,
+        }[written["kind"]]
+
+    def lagging(self) -> dict[str, tuple[str, float]]:
+        """Return what cannot be watched: why, and for how many seconds."""
+        now = self._clock()
+        return {
+            str(one.selection): (one.problem, now - one.problem_since)
+            for one in self._reflectors
+            if one.problem
+        }
+
+    async def synced(self) -> None:
+        """Wait until everything was listed once."""
+        for one in self._reflectors:
+            await one.synced.wait()
+
+    async def run(self) -> None:
+        """Keep all of it in step, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for one in self._reflectors:
+                tasks.create_task(one.run(), name=f"watch {one.selection}")
+
+
+def _own_name(found: store.Object) -> str:
+    return str(found["metadata"]["name"])
+
+
+def _labelled(found: store.Object) -> str:
+    return str((found["metadata"].get("labels") or {}).get(names.SET_LABEL, ""))
+
+
+def _of_ray_service(found: store.Object) -> str:
+    # A set's RayService has the set's name.
+    return str((found["metadata"].get("labels") or {}).get(_NAME_LABEL, ""))

@@ -1,0 +1,158 @@
+"""Requests to the API server through the official asyncio client; objects are plain dictionaries."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client
+
+from modelset_operator.cluster import kinds
+
+REQUEST_SECONDS = 20
+# So many objects of a list come at a time.
+_PAGE = 500
+# How long the API server may be silent beyond what a watch lasts, before the connection counts as dead.
+_SPARE_SECONDS = 20
+
+
+class KindMissingError(Exception):
+    """The API server does not know the kind: its CustomResourceDefinition is not installed."""
+
+
+class UnreachableError(Exception):
+    """The API server did not answer."""
+
+
+class RefusedError(Exception):
+    """The API server refused a request; the message is its own, `status` the HTTP status.
+
+    `retry_after` are the seconds after which it asks to be asked again, None where it does not say.
+    """
+
+    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may be taken later: too many, a conflict, a failure of the server."""
+        return self.status in (408, 409, 429) or self.status >= 500
+
+
+class ExpiredError(Exception):
+    """What a watch asked for is too old: everything has to be listed again."""
+
+
+class Http:
+    """The API server. All requests raise RefusedError, KindMissingError or UnreachableError."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """Send one request and return what came back."""
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        try:
+            response = await self._send(method, path, query, body, content_type, timeout)
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable(error) from error
+        if 200 <= response.status <= 299:
+            result: dict[str, Any] = json.loads(data)
+            return result
+        raise _error(response.status, response.headers, path, data)
+
+    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
+        """Return all objects of a kind that have these labels, and from where on to watch."""
+        items: list[dict[str, Any]] = []
+        query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
+        while True:
+            page = await self.ask("GET", kind.path(namespace), query=query)
+            items += page.get("items") or ()
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            query["continue"] = metadata["continue"]
+
+    async def watch(
+        self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield events (ADDED, MODIFIED, DELETED, BOOKMARK) and their objects, for so long.
+
+        Raises ExpiredError where the API server does not go back as far as `since`.
+        """
+        query = {"watch": "1", "resourceVersion": since, "allowWatchBookmarks": "true"}
+        query |= {"timeoutSeconds": str(seconds), **({"labelSelector": labels} if labels else {})}
+        timeout = aiohttp.ClientTimeout(
+            total=seconds + _SPARE_SECONDS, sock_connect=REQUEST_SECONDS, sock_read=seconds + _SPARE_SECONDS
+        )
+        path = kind.path(namespace)
+        try:
+            response = await self._send("GET", path, query, None, "application/json", timeout)
+            try:
+                if response.status != 200:
+                    raise _error(response.status, response.headers, path, await response.read())
+                while line := await response.content.readline():
+                    event = json.loads(line)
+                    kind_of_event, found = event["type"], event["object"]
+                    if kind_of_event == "ERROR":
+                        raise _error(int(found.get("code", 500)), {}, path, json.dumps(found))
+                    yield kind_of_event, found
+            finally:
+                response.close()
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            # A line that is no event is one that was cut off.
+            raise _unreachable(error) from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | Sequence[Any] | None,
+        content_type: str,
+        within: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        request = await self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = await self._api.call_api(*request, _request_timeout=within)
+        sent: aiohttp.ClientResponse = response.response
+        return sent
+
+
+def _unreachable(error: Exception) -> UnreachableError:
+    return UnreachableError(f"the API server does not answer ({str(error) or type(error).__name__})")
+
+
+def _error(status: int, headers: Mapping[str, str], path: str, data: bytes | str) -> Exception:
+    """Tell an object that is not there from a kind that is not there: only the first gets a Status object."""
+    if status == 410:
+        return ExpiredError(path)
+    try:
+        message = str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        if status == 404:
+            return KindMissingError(f"the API server has nothing at {path}")
+        text = (data if isinstance(data, str) else data.decode(errors="replace")).strip()
+        message = f"HTTP {status}: {text[:200]}"
+    return RefusedError(status, message, _seconds(headers.get("Retry-After", "")))
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if text.isdigit() else None

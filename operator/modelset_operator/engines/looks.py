@@ -1,0 +1,134 @@
+"""Looks at pods in the background: what each holds, and what it has in memory.
+
+Reconciles read what was seen last and wait for nobody. A pod that does not answer holds up no other one: each
+is looked at by itself, within a total deadline, and a set has a bounded number of looks at a time.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Collection, Mapping
+
+from modelset_operator.engines import ollama, state
+
+log = logging.getLogger(__name__)
+
+# (namespace, name) of a set
+Set = tuple[str, str]
+
+# Nobody tells when Ollama gains or loses a model behind our back, so it is asked this often.
+SETTLED_SECONDS = 20.0
+# While something is missing or under way.
+BUSY_SECONDS = 2.0
+# All that one look asks for, together.
+LOOK_SECONDS = 15.0
+AT_ONCE_A_SET = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What a pod holds: as it answered to the last look, None if it did not, and to the last that it did."""
+
+    now: state.Store | None = None
+    last: state.Store | None = None
+
+
+class _Looker:
+    """One pod that is looked at again and again."""
+
+    def __init__(self, place: state.Place) -> None:
+        self.place = place
+        self.hurry = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.sight: Sight | None = None
+        # By digest: what a model can do never changes under one digest, and no other pod's word is taken.
+        self.capabilities: dict[str, tuple[str, ...]] = {}
+
+
+class Looks:
+    """Looks at the pods of all sets. `tell` is called with a set of whose pods something new is known."""
+
+    def __init__(self, client: ollama.Ollama, tell: Callable[[Set], None]) -> None:
+        self._client = client
+        self._tell = tell
+        self._sets: dict[Set, dict[str, _Looker]] = {}
+        self._limits: dict[Set, asyncio.Semaphore] = {}
+
+    def view(self, owner: Set) -> Mapping[str, Sight]:
+        """Return what was seen of the pods of a set that were looked at, by uid."""
+        lookers = self._sets.get(owner, {})
+        return {uid: looker.sight for uid, looker in lookers.items() if looker.sight is not None}
+
+    def sync(self, owner: Set, places: Collection[state.Place]) -> None:
+        """Look at these pods from now on, and at no others of the set."""
+        lookers = self._sets.setdefault(owner, {})
+        wanted = {place.uid: place for place in places}
+        for uid in lookers.keys() - wanted.keys():
+            self._end(lookers.pop(uid))
+        for uid, place in wanted.items():
+            looker = lookers.get(uid)
+            if looker is None:
+                looker = lookers[uid] = _Looker(place)
+            elif place != looker.place:
+                looker.place = place
+                looker.hurry.set()
+            if looker.task is None:
+                self._limits.setdefault(owner, asyncio.Semaphore(AT_ONCE_A_SET))
+                looker.task = asyncio.create_task(self._keep(owner, looker), name=f"look at {uid}")
+        if not lookers:
+            self._sets.pop(owner)
+            self._limits.pop(owner, None)
+
+    def forget(self, owner: Set) -> None:
+        """Look at no pod of a set that is gone."""
+        self.sync(owner, ())
+
+    async def close(self) -> None:
+        """End all looks."""
+        tasks = [one.task for lookers in self._sets.values() for one in lookers.values() if one.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sets.clear()
+        self._limits.clear()
+
+    def _end(self, looker: _Looker) -> None:
+        if looker.task is not None:
+            looker.task.cancel()
+
+    async def _keep(self, owner: Set, looker: _Looker) -> None:
+        limit = self._limits[owner]
+        while True:
+            looker.hurry.clear()
+            async with limit:
+                seen = await self._look(looker)
+            before = looker.sight
+            if before is None or seen != before.now:
+                looker.sight = Sight(seen, seen or (before.last if before else None))
+                self._tell(owner)
+            pause = BUSY_SECONDS if looker.place.busy else SETTLED_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await looker.hurry.wait()
+
+    async def _look(self, looker: _Looker) -> state.Store | None:
+        url = ollama.base_url(looker.place.ip)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                store = await self._client.store(url)
+                held = dict(store.held)
+                for key in held.keys() & looker.place.described:
+                    held[key] = await self._described(url, store.names[key], held[key], looker)
+        except (ollama.UnreachableError, ollama.OllamaError, TimeoutError) as error:
+            log.debug("%s: %s", url, error)
+            return None
+        return dataclasses.replace(store, held=held)
+
+    async def _described(self, url: str, reference: str, held: state.Held, looker: _Looker) -> state.Held:
+        if held.digest not in looker.capabilities:
+            try:
+                looker.capabilities[held.digest] = await self._client.capabilities(url, reference)
+            except (ollama.UnreachableError, ollama.OllamaError) as error:
+                return dataclasses.replace(held, problem=str(error))
+        return dataclasses.replace(held, capabilities=looker.capabilities[held.digest])

@@ -1,0 +1,66 @@
+"""All work on pods, in the background: a reconcile only says what is wanted, and reads what came of it."""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from modelset_operator.engines import looks, ollama, pulls, removals, state
+
+Set = tuple[str, str]
+
+
+class Work:
+    """Looks, downloads and removals of all sets. `tell` is called with a set that has something new to tell.
+
+    `looking` and `loading` have connections of their own, so that downloads never keep looks waiting.
+    """
+
+    def __init__(
+        self,
+        looking: ollama.Ollama,
+        loading: ollama.Ollama,
+        tell: Callable[[Set], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._looks = looks.Looks(looking, tell)
+        self._removals = removals.Removals(looking, tell)
+        self.pulls = pulls.Pulls(loading, tell, clock)
+
+    def sights(self, owner: Set) -> Mapping[str, looks.Sight]:
+        """See `looks.Looks.view`."""
+        return self._looks.view(owner)
+
+    def downloads(self, owner: Set) -> Mapping[pulls.Key, state.Pull]:
+        """See `pulls.Pulls.view`."""
+        return self.pulls.view(owner)
+
+    def sync(
+        self,
+        owner: Set,
+        places: Collection[state.Place],
+        wanted: Collection[state.WantedPull],
+        unwanted: Collection[state.Removal],
+        unseen: Collection[str],
+    ) -> float | None:
+        """Look at these places, fetch what is wanted there, and remove what is not.
+
+        `unseen` are the uids of pods of which nothing is known: what goes on there is let alone. Returns in
+        how many seconds a download is due again, None when none is waiting.
+        """
+        self._removals.sync(owner, unwanted)
+        retry = self.pulls.sync(owner, wanted, unseen)
+        self._looks.sync(owner, places)
+        return retry
+
+    def take_removed(self, owner: Set) -> Sequence[state.Removal]:
+        """See `removals.Removals.take_removed`."""
+        return self._removals.take_removed(owner)
+
+    def forget(self, owner: Set) -> None:
+        """Stop everything of a set that is gone."""
+        for part in (self._looks, self.pulls, self._removals):
+            part.forget(owner)
+
+    async def close(self) -> None:
+        """Stop everything, and wait until it has stopped."""
+        for part in (self._looks, self.pulls, self._removals):
+            await part.close()

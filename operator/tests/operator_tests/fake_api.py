@@ -1,0 +1,324 @@
+"""An API server in memory, behind ``http.Http``: what the real one was seen to do, errors included.
+
+Server-side apply by one manager, strategic merge of pods' conditions, JSON patches, generations, resource
+versions, preconditions, fields that cannot be changed, owners and the garbage collector, lists, and watches
+that expire.
+"""
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from modelset_operator.cluster import http, kinds
+
+Key = tuple[str, str, str]
+
+_BY_PLURAL = {kind.plural: kind for kind in kinds.BY_NAME.values()}
+# All else of a StatefulSet's spec stays as it was made (1.34: pkg/apis/apps/validation).
+_STATEFUL_SET_CHANGES = {
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+    "revisionHistoryLimit",
+}
+
+
+class FakeApi(http.Http):
+    """Takes the place of ``http.Http``. ``writes`` and ``reads`` record every request in short."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.writes: list[str] = []
+        self.reads: list[str] = []
+        self.missing_kinds: set[str] = set()
+        self.refusals: dict[str, Exception] = {}
+        self.dropped_fields: set[str] = set()
+        self._applied: dict[tuple[Key, str], dict[str, Any]] = {}
+        self._version = 0
+        self._log: list[tuple[int, str, dict[str, Any]]] = []
+        self._forgotten = 0
+        self._watches: list[_Watch] = []
+
+    # ---- what tests do ----
+
+    def put(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Store an object as another client would; its generation rises when its spec changes."""
+        stored = copy.deepcopy(dict(obj))
+        metadata = stored["metadata"]
+        key = (stored["kind"], metadata["namespace"], metadata["name"])
+        before = self.objects.get(key)
+        metadata.setdefault("uid", before["metadata"]["uid"] if before else f"uid-{self._version}")
+        generation = before["metadata"].get("generation", 1) if before else metadata.get("generation", 1)
+        changed = before is not None and before.get("spec") != stored.get("spec")
+        metadata["generation"] = generation + changed
+        self.objects[key] = stored
+        self._tell("MODIFIED" if before else "ADDED", stored)
+        return stored
+
+    def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object, and all that it owns, as the garbage collector does."""
+        gone = self.objects.pop((kind, namespace, name))
+        self._tell("DELETED", gone)
+        for key, obj in list(self.objects.items()):
+            owners = obj["metadata"].get("ownerReferences") or ()
+            if any(owner["uid"] == gone["metadata"]["uid"] for owner in owners):
+                self.remove(*key)
+
+    def find(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        """Return an object as it is now."""
+        return copy.deepcopy(self.objects[(kind, namespace, name)])
+
+    @contextlib.contextmanager
+    def edited(self, kind: str, name: str, namespace: str = "default") -> Iterator[dict[str, Any]]:
+        """Change an object as another client would."""
+        found = self.find(kind, name, namespace)
+        yield found
+        self.put(found)
+
+    def versions(self) -> dict[Key, str]:
+        """Return the resource versions of everything."""
+        return {key: obj["metadata"]["resourceVersion"] for key, obj in self.objects.items()}
+
+    def forget(self) -> None:
+        """Compact: watches that ask for what has been expire."""
+        self._forgotten = self._version
+
+    async def told(self) -> None:
+        """Wait until all watches have told all that has happened."""
+        for watch in list(self._watches):
+            await watch.caught_up.wait()
+
+    # ---- what the operator asks ----
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """See ``http.Http``."""
+        kind, namespace, name, subresource = _parsed(path)
+        self._check_kind(kind.kind)
+        if method == "GET":
+            self.reads.append(f"get {kind.kind}/{name}")
+            return copy.deepcopy(self._existing(kind, namespace, name))
+        what = f"{kind.kind}/{name}" + (f"/{subresource}" if subresource else "")
+        if method == "DELETE":
+            self.writes.append(f"delete {what}")
+            assert isinstance(body, Mapping)
+            assert body["propagationPolicy"] == "Orphan"
+            gone = copy.deepcopy(self._existing(kind, namespace, name))
+            self._orphan(gone["metadata"]["uid"])
+            self.remove(kind.kind, namespace, name)
+            return gone
+        verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
+        assert isinstance(body, Mapping | list)
+        given = body if isinstance(body, Mapping) else {}
+        self.writes.append(f"event {given['reason']}" if kind == kinds.EVENT else f"{verb} {what}")
+        if kind.kind in self.refusals:
+            raise self.refusals[kind.kind]
+        if kind == kinds.EVENT:
+            self.events.append(dict(given))
+            return dict(given)
+        if verb == "apply":
+            return self._apply(kind, given, subresource, force=(query or {}).get("force") == "true")
+        found = copy.deepcopy(self._existing(kind, namespace, name))
+        if isinstance(body, list):
+            _json_patch(found, body)
+        else:
+            _check_uid(given["metadata"], found)
+            _merge_conditions(found, given["status"]["conditions"])
+        return copy.deepcopy(self.put(found))
+
+    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
+        """See ``http.Http``."""
+        self._check_kind(kind.kind)
+        self.reads.append(f"list {kind.plural}")
+        found = [obj for (one, _, _), obj in self.objects.items() if one == kind.kind]
+        selected = [copy.deepcopy(obj) for obj in found if _selected(obj, namespace, labels)]
+        for obj in selected:
+            # The entries of a real list do not say what they are.
+            obj.pop("kind", None)
+            obj.pop("apiVersion", None)
+        return selected, str(self._version)
+
+    async def watch(
+        self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """See ``http.Http``; it lasts for ever."""
+        self._check_kind(kind.kind)
+        self.reads.append(f"watch {kind.plural}")
+        if int(since) < self._forgotten:
+            raise http.ExpiredError(since)
+        mine = _Watch()
+        self._watches.append(mine)
+        try:
+            while True:
+                while mine.position < len(self._log):
+                    version, event, obj = self._log[mine.position]
+                    fits = version > int(since) and obj["kind"] == kind.kind
+                    if fits and _selected(obj, namespace, labels):
+                        yield event, copy.deepcopy(obj)
+                    mine.position += 1
+                mine.caught_up.set()
+                await mine.news.wait()
+                mine.news.clear()
+        finally:
+            self._watches.remove(mine)
+
+    # ---- the rest ----
+
+    def _tell(self, event: str, obj: dict[str, Any]) -> None:
+        self._version += 1
+        obj["metadata"]["resourceVersion"] = str(self._version)
+        self._log.append((self._version, event, copy.deepcopy(obj)))
+        for watch in self._watches:
+            watch.news.set()
+            watch.caught_up.clear()
+
+    def _existing(self, kind: kinds.Kind, namespace: str, name: str) -> dict[str, Any]:
+        found = self.objects.get((kind.kind, namespace, name))
+        if found is None:
+            raise http.RefusedError(404, f'{kind.plural} "{name}" not found')
+        return found
+
+    def _check_kind(self, kind: str) -> None:
+        if kind in self.missing_kinds:
+            raise http.KindMissingError(f"the API server has nothing for {kind}")
+
+    def _orphan(self, uid: str) -> None:
+        for obj in list(self.objects.values()):
+            owners = obj["metadata"].get("ownerReferences") or []
+            if any(owner["uid"] == uid for owner in owners):
+                left = [owner for owner in owners if owner["uid"] != uid]
+                self.put({**obj, "metadata": {**obj["metadata"], "ownerReferences": left}})
+
+    def _apply(
+        self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str, *, force: bool
+    ) -> dict[str, Any]:
+        metadata = manifest["metadata"]
+        key = (kind.kind, metadata["namespace"], metadata["name"])
+        current = self.objects.get(key)
+        if subresource and current is None:
+            raise http.RefusedError(404, "not found")
+        _check_uid(metadata, current)
+        wanted = {name: value for name, value in manifest.items() if name not in self.dropped_fields}
+        result = copy.deepcopy(current) if current else {}
+        before = self._applied.get((key, subresource))
+        if before is None and current is not None and not force and _conflicts(current, wanted):
+            raise http.RefusedError(409, f"Apply failed with conflicts: conflict with others using {key}")
+        if before is not None:
+            for path in set(_paths(before)) - set(_paths(wanted)):
+                _delete(result, path)
+        _merge(result, copy.deepcopy(wanted))
+        if kind == kinds.STATEFUL_SET and current is not None:
+            _check_stateful_set(current["spec"], result["spec"], metadata["name"])
+        self._applied[(key, subresource)] = copy.deepcopy(dict(wanted))
+        if current is not None and result == current:
+            return copy.deepcopy(result)
+        return copy.deepcopy(self.put(result))
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.position = 0
+        self.news = asyncio.Event()
+        self.caught_up = asyncio.Event()
+
+
+def _parsed(path: str) -> tuple[kinds.Kind, str, str, str]:
+    parts = path.strip("/").split("/")
+    at = parts.index("namespaces")
+    namespace, plural, *rest = parts[at + 1 :]
+    name, subresource = [*rest, "", ""][:2]
+    return _BY_PLURAL[plural], namespace, name, subresource
+
+
+def _selected(obj: Mapping[str, Any], namespace: str, labels: str) -> bool:
+    metadata = obj["metadata"]
+    if namespace not in ("", metadata["namespace"]):
+        return False
+    has = metadata.get("labels") or {}
+    for term in filter(None, labels.split(",")):
+        name, equals, value = term.partition("=")
+        if name not in has or (equals and has[name] != value):
+            return False
+    return True
+
+
+def _check_uid(metadata: Mapping[str, Any], current: Mapping[str, Any] | None) -> None:
+    if "uid" in metadata and (current is None or current["metadata"]["uid"] != metadata["uid"]):
+        raise http.RefusedError(409, "Precondition failed: UID in precondition")
+
+
+def _check_stateful_set(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> None:
+    changed = {field for field in before.keys() | after.keys() if before.get(field) != after.get(field)}
+    if changed - _STATEFUL_SET_CHANGES:
+        allowed = ", ".join(f"'{field}'" for field in sorted(_STATEFUL_SET_CHANGES))
+        raise http.RefusedError(
+            422,
+            f'StatefulSet.apps "{name}" is invalid: spec: Forbidden: updates to statefulset spec for fields '
+            f"other than {allowed} are forbidden",
+        )
+
+
+def _merge_conditions(found: dict[str, Any], conditions: Sequence[Mapping[str, Any]]) -> None:
+    present = found.setdefault("status", {}).setdefault("conditions", [])
+    for condition in conditions:
+        present[:] = [one for one in present if one["type"] != condition["type"]] + [dict(condition)]
+
+
+def _json_patch(found: dict[str, Any], operations: Sequence[Mapping[str, Any]]) -> None:
+    for operation in operations:
+        *parents, last = operation["path"].strip("/").split("/")
+        target: Any = found
+        for part in parents:
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        if operation["op"] == "test" and target.get(last) != operation["value"]:
+            raise http.RefusedError(422, "the server rejected our request due to an error in our request")
+        if operation["op"] == "add":
+            target[last] = copy.deepcopy(operation["value"])
+
+
+def _conflicts(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether fields that somebody else has set would get another value."""
+    for name, value in wanted.items():
+        if name in current and current[name] != value:
+            if not isinstance(value, Mapping) or not isinstance(current[name], Mapping):
+                return True
+            if _conflicts(current[name], value):
+                return True
+    return False
+
+
+def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _paths(inner, (*path, key))
+    else:
+        yield path
+
+
+def _delete(value: dict[str, Any], path: tuple[str, ...]) -> None:
+    for part in path[:-1]:
+        if not isinstance(value.get(part), dict):
+            return
+        value = value[part]
+    value.pop(path[-1], None)
+
+
+def _merge(into: dict[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key, value in wanted.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

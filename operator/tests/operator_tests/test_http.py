@@ -1,0 +1,182 @@
+"""Requests to the API server, against a real HTTP server on this machine."""
+
+import json
+import urllib.parse
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp.web
+import pytest
+from kubernetes.aio import client
+
+from modelset_operator.cluster import http, kinds, writes
+
+
+class Server:
+    """Answers with what a test prepared, one answer after the other, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[tuple[int, str, dict[str, str]]]] = {}
+        self.asked: list[tuple[str, str, str, Any]] = []
+
+    def answer(self, path: str, status: int, text: str, **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answers.setdefault(path, []).append((status, text, named))
+
+    async def handle(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        body = await request.text()
+        path = urllib.parse.unquote(request.path_qs)
+        self.asked.append((request.method, path, request.headers["Content-Type"], body))
+        prepared = self.answers.get(request.path) or [(404, "404 page not found\n", {})]
+        status, text, headers = prepared.pop(0)
+        return aiohttp.web.Response(status=status, text=text, headers=headers)
+
+
+@pytest.fixture
+async def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[http.Http]:
+    app = aiohttp.web.Application()
+    app.router.add_route("*", "/{tail:.*}", server.handle)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    configuration = client.Configuration()
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with client.ApiClient(configuration) as connection:
+        yield http.Http(connection)
+    await runner.cleanup()
+
+
+SERVICE = "/api/v1/namespaces/default/services/a"
+PODS = "/api/v1/namespaces/default/pods"
+RAY = "/apis/ray.io/v1/namespaces/default/rayservices/assistants"
+
+
+async def test_an_object(api: http.Http, server: Server) -> None:
+    server.answer(SERVICE, 200, '{"kind": "Service"}')
+    assert await api.ask("GET", kinds.SERVICE.path("default", "a")) == {"kind": "Service"}
+
+
+async def test_a_kind_that_is_not_there_is_told_from_an_object_that_is_not(
+    api: http.Http, server: Server
+) -> None:
+    with pytest.raises(http.KindMissingError):
+        await api.ask("GET", kinds.RAY_SERVICE.path("default", "assistants"))
+    server.answer(RAY, 404, '{"kind": "Status", "message": "rayservices \\"assistants\\" not found"}')
+    with pytest.raises(http.RefusedError, match="not found"):
+        await api.ask("GET", kinds.RAY_SERVICE.path("default", "assistants"))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "passing", "retry_after"),
+    [
+        (403, {}, False, None),
+        (422, {}, False, None),
+        (409, {}, True, None),
+        (429, {"Retry_After": "7"}, True, 7.0),
+        (500, {}, True, None),
+        (503, {"Retry_After": "soon"}, True, None),
+    ],
+)
+async def test_a_refusal_has_the_api_servers_words_and_says_whether_it_may_pass(
+    api: http.Http,
+    server: Server,
+    status: int,
+    headers: dict[str, str],
+    passing: bool,
+    retry_after: float | None,
+) -> None:
+    server.answer(SERVICE, status, '{"kind": "Status", "message": "not now"}', **headers)
+    with pytest.raises(http.RefusedError, match="not now") as refused:
+        await api.ask("PATCH", kinds.SERVICE.path("default", "a"), body={})
+    assert refused.value.status == status
+    assert (refused.value.passing, refused.value.retry_after) == (passing, retry_after)
+
+
+async def test_a_list_comes_in_pages(api: http.Http, server: Server) -> None:
+    for name, more in (("p", "next"), ("q", "")):
+        page = {
+            "metadata": {"resourceVersion": "7", "continue": more},
+            "items": [{"metadata": {"name": name}}],
+        }
+        server.answer(PODS, 200, json.dumps(page))
+    items, version = await api.list(kinds.POD, "default", "a=1")
+    assert ([item["metadata"]["name"] for item in items], version) == (["p", "q"], "7")
+    assert [path for _, path, _, _ in server.asked] == [
+        f"{PODS}?limit=500&labelSelector=a=1",
+        f"{PODS}?limit=500&labelSelector=a=1&continue=next",
+    ]
+
+
+async def test_all_namespaces_are_one_list(api: http.Http, server: Server) -> None:
+    server.answer("/api/v1/pods", 200, '{"metadata": {"resourceVersion": "7"}}')
+    assert await api.list(kinds.POD, "", "") == ([], "7")
+    assert server.asked[0][1] == "/api/v1/pods?limit=500"
+
+
+async def _watched(api: http.Http) -> list[tuple[str, str]]:
+    events = api.watch(kinds.POD, "default", "a", "7", 60)
+    return [(kind, found["metadata"]["name"]) async for kind, found in events]
+
+
+def _event(kind: str, name: str) -> str:
+    return json.dumps({"type": kind, "object": {"metadata": {"name": name}}}) + "\n"
+
+
+async def test_a_watch_tells_what_happens_from_a_version_on(api: http.Http, server: Server) -> None:
+    server.answer(PODS, 200, _event("ADDED", "p") + _event("BOOKMARK", ""))
+    assert await _watched(api) == [("ADDED", "p"), ("BOOKMARK", "")]
+    query = "watch=1&resourceVersion=7&allowWatchBookmarks=true&timeoutSeconds=60&labelSelector=a"
+    assert server.asked[0][1] == f"{PODS}?{query}"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "error"),
+    [
+        (410, "{}", http.ExpiredError),
+        (200, '{"type": "ERROR", "object": {"code": 410, "message": "too old"}}\n', http.ExpiredError),
+        (200, '{"type": "ERROR", "object": {"code": 500, "message": "oh"}}\n', http.RefusedError),
+        (403, '{"message": "forbidden"}', http.RefusedError),
+        (200, '{"type": "ADDED", "obj', http.UnreachableError),
+    ],
+)
+async def test_what_ends_a_watch(
+    api: http.Http, server: Server, status: int, text: str, error: type[Exception]
+) -> None:
+    server.answer(PODS, status, text)
+    with pytest.raises(error):
+        await _watched(api)
+
+
+async def test_apply_is_server_side_and_forced_and_what_came_of_it_is_known(
+    api: http.Http, server: Server
+) -> None:
+    server.answer(SERVICE, 200, '{"kind": "Service", "spec": {}}')
+    manifest = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "default"}}
+    known: list[Any] = []
+    assert await writes.Writes(api, known.append).apply(manifest) == {"kind": "Service", "spec": {}}
+    assert known == [{"kind": "Service", "spec": {}}]
+    method, path, content_type, body = server.asked[0]
+    assert (method, path) == ("PATCH", f"{SERVICE}?fieldManager=modelset-operator&force=true")
+    assert content_type == "application/apply-patch+yaml"
+    assert '"name": "a"' in body
+
+
+async def test_a_json_patch_stays_a_list(api: http.Http, server: Server) -> None:
+    server.answer("/apis/ray.io/v1/namespaces/default/rayclusters/c", 200, "{}")
+    await writes.Writes(api, lambda _: None).scale_workers("default", "c", "uid", 2, ("w",))
+    assert server.asked[0][2] == "application/json-patch+json"
+    assert server.asked[0][3].startswith('[{"op": "test", "path": "/metadata/uid", "value": "uid"}')
+
+
+async def test_an_api_server_that_is_away() -> None:
+    configuration = client.Configuration()
+    configuration.host = "http://127.0.0.1:9"
+    async with client.ApiClient(configuration) as connection:
+        with pytest.raises(http.UnreachableError, match="does not answer"):
+            await http.Http(connection).ask("GET", kinds.SERVICE.path("default", "a"))

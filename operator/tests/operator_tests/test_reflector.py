@@ -1,0 +1,161 @@
+"""A store that is kept in step: whatever ends a watch is survived, and told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from modelset_operator.cluster import http, kinds, reflector, store
+
+from . import builders, fake_api
+
+UNREACHABLE = http.UnreachableError("the API server does not answer")
+FORBIDDEN = http.RefusedError(403, "pods is forbidden")
+BUSY = http.RefusedError(429, "too many requests", retry_after=9.0)
+
+
+class Flaky(fake_api.FakeApi):
+    """Fails as told: ``lists`` are errors of the next lists, ``watches`` of watches after an event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists: list[Exception] = []
+        self.watches: list[Exception] = []
+
+    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
+        if self.lists:
+            raise self.lists.pop(0)
+        return await super().list(kind, namespace, labels)
+
+    async def watch(
+        self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        async for event in super().watch(kind, namespace, labels, since, seconds):
+            yield event
+            if self.watches:
+                raise self.watches.pop(0)
+
+
+class Bench:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.api = Flaky()
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.told: list[store.Key] = []
+        self.store = store.Store(kinds.MODEL_SET, lambda obj: obj["metadata"]["name"], self.told.append)
+        self.reflector = reflector.Reflector(
+            self.api, reflector.Selection(kinds.MODEL_SET), self.store, lambda: self.now
+        )
+        monkeypatch.setattr(reflector.random, "uniform", lambda _low, _high: 1.0)
+        real_sleep = asyncio.sleep
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            self.now += seconds
+            await real_sleep(0)
+
+        monkeypatch.setattr(reflector.asyncio, "sleep", sleep)
+        self.sleep = real_sleep
+
+    def start(self) -> None:
+        self.tasks.append(asyncio.create_task(self.reflector.run()))
+
+    async def started(self) -> None:
+        self.start()
+        await self.reflector.synced.wait()
+
+    async def until(self, *names: str) -> None:
+        while {name for _, name in self.store._objects} != set(names):
+            await self.sleep(0)
+
+
+@pytest.fixture
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    bench = Bench(monkeypatch)
+    bench.api.put(builders.resource("a:1"))
+    yield bench
+    for task in bench.tasks:
+        task.cancel()
+    await asyncio.gather(*bench.tasks, return_exceptions=True)
+
+
+def other(name: str) -> dict[str, Any]:
+    found = builders.resource("a:1")
+    found["metadata"] = {**found["metadata"], "name": name, "uid": name}
+    return found
+
+
+async def test_what_is_there_is_listed_and_what_happens_is_watched(bench: Bench) -> None:
+    await bench.started()
+    assert bench.told == [("default", "assistants")]
+    bench.api.put(other("second"))
+    await bench.until("assistants", "second")
+    bench.api.remove("OllamaModelSet", "default", "assistants")
+    await bench.until("second")
+    assert bench.api.reads == ["list ollamamodelsets", "watch ollamamodelsets"]
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, BUSY])
+async def test_a_watch_that_breaks_goes_on_where_it_was(bench: Bench, error: Exception) -> None:
+    await bench.started()
+    bench.api.watches.append(error)
+    bench.api.put(other("second"))
+    await bench.until("assistants", "second")
+    bench.api.put(other("third"))
+    await bench.until("assistants", "second", "third")
+    assert bench.api.reads == ["list ollamamodelsets", *["watch ollamamodelsets"] * 2]
+    assert bench.slept == [9.0 if error is BUSY else 1.0]
+    assert bench.reflector.problem == ""
+
+
+async def test_a_watch_that_expires_begins_with_a_new_list(bench: Bench) -> None:
+    await bench.started()
+    bench.api.watches.append(http.ExpiredError())
+    bench.api.put(other("second"))
+    bench.api.remove("OllamaModelSet", "default", "assistants")
+    await bench.until("second")
+    assert bench.api.reads.count("list ollamamodelsets") == 2
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, FORBIDDEN])
+async def test_a_list_that_fails_for_minutes_is_tried_on_and_told(bench: Bench, error: Exception) -> None:
+    bench.api.lists += [error] * 8
+    bench.start()
+    while bench.api.lists:
+        assert not bench.reflector.synced.is_set()
+        await bench.sleep(0)
+    assert bench.reflector.problem == str(error)
+    assert bench.now - bench.reflector.problem_since > 100
+    await bench.until("assistants")
+    assert bench.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert bench.reflector.problem == ""
+
+
+async def test_a_watch_that_is_forbidden_begins_with_a_new_list(bench: Bench) -> None:
+    await bench.started()
+    bench.api.watches.append(FORBIDDEN)
+    bench.api.put(other("second"))
+    while bench.api.reads.count("list ollamamodelsets") < 2:
+        await bench.sleep(0)
+    assert bench.slept == [1.0]
+
+
+async def test_a_kind_that_comes_late_is_found(bench: Bench) -> None:
+    bench.api.missing_kinds.add("OllamaModelSet")
+    await bench.started()
+    assert bench.reflector.missing
+    assert len(bench.store) == 0
+    bench.api.missing_kinds.clear()
+    await bench.until("assistants")
+    assert not bench.reflector.missing
+
+
+async def test_all_is_listed_anew_now_and_then(bench: Bench) -> None:
+    await bench.started()
+    bench.now = reflector.RESYNC_SECONDS + 1
+    bench.api.watches.append(UNREACHABLE)
+    bench.api.put(other("second"))
+    while bench.api.reads.count("list ollamamodelsets") < 2:
+        await bench.sleep(0)
