@@ -201,3 +201,25 @@ async def test_who_has_begun_to_be_answered_is_not_told_to_come_back(
         gate.set()
         status, text = await patient
         assert (status, len(json.loads(text)["choices"])) == (200, 3)
+
+
+async def test_who_waited_for_all_answers_waits_on_once_the_first_has_begun(
+    ollama: fake_ollama.FakeOllama,
+) -> None:
+    before, during = asyncio.Event(), asyncio.Event()
+    ollama.chat = [before, *fake_ollama.answer("one")]
+    limits = asking.limited(queueTimeoutSeconds=0.3, maxInFlightPerServer=1)
+    async with running.proxied(ollama.url, user_config=limits) as (session, built):
+        occupant = asyncio.create_task(asking.ask(session))
+        await asking.until(lambda: len(ollama.sent("/api/chat")) == 1, built)
+        patient = asyncio.create_task(asking.ask(session, n=2))
+        await asking.until(lambda: built.dispatch.counts()["smollm2"] == (1, 1), built)
+        ollama.chat = [during, *fake_ollama.answer("two")]
+        before.set()
+        assert (await occupant)[0] == 200
+        await asking.until(lambda: len(ollama.sent("/api/chat")) == 2, built)
+        # Who came later has waited too long by now.
+        assert (await asking.ask(session))[0] == 503
+        during.set()
+        status, text = await patient
+        assert (status, len(json.loads(text)["choices"])) == (200, 2)

@@ -121,6 +121,7 @@ ERRORS = {
     "a control character": (get("/v1/models", "x: \x01"), 400, "invalid_http"),
     "no JSON": (post(b"{"), 400, "invalid_json"),
     "no body": (post(b""), 400, "invalid_json"),
+    "half a body": (post(CHAT)[:-10], 408, "request_timeout"),
     "a length beside chunks": (
         chunked(b"1\r\n{\r\n0\r\n\r\n").replace(b"Host", b"Content-Length: 9\r\nHost"),
         400,

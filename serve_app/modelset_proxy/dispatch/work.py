@@ -38,6 +38,7 @@ class Work(Generic[Item]):
         self._begun = False
         self._starts: collections.deque[facts.Start] = collections.deque()
         self._takers: collections.deque[asyncio.Future[facts.Start]] = collections.deque()
+        self._waits: set[asyncio.Timeout] = set()
 
     async def __aenter__(self) -> Self:
         owner = self._owner
@@ -151,28 +152,38 @@ class Work(Generic[Item]):
 
     async def _turn(self, *, again: bool) -> facts.Start:
         if self._starts:
-            self._begun = True
+            self._begin()
             return self._starts.popleft()
         taker: asyncio.Future[facts.Start] = asyncio.get_running_loop().create_future()
         self._takers.append(taker)
         owner = self._owner
         due: float | None = owner.limits.queue_timeout_seconds
-        if self._begun and not again:
-            # Once one unit has begun the others are waited for: what was made of it is not thrown away.
-            due = None
-        elif not again:
-            due = self._arrived + owner.limits.queue_timeout_seconds - owner.clock()
+        if not again:
+            left = self._arrived + owner.limits.queue_timeout_seconds - owner.clock()
+            due = None if self._begun else left
         try:
-            async with asyncio.timeout(due):
+            async with asyncio.timeout(due) as wait:
+                if not again:
+                    self._waits.add(wait)
                 start = await taker
         except TimeoutError:
             self._check_holders()
             raise errors.unavailable(
                 "The model was busy for too long. Try again later.", code="queue_timeout"
             ) from None
-        self._begun = True
+        finally:
+            self._waits.discard(wait)
+        self._begin()
         self._call.queued_seconds = max(self._call.queued_seconds, owner.clock() - self._arrived)
         return start
+
+    def _begin(self) -> None:
+        """Have the other units wait however long it takes: what is made of the first is not thrown away."""
+        self._begun = True
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(None)
+        self._waits.clear()
 
     async def _failed(self, start: facts.Start, failure: port.ServerFailure, *, final: bool) -> None:
         """Have the unit wait for another server; raise what the client is told when there is none to try."""
