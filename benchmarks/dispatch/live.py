@@ -65,8 +65,12 @@ class Choosing:
 
     def _carry_out(self, decisions: Iterable[facts.Decision]) -> None:
         for decision in decisions:
-            if isinstance(decision, facts.Start):
-                self._turns.pop(decision.request.id).set_result(decision.url)
+            if not isinstance(decision, facts.Start):
+                continue
+            turn = self._turns.pop(decision.request.id)
+            # When a run is ended early, nobody waits any more.
+            if not turn.done():
+                turn.set_result(decision.url)
 
 
 @contextlib.asynccontextmanager
