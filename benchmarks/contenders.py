@@ -130,7 +130,8 @@ def _litellm(provider: str) -> Start:
             *("/opt/litellm/bin/litellm", "--config", config),
             *("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"),
         ]
-        with _started(command, environment, folder / f"litellm-{provider}.log", port, upstream) as group:
+        log = folder / f"litellm-{provider}.log"
+        with _started(command, environment, log, port, upstream, container.with_litellm) as group:
             yield Running(f"http://127.0.0.1:{port}", group)
 
     return start
@@ -154,10 +155,15 @@ def _litellm_config(provider: str, upstream: Upstream) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _started(
-    command: Sequence[str | Path], env: Mapping[str, str], log: Path, port: int, upstream: Upstream
+    command: Sequence[str | Path],
+    env: Mapping[str, str],
+    log: Path,
+    port: int,
+    upstream: Upstream,
+    image: Callable[[], str] = container.ours,
 ) -> Iterator[processes.Group]:
     """Start a contender and wait until it lists the models."""
-    group = container.Container(command, env=env, folder=log.parent, log=log)
+    group = container.Container(image(), command, env=env, folder=log.parent, log=log)
     name = json.dumps(upstream.chat_models[0]).encode()
 
     def lists() -> bool:

@@ -16,7 +16,7 @@ from modelset_proxy.openai import errors, reading
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -274,7 +274,7 @@ class ChatRequest(Sampling, kw_only=True, omit_defaults=True):
 
     @property
     def limit(self) -> int | None:
-        """How many tokens an answer may have; None is no limit."""
+        """How many tokens an answer may have; None is no limit, as is 0 in what clients send."""
         return self.max_completion_tokens or self.max_tokens or None
 
 
