@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
 import json
 import socket
 import statistics
@@ -121,7 +122,6 @@ ERRORS = {
     "a control character": (get("/v1/models", "x: \x01"), 400, "invalid_http"),
     "no JSON": (post(b"{"), 400, "invalid_json"),
     "no body": (post(b""), 400, "invalid_json"),
-    "half a body": (post(CHAT)[:-10], 408, "request_timeout"),
     "a length beside chunks": (
         chunked(b"1\r\n{\r\n0\r\n\r\n").replace(b"Host", b"Content-Length: 9\r\nHost"),
         400,
@@ -181,6 +181,16 @@ def test_only_these_are_not(url: str, what: str) -> None:
 @pytest.mark.parametrize("what", UNUSUAL)
 def test_what_is_unusual_and_right_is_answered(url: str, what: str) -> None:
     assert send(url, UNUSUAL[what]).status == 200
+
+
+def test_a_body_that_does_not_end_is_told_so(url: str) -> None:
+    with connect(url, post(CHAT)[:-10]) as connection:
+        # HAProxy goes on waiting for the rest of it, so the connection stays open for a while.
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        error = json.loads(answer.read())["error"]
+    assert (answer.status, error["code"]) == (408, "request_timeout")
+    assert answer.headers["x-request-id"]
 
 
 def test_a_stream_to_an_old_client_ends_with_its_connection(url: str) -> None:
