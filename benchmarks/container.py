@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import processes
-from stack import engine, images, pins, step
+from stack import components, engine, images, pins, step
 
 
 def ours() -> str:
     """The tag of the proxy's image, after it was built where it was missing."""
-    return images.ensure("proxy")
+    return components.ensure("proxy")
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from stack import cleaning, cluster, demo, engine, golang, images, models, python, step
+from stack import cleaning, cluster, components, demo, engine, golang, models, python, step
 
 
 def _up() -> None:
@@ -16,7 +16,7 @@ def _up() -> None:
 def _images() -> None:
     engine.ensure()
     for name in ("base", "kind-node", "kuberay", "ollama", "operator", "proxy"):
-        print(f"{name:15} {images.ensure(name)}", flush=True)
+        print(f"{name:15} {components.ensure(name)}", flush=True)
     print(f"{'model-registry':15} {models.registry_image()}", flush=True)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from stack import cache, golang, images, models
+from stack import cache, components, golang, images, models
 from stack.step import StepFailed, output, run, step, succeeds
 
 NAME = os.environ.get("CLUSTER", "modelset")
@@ -78,7 +78,7 @@ def _exists() -> bool:
 
 def ensure() -> None:
     """Return when the node is Ready: the running cluster, a stopped one started again, or a new one."""
-    image = images.ensure("kind-node")
+    image = components.ensure("kind-node")
     if _exists():
         if _recover():
             return
@@ -144,7 +144,7 @@ def _full_name(tag: str) -> str:
 
 def install_kuberay() -> None:
     """Apply KubeRay's own manifests, with the image that this stack has."""
-    image = images.ensure("kuberay")
+    image = components.ensure("kuberay")
     load(image)
     folder = golang.module_folder("kuberay", "github.com/ray-project/kuberay/ray-operator")
     rendered = output([golang.tool("kubectl"), "kustomize", folder / "config" / "default"])
@@ -184,7 +184,7 @@ def chart_values() -> dict[str, str]:
     """Values that make the chart use the images of this stack, after they were put on the node."""
     values: dict[str, str] = {}
     for key, name in CHART_IMAGES.items():
-        tag = images.ensure(name)
+        tag = components.ensure(name)
         load(tag)
         repository, _, version = tag.rpartition(":")
         values[f"{key}.repository"], values[f"{key}.tag"] = repository, version

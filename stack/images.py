@@ -1,6 +1,5 @@
-"""Every container image of the stack: which tag it has, and how it comes to be there.
+"""How container images come to be there: pulled where an image registry answers, and built where none does.
 
-Ours are always built. The others are pulled where an image registry answers and built where none does;
 `STACK=pull` or `STACK=build` decides it instead. A built image's tag ends in a key of all that went into it,
 so an image that is there is never stale.
 """
@@ -14,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack import cache, engine, golang, pins
+from stack import cache, engine, pins
 from stack.step import StepFailed, run, say, step, succeeds
 
 FOLDER = cache.REPOSITORY / "images"
@@ -39,25 +38,9 @@ def source() -> str:
     return "build"
 
 
-def ensure(name: str) -> str:
-    """The tag of an image, after it was pulled or built where it was missing."""
-    pulled = pins.load().pulled
-    if name in pulled and source() == "pull":
-        return _pull(pulled[name])
-    return {
-        "base": _base,
-        "kuberay": _kuberay,
-        "ollama": _ollama,
-        "kind-node": _kind_node,
-        "operator": _operator,
-        "proxy": _proxy,
-    }[name]()
-
-
 def build(name: str, version: str, context: Context, arguments: dict[str, str] | None = None) -> str:
     """Build images/<name> unless it is there; `context` maps names in the build context to files or texts."""
-    base = ensure("base")
-    arguments = {"BASE": base, **(arguments or {})}
+    arguments = {"BASE": base(), **(arguments or {})}
     parts: list[str | Path] = [FOLDER / name, repr(sorted(arguments.items()))]
     for target, content in sorted(context.items()):
         parts += [target, content]
@@ -83,15 +66,21 @@ def stage(target: Path, content: Path | str) -> None:
         shutil.copy(content, target)
 
 
-def _pull(tag: str) -> str:
+def pulled(name: str) -> str | None:
+    """The tag of an image, after it was pulled where it was missing; None where it is to be built."""
+    tag = pins.load().pulled.get(name)
+    if tag is None or source() != "pull":
+        return None
     if not engine.has_image(tag):
         with step(f"pull {tag}"):
             run(["docker", "pull", "-q", tag], log=cache.log("pull"))
     return tag
 
 
-def _base() -> str:
-    """Debian as debootstrap makes it."""
+def base() -> str:
+    """The tag of Debian: pulled, or as debootstrap makes it."""
+    if found := pulled("base"):
+        return found
     release = pins.load().debian
     tag = f"modelset/base:{release}"
     if engine.has_image(tag):
@@ -108,34 +97,3 @@ def _base() -> str:
         finally:
             archive.unlink(missing_ok=True)
     return tag
-
-
-def _kuberay() -> str:
-    version = golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator")
-    return build("kuberay", version, {"ray-operator": golang.binaries("kuberay") / "ray-operator"})
-
-
-def _ollama() -> str:
-    version = golang.module_version("ollama", "github.com/ollama/ollama").removeprefix("v")
-    return build("ollama", version, {"ollama": golang.binaries("ollama") / "ollama"})
-
-
-def _kind_node() -> str:
-    from stack import kindnode  # it builds on this module
-
-    return kindnode.ensure()
-
-
-def _operator() -> str:
-    context = {"modelset_operator": cache.REPOSITORY / "operator" / "modelset_operator"}
-    return build("operator", pins.load().version, context, {"VENV": _venv("operator")})
-
-
-def _proxy() -> str:
-    context = {"modelset_proxy": cache.REPOSITORY / "serve_app" / "modelset_proxy"}
-    return build("proxy", pins.load().version, context, {"VENV": _venv("serve-app")})
-
-
-def _venv(requirements: str) -> str:
-    """A virtual environment of pins/<requirements>.txt, installed once a change of it."""
-    return build("venv", requirements, {"requirements.txt": pins.FOLDER / f"{requirements}.txt"})

@@ -104,7 +104,7 @@ def _component_dockerfiles(
 
 def _load(bare: str, loaded: str, components: list[tuple[str, str, Path | None]]) -> None:
     log = cache.log("kind-node-load")
-    base = images.ensure("base")
+    base = images.base()
     with tempfile.TemporaryDirectory() as folder:
         for index, (name, dockerfile, binary) in enumerate(components):
             context = Path(folder) / str(index)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stack import cache, colours, golang, images, ollama, pins, python
+from stack import cache, colours, components, golang, images, ollama, pins, python
 from stack.step import StepFailed, output, step
 
 REGISTRY = "127.0.0.1:5555"
@@ -110,7 +110,7 @@ def _servers(registry: Path, data: Path) -> Iterator[str]:
         argument for source, target in mounts.items() for argument in ("--volume", f"{source}:{target}")
     ]
     run = ["docker", "run", "--detach", "--rm"]
-    base, server = images.ensure("base"), images.ensure("ollama")
+    base, server = components.ensure("base"), components.ensure("ollama")
     try:
         output(
             [

@@ -1,5 +1,6 @@
 """Ollama's HTTP API, as far as keeping models on a pod needs it (Ollama 0.17, server/routes.go)."""
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,8 @@ PULL_READ_SECONDS = 900.0
 ASK_SECONDS = 5.0
 # Deleting a model removes files of many gigabytes before it answers.
 DELETE_SECONDS = 60.0
+# A list of a thousand models is a tenth of it.
+MOST_BYTES = 8 * 1024 * 1024
 
 
 class OllamaError(Exception):
@@ -79,8 +82,7 @@ class Ollama:
         try:
             async with self._http.stream("POST", f"{url}/api/pull", json=body, timeout=timeout) as response:
                 if response.is_error:
-                    await response.aread()
-                    raise OllamaError(_reason(response))
+                    raise OllamaError(_reason(response.status_code, await _bounded(response)))
                 async for line in response.aiter_lines():
                     entry = _line(line)
                     if "error" in entry:
@@ -101,12 +103,17 @@ class Ollama:
         self, method: str, url: str, body: Mapping[str, Any] | None = None, seconds: float = ASK_SECONDS
     ) -> dict[str, Any]:
         try:
-            response = await self._http.request(method, url, json=body, timeout=seconds)
-        except httpx.HTTPError as error:
+            # Together: a server that sends a byte now and then would never be late by itself.
+            async with (
+                asyncio.timeout(seconds),
+                self._http.stream(method, url, json=body, timeout=seconds) as response,
+            ):
+                text = await _bounded(response)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise UnreachableError(f"Ollama does not answer ({_cause(error)})") from error
         if response.is_error:
-            raise OllamaError(_reason(response))
-        return _line(response.text)
+            raise OllamaError(_reason(response.status_code, text))
+        return _line(text)
 
 
 def _line(text: str) -> dict[str, Any]:
@@ -120,12 +127,24 @@ def _line(text: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _reason(response: httpx.Response) -> str:
+async def _bounded(response: httpx.Response) -> str:
+    """Read a body whole, unless it is larger than any that Ollama gives."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise UnreachableError(f"Ollama answers with more than {MOST_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts).decode(errors="replace")
+
+
+def _reason(status: int, text: str) -> str:
     try:
-        return str(response.json()["error"])
+        return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}: {response.text[:200]}"
+        return f"HTTP {status}: {text[:200]}"
 
 
-def _cause(error: httpx.HTTPError) -> str:
+def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__

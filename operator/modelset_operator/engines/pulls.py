@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -112,6 +113,7 @@ class Pulls:
                     download.pull, phase=state.PullPhase.RUNNING, moving=False
                 )
                 download.task = asyncio.create_task(self._run(owner, download), name=str(download.wanted.key))
+                download.task.add_done_callback(functools.partial(self._ended, owner, download))
 
     async def _run(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted
@@ -132,6 +134,15 @@ class Pulls:
             download.retry_at = self._clock() + FIRST_RETRY_SECONDS
         download.task = None
         self._tell(owner, at_once=True)
+
+    def _ended(self, owner: Set, download: _Download, task: asyncio.Task[None]) -> None:
+        """Have a download fail whose task ended by a defect, so that it is tried again."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("pulling %s failed", download.wanted.reference, exc_info=error)
+            download.task = None
+            self._failed(download, f"the operator failed: {error!r}")
+            self._tell(owner, at_once=True)
 
     async def _stream(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted

@@ -1,6 +1,7 @@
 """Ollama servers behind an httpx transport, answering as Ollama 0.17 does, errors included."""
 
 import asyncio
+import collections
 import dataclasses
 import json
 from collections.abc import AsyncIterator
@@ -32,18 +33,26 @@ class FakeOllamas(httpx.AsyncBaseTransport):
     """All Ollama servers of a test by address, and the registry that they pull from.
 
     `proceed` holds every download back after its first half while it is cleared. `broken` makes pulls fail
-    with that message after the manifest.
+    with that message after the manifest. `hanging` servers accept and do not answer; `most_at_once` counts
+    how many of their requests wait at a time, by the last part of the path.
     """
 
     def __init__(self) -> None:
         self.servers: dict[str, Server] = {}
         self.registry: dict[str, Published] = {}
         self.unreachable: set[str] = set()
+        self.hanging: set[str] = set()
+        self.most_at_once: collections.Counter[str] = collections.Counter()
+        self._at_once: collections.Counter[str] = collections.Counter()
         self.broken: dict[str, str] = {}
         self.proceed = asyncio.Event()
         self.proceed.set()
         self._asked: dict[str, int] = {}
         self._asking = asyncio.Event()
+
+    def asked(self, ip: str) -> int:
+        """Return how many looks at a server have begun."""
+        return self._asked.get(ip, 0)
 
     async def looked_at(self, ip: str) -> None:
         """Wait until a whole look at a server that begins from now on has ended."""
@@ -61,6 +70,8 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         server = self.servers.get(request.url.host)
         if server is None or request.url.host in self.unreachable:
             raise httpx.ConnectError("All connection attempts failed", request=request)
+        if request.url.host in self.hanging:
+            await self._hang(request.url.path.rpartition("/")[2])
         body = json.loads(request.content or b"{}")
         path = request.url.path
         if path not in ("/api/tags", "/api/ps"):
@@ -77,6 +88,14 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         status, answer = answers[path](server, body)
         content = b"" if answer is None else json.dumps(answer).encode()
         return httpx.Response(status, content=content, request=request)
+
+    async def _hang(self, what: str) -> None:
+        self._at_once[what] += 1
+        self.most_at_once[what] = max(self.most_at_once[what], self._at_once[what])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._at_once[what] -= 1
 
     def _tags(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
         models = [

@@ -93,3 +93,20 @@ async def test_deleting_what_is_not_there_says_so(client: ollama.Ollama) -> None
 def test_addresses() -> None:
     assert ollama.base_url("10.0.0.1") == "http://10.0.0.1:11434"
     assert ollama.base_url("fd00::1") == "http://[fd00::1]:11434"
+
+
+async def test_an_answer_that_is_larger_than_any_of_ollamas_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ollama, "MOST_BYTES", 100)
+    assert await answering(b'{"capabilities": ["x"]}', 200).capabilities(URL, NAME) == ("x",)
+    with pytest.raises(ollama.UnreachableError, match="more than 100 bytes"):
+        await answering(b"x" * 101, 200).capabilities(URL, NAME)
+
+
+async def test_a_whole_answer_has_its_time_however_often_something_comes(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    fleet.hanging.add("10.0.0.1")
+    with pytest.raises(ollama.UnreachableError, match="TimeoutError"):
+        await client._ask("GET", f"{URL}/api/tags", seconds=0.01)

@@ -169,3 +169,19 @@ async def test_pokes_about_progress_are_rare(bench: Bench) -> None:
     await bench.done("a:1")
     # The clock stands still: one poke for the first progress, one for the end.
     assert bench.pokes.qsize() <= 1
+
+
+async def test_a_download_that_a_defect_has_ended_failed_and_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.pulls, "_stream", defect)
+        bench.sync("a:1")
+        await bench.until(("a:1", state.PullPhase.FAILED))
+    assert "a defect" in bench.view("a:1").message
+    bench.now[0] += 10
+    bench.sync("a:1")
+    await bench.done("a:1")

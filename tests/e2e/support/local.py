@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import loopback
-from stack import cache, images, models
+from stack import cache, components, models
 from stack.step import output
 from tests.e2e.support.waiting import until
 
@@ -37,7 +37,7 @@ def ollama() -> Iterator[str]:
     run = ["docker", "run", "--detach", "--rm", "--network", name]
     aliases = ["--network-alias", REGISTRY, "--network-alias", BLOBS]
     registry = [*run, "--name", f"{name}-registry", *aliases, "--entrypoint", "sh", models.registry_image()]
-    server = [*run, "--name", f"{name}-ollama", "--publish", "127.0.0.1::11434", images.ensure("ollama")]
+    server = [*run, "--name", f"{name}-ollama", "--publish", "127.0.0.1::11434", components.ensure("ollama")]
     output(["docker", "network", "create", name])
     try:
         output([*registry, "-c", SERVE_REGISTRY])

@@ -1,0 +1,97 @@
+"""Looks at pods: each by itself, within its time, and believed for that pod alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from modelset_operator.engines import looks, ollama, state
+
+from . import fake_ollama
+
+OWNER, OTHER = ("default", "one"), ("default", "two")
+MODEL = "a:1"
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.fleet = fake_ollama.FakeOllamas()
+        self.told: asyncio.Queue[looks.Set] = asyncio.Queue()
+        client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
+        self.looks = looks.Looks(client, self.told.put_nowait)
+
+    def pod(self, number: int, *capabilities: str) -> state.Place:
+        ip = f"10.0.0.{number}"
+        published = fake_ollama.Published(capabilities=capabilities or ("completion",))
+        self.fleet.servers[ip] = fake_ollama.Server(held={MODEL: published})
+        return state.Place(f"pod-{number}", ip, busy=True, described=frozenset({MODEL}))
+
+
+@pytest.fixture
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(looks, "BUSY_SECONDS", 0.001)
+    bench = Bench()
+    yield bench
+    await bench.looks.close()
+
+
+async def test_what_a_pod_holds_is_told_once_and_again_when_it_changes(bench: Bench) -> None:
+    bench.looks.sync(OWNER, [bench.pod(1)])
+    assert bench.looks.view(OWNER) == {}
+    assert await bench.told.get() == OWNER
+    sight = bench.looks.view(OWNER)["pod-1"]
+    assert sight.now is not None
+    assert sight.now.held[MODEL].capabilities == ("completion",)
+    await bench.fleet.looked_at("10.0.0.1")
+    assert bench.told.empty()
+    bench.fleet.servers["10.0.0.1"].loaded.add(MODEL)
+    assert await bench.told.get() == OWNER
+
+
+async def test_a_pod_that_does_not_answer_is_told_and_what_it_held_last_is_kept(bench: Bench) -> None:
+    bench.looks.sync(OWNER, [bench.pod(1)])
+    await bench.told.get()
+    held = bench.looks.view(OWNER)["pod-1"].now
+    bench.fleet.unreachable.add("10.0.0.1")
+    await bench.told.get()
+    assert bench.looks.view(OWNER)["pod-1"] == looks.Sight(now=None, last=held)
+
+
+async def test_what_one_pod_says_of_a_digest_is_not_believed_of_another(bench: Bench) -> None:
+    bench.looks.sync(OWNER, [bench.pod(1, "completion")])
+    bench.looks.sync(OTHER, [bench.pod(2, "embedding")])
+    assert {await bench.told.get(), await bench.told.get()} == {OWNER, OTHER}
+    stores = [bench.looks.view(OWNER)["pod-1"].now, bench.looks.view(OTHER)["pod-2"].now]
+    assert [store and store.held[MODEL].digest for store in stores] == [f"digest-of-{MODEL}"] * 2
+    assert [store and store.held[MODEL].capabilities for store in stores] == [
+        ("completion",),
+        ("embedding",),
+    ]
+
+
+async def test_pods_that_hang_hold_up_no_other_set_and_end_with_their_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(looks, "AT_ONCE_A_SET", 2)
+    hanging = [bench.pod(number) for number in range(1, 9)]
+    bench.fleet.hanging |= {place.ip for place in hanging}
+    bench.looks.sync(OTHER, hanging)
+    bench.looks.sync(OWNER, [bench.pod(9)])
+    assert await bench.told.get() == OWNER
+    for _ in hanging:
+        assert await bench.told.get() == OTHER
+    assert {sight.now for sight in bench.looks.view(OTHER).values()} == {None}
+    assert bench.fleet.most_at_once["tags"] == 2
+
+
+async def test_pods_that_are_gone_are_not_looked_at_any_more(bench: Bench) -> None:
+    bench.looks.sync(OWNER, [bench.pod(1)])
+    await bench.told.get()
+    bench.looks.forget(OWNER)
+    assert bench.looks.view(OWNER) == {}
+    asked = bench.fleet.asked("10.0.0.1")
+    bench.looks.sync(OTHER, [bench.pod(2)])
+    await bench.fleet.looked_at("10.0.0.2")
+    assert bench.fleet.asked("10.0.0.1") <= asked + 1
