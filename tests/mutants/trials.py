@@ -1,0 +1,198 @@
+"""Runs the unit tests against mutants, as a plugin of pytest.
+
+All tests are collected once. Each mutant is made in a fork of that process, which exchanges the code of one
+function and runs the tests that come by that function until one fails.
+"""
+
+import functools
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import hypothesis
+import msgspec
+import pytest
+
+from tests.mutants import operators
+
+SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
+
+# A test that takes so much longer than it should is ended: the mutant goes round for ever.
+_LEAST_SECONDS, _TIMES_SLOWER = 3.0, 10.0
+# What a fork may need beyond what there is already.
+_MORE_BYTES = 1 << 30
+_FAILED = 9
+
+Place = tuple[str, str, int]
+
+
+class Passage(msgspec.Struct):
+    """What one test came by: functions, and names that they know; and how long it took."""
+
+    places: set[Place]
+    names: set[str]
+    seconds: float
+    failed: bool
+
+
+class Trials:
+    """Tries the mutants of sources, by file, ``jobs`` at once; ``done`` is told how each went."""
+
+    def __init__(
+        self,
+        sources: Mapping[Path, bytes],
+        jobs: int,
+        scratch: Path,
+        done: Callable[[Path, operators.Mutant, str], None],
+    ) -> None:
+        self._sources = sources
+        self._jobs = jobs
+        self._scratch = scratch
+        self._done = done
+        self._failed = False
+        self._functions: dict[Place, list[types.FunctionType]] = {}
+        self._tests: list[tuple[pytest.Item, Passage]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in how a test went."""
+        self._failed = self._failed or report.failed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try all mutants instead of running the tests."""
+        self._functions = _functions(self._sources)
+        self._tests = list(zip(session.items, self._passages(session.items), strict=True))
+        if broken := [item.nodeid for item, passage in self._tests if passage.failed]:
+            raise pytest.UsageError(f"these fail without any mutant: {', '.join(broken)}")
+        self._tests.sort(key=lambda test: test[1].seconds)
+        # What is shared with all forks is not looked through, and so copied, in each of them.
+        gc.freeze()
+        running: dict[int, tuple[Path, operators.Mutant]] = {}
+        for path, source in self._sources.items():
+            for mutant in operators.mutants(source):
+                if len(running) == self._jobs:
+                    self._await(running)
+                running[_fork(functools.partial(self._try, path, mutant))] = path, mutant
+        while running:
+            self._await(running)
+        return True
+
+    def _await(self, running: dict[int, tuple[Path, operators.Mutant]]) -> None:
+        pid, status = os.wait()
+        code = os.waitstatus_to_exitcode(status)
+        verdict = SURVIVED if code == 0 else TIMED_OUT if code == -signal.SIGALRM else KILLED
+        self._done(*running.pop(pid), verdict)
+
+    # ---- which tests come by what ----
+
+    def _passages(self, items: Sequence[pytest.Item]) -> list[Passage]:
+        """Run each test once and note what it comes by; in forks, for the tests leave things behind."""
+        parts = [self._scratch / str(job) for job in range(self._jobs)]
+        for job, part in enumerate(parts):
+            _fork(functools.partial(self._note_passages, items[job :: self._jobs], part))
+        for _ in parts:
+            _, status = os.wait()
+            assert status == 0, "the tests did not run through"
+        passages: list[Passage | None] = [None] * len(items)
+        for job, part in enumerate(parts):
+            passages[job :: self._jobs] = msgspec.json.decode(part.read_bytes(), type=list[Passage])
+        return [passage for passage in passages if passage is not None]
+
+    def _note_passages(self, items: Sequence[pytest.Item], part: Path) -> None:
+        part.write_bytes(msgspec.json.encode([self._passage(item) for item in items]))
+
+    def _passage(self, item: pytest.Item) -> Passage:
+        seen: set[types.CodeType] = set()
+
+        def note(frame: types.FrameType, event: str, _: object) -> None:
+            if event == "call":
+                seen.add(frame.f_code)
+
+        began = time.monotonic()
+        sys.setprofile(note)
+        self._run([item])
+        sys.setprofile(None)
+        files = {str(path) for path in self._sources}
+        ours = [code for code in seen if code.co_filename in files]
+        names = {name for code in ours for name in code.co_names}
+        return Passage(set(map(_place, ours)), names, time.monotonic() - began, self._failed)
+
+    # ---- in a fork ----
+
+    def _try(self, path: Path, mutant: operators.Mutant) -> None:
+        # What fails under one mutant is not to be tried first under the next.
+        hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
+        hypothesis.settings.load_profile("mutants")
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MORE_BYTES, used + _MORE_BYTES))
+        place = (str(path), mutant.place, mutant.first_line)
+        module = compile(mutant.applied(self._sources[path]), path, "exec", dont_inherit=True)
+        if mutant.first_line:
+            tests = [test for test in self._tests if place in test[1].places]
+            self._exchange(place, module)
+        else:
+            tests = [test for test in self._tests if mutant.place in test[1].names]
+            _exchange_constant(path, mutant.place, module)
+        for item, passage in tests:
+            signal.setitimer(signal.ITIMER_REAL, _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds)
+            self._run([item])
+            if self._failed:
+                os._exit(_FAILED)
+
+    def _run(self, items: Sequence[pytest.Item]) -> None:
+        self._failed = False
+        for item in items:
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+
+    def _exchange(self, place: Place, module: types.CodeType) -> None:
+        [code] = [code for code in _within(module) if _place(code) == place]
+        for function in self._functions[place]:
+            # A method that does not call super any more closes over nothing.
+            function.__code__ = code.replace(co_freevars=function.__code__.co_freevars)
+
+
+def _exchange_constant(path: Path, name: str, module: types.CodeType) -> None:
+    [known] = [one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == str(path)]
+    changed = dict(vars(known))
+    exec(module, changed)  # noqa: S102
+    setattr(known, name, changed[name])
+
+
+def _functions(sources: Mapping[Path, bytes]) -> dict[Place, list[types.FunctionType]]:
+    """Return all functions of the sources that there are, however they are wrapped."""
+    files = {str(path) for path in sources}
+    found: dict[Place, list[types.FunctionType]] = {}
+    for one in gc.get_objects():
+        if isinstance(one, types.FunctionType) and one.__code__.co_filename in files:
+            found.setdefault(_place(one.__code__), []).append(one)
+    return found
+
+
+def _within(code: types.CodeType) -> list[types.CodeType]:
+    inner = [one for one in code.co_consts if isinstance(one, types.CodeType)]
+    return [code, *(each for one in inner for each in _within(one))]
+
+
+def _place(code: types.CodeType) -> Place:
+    return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def _fork(work: Callable[[], None]) -> int:
+    """Do something in another process, in silence; it ends with 0 when that is done."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        work()
+        os._exit(0)
+    finally:
+        os._exit(_FAILED)
