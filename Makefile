@@ -40,6 +40,10 @@ lint: machine ## ruff, mypy, import-linter
 unit: machine ## unit tests: no cluster, under half a minute
 	@$(PYTEST) operator/tests serve_app/tests tests/unit benchmarks
 
+.PHONY: mutants
+mutants: machine ## small changes to the proxy: do the unit tests notice? (MUTANTS='dispatch/core.py web')
+	@$(DEV) PYTHONPATH=.:serve_app "$$dev/bin/python" -m tests.mutants $(MUTANTS)
+
 .PHONY: fuzz
 fuzz: machine ## 20,000 generated requests: no 5xx, no hang (FUZZ='COUNT SEED')
 	@$(DEV) PYTHONPATH=.:serve_app "$$dev/bin/python" -m serve_app.tests.fuzz $(FUZZ)

@@ -15,7 +15,6 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import hypothesis
 import msgspec
 import pytest
 
@@ -25,6 +24,8 @@ SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
 
 # A test that takes so much longer than it should is ended: the mutant goes round for ever.
 _LEAST_SECONDS, _TIMES_SLOWER = 3.0, 10.0
+# Not noticed by tests that take so long together, is not noticed: the likeliest come first.
+_ENOUGH_SECONDS = 6.0
 # What a fork may need beyond what there is already.
 _MORE_BYTES = 1 << 30
 _FAILED = 9
@@ -70,7 +71,8 @@ class Trials:
         self._tests = list(zip(session.items, self._passages(session.items), strict=True))
         if broken := [item.nodeid for item, passage in self._tests if passage.failed]:
             raise pytest.UsageError(f"these fail without any mutant: {', '.join(broken)}")
-        self._tests.sort(key=lambda test: test[1].seconds)
+        # What is quick and about little is likeliest to say soon what is wrong.
+        self._tests.sort(key=lambda test: test[1].seconds * len(test[1].places))
         # What is shared with all forks is not looked through, and so copied, in each of them.
         gc.freeze()
         running: dict[int, tuple[Path, operators.Mutant]] = {}
@@ -105,19 +107,23 @@ class Trials:
         return [passage for passage in passages if passage is not None]
 
     def _note_passages(self, items: Sequence[pytest.Item], part: Path) -> None:
-        part.write_bytes(msgspec.json.encode([self._passage(item) for item in items]))
+        passages = []
+        for item in items:
+            passage = self._passage(item)
+            # Twice, or it is not the test that is at fault but a machine that is busy.
+            passages.append(self._passage(item) if passage.failed else passage)
+        part.write_bytes(msgspec.json.encode(passages))
 
     def _passage(self, item: pytest.Item) -> Passage:
         seen: set[types.CodeType] = set()
 
-        def note(frame: types.FrameType, event: str, _: object) -> None:
-            if event == "call":
-                seen.add(frame.f_code)
+        def note(frame: types.FrameType, _event: str, _: object) -> None:
+            seen.add(frame.f_code)
 
         began = time.monotonic()
-        sys.setprofile(note)
-        self._run([item])
-        sys.setprofile(None)
+        sys.settrace(note)
+        self._run(item)
+        sys.settrace(None)
         files = {str(path) for path in self._sources}
         ours = [code for code in seen if code.co_filename in files]
         names = {name for code in ours for name in code.co_names}
@@ -126,9 +132,6 @@ class Trials:
     # ---- in a fork ----
 
     def _try(self, path: Path, mutant: operators.Mutant) -> None:
-        # What fails under one mutant is not to be tried first under the next.
-        hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
-        hypothesis.settings.load_profile("mutants")
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _MORE_BYTES, used + _MORE_BYTES))
         place = (str(path), mutant.place, mutant.first_line)
@@ -139,16 +142,19 @@ class Trials:
         else:
             tests = [test for test in self._tests if mutant.place in test[1].names]
             _exchange_constant(path, mutant.place, module)
+        left = _ENOUGH_SECONDS
         for item, passage in tests:
             signal.setitimer(signal.ITIMER_REAL, _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds)
-            self._run([item])
+            self._run(item)
             if self._failed:
                 os._exit(_FAILED)
+            left -= passage.seconds
+            if left < 0:
+                return
 
-    def _run(self, items: Sequence[pytest.Item]) -> None:
+    def _run(self, item: pytest.Item) -> None:
         self._failed = False
-        for item in items:
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
 
     def _exchange(self, place: Place, module: types.CodeType) -> None:
         [code] = [code for code in _within(module) if _place(code) == place]

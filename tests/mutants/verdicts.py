@@ -35,22 +35,23 @@ def told(path: str, mutant: operators.Mutant, source: bytes) -> str:
 
 
 class Verdicts:
-    """Counts how mutants fared, by package, and keeps those that survived without a reason."""
+    """Counts how mutants fared, by package."""
 
     def __init__(self, reasons: dict[str, str]) -> None:
         self._reasons = reasons
         self._counts: dict[str, collections.Counter[str]] = {}
         self._met: set[str] = set()
-        self.unexcused: list[str] = []
+        self._unexcused = 0
 
-    def take(self, package: str, name: str, line: int, verdict: str) -> None:
-        """Take in how a mutant fared."""
+    def take(self, package: str, name: str, verdict: str) -> bool:
+        """Take in how a mutant fared; tell whether it survived without a reason."""
         self._counts.setdefault(package, collections.Counter())[verdict] += 1
-        if verdict == trials.SURVIVED:
-            self._met.add(name)
-            if name not in self._reasons:
-                file, change = name.split(" ", 1)
-                self.unexcused.append(f"{file}:{line} {change}")
+        if verdict != trials.SURVIVED:
+            return False
+        self._met.add(name)
+        unexcused = name not in self._reasons
+        self._unexcused += unexcused
+        return unexcused
 
     @property
     def tried(self) -> int:
@@ -59,9 +60,7 @@ class Verdicts:
 
     def good(self) -> bool:
         """Tell whether enough were killed in each package, and there is a reason for each that was not."""
-        return not self.unexcused and all(
-            _share(counts) >= LEAST_SHARE for counts in self._counts.values()
-        )
+        return not self._unexcused and all(_share(counts) >= LEAST_SHARE for counts in self._counts.values())
 
     def table(self) -> list[str]:
         """Return a line for each package."""

@@ -4,12 +4,19 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
 from aiohttp import web
 
-from modelset_proxy.dispatch import board
+from modelset_proxy.dispatch import board, ledger
 from serve_app.tests import asking, fake_ollama, running
 
 PARALLEL = 2
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The board gives out slots at once, though others might hold some."""
+    monkeypatch.setattr(ledger, "GRACE_SECONDS", 0.0)
 
 
 class Counting(fake_ollama.FakeOllama):
