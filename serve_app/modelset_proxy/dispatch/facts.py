@@ -140,7 +140,6 @@ class QueueFull(Exception):
     """As many wait as may; ``client`` tells whether it is the client's own bound."""
 
     def __init__(self, *, client: bool) -> None:
-        super().__init__()
         self.client = client
 
 
@@ -148,6 +147,5 @@ class NeverFits(Exception):
     """No server that holds the model has the memory for it; sizes in bytes."""
 
     def __init__(self, needed: int, largest: int) -> None:
-        super().__init__()
         self.needed = needed
         self.largest = largest

@@ -1,8 +1,10 @@
 """What is in memory where, and what gives way."""
 
+import math
+
 import pytest
 
-from modelset_proxy.dispatch import facts, memory
+from modelset_proxy.dispatch import estimates, facts, memory
 from modelset_proxy.engines import port
 from serve_app.tests.dispatch.bench import MODELS, Bench
 
@@ -264,3 +266,66 @@ class TestLooks:
 )
 def test_common_beginnings_are_counted(one: tuple[int, ...], other: tuple[int, ...], shared: int) -> None:
     assert memory.common(one, other) == shared
+
+
+@pytest.mark.parametrize("shared", range(9))
+@pytest.mark.parametrize("longer", range(4))
+def test_common_beginnings_are_found_wherever_they_end(shared: int, longer: int) -> None:
+    one = (*range(shared), *range(100, 108))
+    other = (*range(shared), *range(200, 200 + longer))
+    assert memory.common(one, other) == memory.common(other, one) == shared
+
+
+def test_a_slot_that_read_something_else_is_left_alone_while_one_is_new() -> None:
+    bench = Bench({"s1": "a"}, max_in_flight_per_server=2)
+    for prefix in ((1,), (2,), (3,)):
+        bench.end(bench.ask(prefix=prefix)[0])
+    slots = bench.core._state.lane("a").copies[0].slots
+    assert len(slots) == 2
+    assert (3,) in {slot.prefix for slot in slots}
+
+
+def test_only_what_was_read_counts_for_the_speed_of_reading() -> None:
+    bench = Bench({"s1": "a"})
+    known = bench.core._state.lane("a").known
+    took = port.Outcome(prompt_tokens=1000, prompt_seconds=1.0)
+    bench.end(bench.ask(prefix=(1, 2, 3, 4))[0], took)
+    assert known.prompt_seconds(1000) == 1.0
+    bench.end(bench.ask(prefix=(1, 2, 3, 5))[0], port.Outcome(prompt_tokens=1000, prompt_seconds=1.0))
+    assert known.prompt_seconds(1000) == pytest.approx(1000 / (1000 - 0.2 * 750))
+
+
+def test_a_model_of_which_nobody_knows_the_size_is_tried_where_memory_is_full() -> None:
+    bench = Bench({"s1": ""})
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 1000}, capacity=1000))
+    assert [type(one) for one in _decided(bench, "b")] == [facts.Start]
+
+
+def test_a_model_that_still_loads_is_farther_away_than_one_that_is_there() -> None:
+    bench = Bench({"s1": "", "s2": ""}, max_in_flight_per_server=2)
+    loading, _ = bench.ask()
+    bench.loaded = {"s1": [], "s2": ["a"]}
+    bench.core.report({"s2": facts.Report(bench.now, frozenset(MODELS), {"a": 0})})
+    bench.look()
+    assert [bench.ask()[1] for _ in range(2)] == ["s2", "s2"]
+    bench.end(loading)
+
+
+@pytest.mark.parametrize(
+    ("others", "arrivals", "share"), [(0, 7, 1.0), (1, 105, 0.05), (1, 106, 1.0), (4, 419, 0.05)]
+)
+def test_a_copy_is_worth_little_while_others_have_slots_to_spare(
+    others: int, arrivals: int, share: float
+) -> None:
+    known = estimates.Model()
+    for _ in range(arrivals):
+        known.rate.arrive(0.0)
+    copy = memory.Copy("a", memory.Server("s1"), size=0, asked=0.0, ready=0.0)
+    only = memory.worth(copy, known, 0, 0.0)
+    assert only == pytest.approx(5.0 * (1 - math.exp(-arrivals / 600.0 * 60.0)))
+    assert memory.worth(copy, known, others, 0.0) == pytest.approx(share * only)
+
+
+def _decided(bench: Bench, model: str) -> list[facts.Decision]:
+    bench.arrive(model)
+    return bench.decide()
