@@ -48,7 +48,15 @@ def main(names: list[str]) -> int:
         plugin = trials.Trials(sources, len(os.sched_getaffinity(0)), Path(scratch), done)
         # Pytest's own timeouts would need the alarm that ends whatever goes round for ever; what Hypothesis
         # finds under one mutant is not to be tried first under the next.
-        options = ["-q", "-p", "no:cacheprovider", "--capture=no", "-o", "timeout=0", "--hypothesis-profile=ci"]
+        options = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--capture=no",
+            "-o",
+            "timeout=0",
+            "--hypothesis-profile=ci",
+        ]
         status = pytest.main([*options, *_TESTS], plugins=[plugin])
     if status != pytest.ExitCode.OK:
         return int(status)

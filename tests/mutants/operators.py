@@ -110,33 +110,36 @@ class _Finder:
     def _statement(self, node: ast.stmt) -> Iterator[Mutant]:
         if isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _logs(node.value)):
             return
+        if isinstance(node, Function):
+            yield from self._body(node.body)
+            return
+        if isinstance(node, ast.If | ast.While):
+            yield from self._condition(node.test)
+        yield from self._replaced(node)
+        yield from self._within(node)
+
+    def _replaced(self, node: ast.stmt) -> Iterator[Mutant]:
+        """Yield a statement that does nothing, or has nothing, in its place."""
         match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                yield from self._body(node.body)
-                return
-            case ast.Expr() | ast.Raise() | ast.Delete():
+            case ast.Expr() | ast.Raise() | ast.Delete() | ast.AugAssign():
                 yield self._change(node, "pass")
             case ast.Assign(targets=[ast.Attribute() | ast.Subscript(), *_]):
                 yield self._change(node, "pass")
             case ast.Assign(targets=[ast.Name()], value=value) if not _is_none(value):
                 yield self._change(value, "None")
-            case ast.AugAssign():
-                yield self._change(node, "pass")
-                yield from self._operator(node.target, node.op, node.value, "=")
             case ast.Return(value=value) if value is not None and not isinstance(value, ast.Constant):
                 yield self._change(value, "None")
             case ast.Break():
                 yield self._change(node, "continue")
             case ast.Continue():
                 yield self._change(node, "break")
-            case ast.If() | ast.While():
-                yield from self._condition(node.test)
-        yield from self._within(node)
 
     def _within(self, node: ast.AST) -> Iterator[Mutant]:
         """Yield changes to a node and all in it that is code."""
-        if isinstance(node, ast.expr):
-            yield from self._expression(node)
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            yield from self._literal(node)
+        yield from self._operation(node)
+        yield from self._parts(node)
         if isinstance(node, ast.JoinedStr) or _logs(node):
             return
         for name, value in ast.iter_fields(node):
@@ -148,18 +151,23 @@ class _Finder:
                 elif isinstance(child, ast.AST):
                     yield from self._within(child)
 
-    def _expression(self, node: ast.expr) -> Iterator[Mutant]:
+    def _literal(self, node: ast.Constant | ast.JoinedStr) -> Iterator[Mutant]:
         match node:
             case ast.Constant(value=bool() as value):
                 yield self._change(node, str(not value))
             case ast.Constant(value=int() | float() as number):
                 yield self._change(node, repr(number + 1))
-            case ast.Constant(value=str() | bytes() as text) if not _is_prose(text):
-                yield self._change(node, repr("XX" + text if isinstance(text, str) else b"XX" + text))
-            case ast.JoinedStr() if not any(
-                isinstance(part, ast.Constant) and _is_prose(part.value) for part in node.values
+            case ast.Constant(value=str() as text) if not _is_prose(text):
+                yield self._change(node, repr("XX" + text))
+            case ast.Constant(value=bytes() as data):
+                yield self._change(node, repr(b"XX" + data))
+            case ast.JoinedStr(values=parts) if not any(
+                _is_prose(getattr(part, "value", None)) for part in parts
             ):
                 yield self._insert(node, '"XX" ')
+
+    def _operation(self, node: ast.AST) -> Iterator[Mutant]:
+        match node:
             case ast.Compare(ops=ops):
                 sides = itertools.pairwise([node.left, *node.comparators])
                 for (left, right), op in zip(sides, ops, strict=True):
@@ -169,16 +177,21 @@ class _Finder:
                 for left, right in itertools.pairwise(values):
                     yield self._between(left, right, *words)
             case ast.BinOp():
-                yield from self._operator(node.left, node.op, node.right)
+                yield self._arithmetic(node.left, node.op, node.right)
+            case ast.AugAssign():
+                yield self._arithmetic(node.target, node.op, node.value, "=")
             case ast.UnaryOp(op=ast.Not()):
-                start = self._offset(node.lineno, node.col_offset)
+                start, _ = self._span(node)
                 yield self._make(node, start, start + len("not "), "")
+
+    def _parts(self, node: ast.AST) -> Iterator[Mutant]:
+        match node:
             case ast.IfExp(test=test):
                 yield from self._condition(test)
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                for test in itertools.chain.from_iterable(one.ifs for one in node.generators):
+            case ast.comprehension(ifs=tests):
+                for test in tests:
                     yield from self._condition(test)
-            case ast.Call(keywords=keywords) if keywords:
+            case ast.Call(keywords=[_, *_]):
                 yield from self._without_keywords(node)
 
     def _condition(self, test: ast.expr) -> Iterator[Mutant]:
@@ -187,11 +200,9 @@ class _Finder:
             start, end = self._span(test)
             yield self._make(test, start, end, f"not ({self._source[start:end].decode()})")
 
-    def _operator(
-        self, left: ast.expr, op: ast.operator, right: ast.expr, suffix: str = ""
-    ) -> Iterator[Mutant]:
+    def _arithmetic(self, left: ast.expr, op: ast.operator, right: ast.expr, suffix: str = "") -> Mutant:
         before, after = _ARITHMETIC[type(op)]
-        yield self._between(left, right, re.escape(before + suffix), after + suffix)
+        return self._between(left, right, re.escape(before + suffix), after + suffix)
 
     def _without_keywords(self, call: ast.Call) -> Iterator[Mutant]:
         given = sorted([*call.args, *call.keywords], key=lambda one: (one.lineno, one.col_offset))

@@ -87,7 +87,7 @@ class A:
 
 
 def test_each_change_leaves_valid_python() -> None:
-    source = b"def f(a):\n    return g(\n        a,  # is it \xc3\xa9?\n        b=not (a and\n            1),\n    )\n"
+    source = b"def f(a):\n  return g(\n    a,  # is it \xc3\xa9?\n    b=not (a and\n      1),\n  )\n"
     for mutant in operators.mutants(source):
         compile(mutant.applied(source), "f", "exec")
 

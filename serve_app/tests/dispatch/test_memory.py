@@ -329,3 +329,188 @@ def test_a_copy_is_worth_little_while_others_have_slots_to_spare(
 def _decided(bench: Bench, model: str) -> list[facts.Decision]:
     bench.arrive(model)
     return bench.decide()
+
+
+class TestLoadsAhead:
+    """Loads for which nobody was sent there yet."""
+
+    @staticmethod
+    def _loading() -> Bench:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == [facts.Load("a", "s2")]
+        return bench
+
+    def test_one_that_ends_at_a_server_that_is_gone_is_nothing(self) -> None:
+        bench = self._loading()
+        bench.core.report({"s1": facts.Report(bench.now, frozenset("a"), {"a": 0})})
+        bench.core.loaded(bench.now, "a", "s2", 1.0)
+        assert bench.decide() == []
+
+    def test_one_of_which_nothing_is_known_is_nothing(self) -> None:
+        bench = self._loading()
+        bench.core.loaded(bench.now, "b", "s2", 1.0)
+        bench.core.loaded(bench.now, "a", "s1", None)
+        assert [copy.server.url for copy in bench.core._state.lane("a").copies] == ["s1", "s2"]
+
+    def test_its_time_is_learnt(self) -> None:
+        bench = self._loading()
+        bench.core.loaded(bench.now, "a", "s2", 9.0)
+        assert bench.core._state.lane("a").known.load_seconds("s2") == 9.0
+
+    def test_one_that_failed_leaves_nothing_loaded(self) -> None:
+        bench = self._loading()
+        bench.core.loaded(bench.now, "a", "s2", None)
+        assert [copy.server.url for copy in bench.core._state.lane("a").copies] == ["s1"]
+
+    def test_an_old_look_does_not_undo_it(self) -> None:
+        bench = self._loading()
+        stale = bench.now + 1
+        bench.now += 5
+        bench.core.loaded(bench.now, "a", "s2", 5.0)
+        bench.look(s2=facts.Report(stale, frozenset("a"), {}))
+        assert len(bench.starts()) == 1
+
+
+@pytest.mark.parametrize(("load", "held"), [(0.0, 10.0), (0.5, 9.5), (4.0, 6.0), (11.0, 0.0)])
+def test_a_load_is_learnt_and_is_no_part_of_how_long_a_slot_is_held(load: float, held: float) -> None:
+    bench = Bench({"s1": "a"})
+    known = bench.core._state.lane("a").known
+    before = known.load_seconds("s1")
+    request, _ = bench.ask()
+    bench.now += 10
+    bench.end(request, port.Outcome(load_seconds=load))
+    assert known.slot_seconds.value == held
+    assert known.load_seconds("s1") == (load or before)
+
+
+class TestWhereACopyGoes:
+    """Which servers are thought of, and how long one waits for what is there."""
+
+    @pytest.mark.parametrize("first", ["", "b"])
+    def test_a_server_that_is_busy_with_another_model_does_not_hide_the_next(self, first: str) -> None:
+        bench = Bench({"s1": first, "s2": ""}, max_loaded_per_server=1)
+        assert bench.ask("b")[1] == "s1"
+        assert bench.ask("a")[1] == "s2"
+
+    def test_one_without_a_slot_for_this_proxy_is_not_thought_of(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.core._state.granted = lambda url, _: {"s1": 1, "s2": 0}[url]
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == []
+
+    def test_nobody_waits_for_a_copy_at_a_server_that_failed(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        request, _ = bench.ask()
+        bench.core.failed(bench.now, request, 0)
+        bench.core.leave(bench.now, request)
+        assert bench.ask()[1] == "s2"
+
+    def test_another_look_at_whether_a_second_copy_pays_comes_after_a_second(self) -> None:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1)
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == []
+        assert bench.core.wake(bench.now) == bench.now + 1.0
+
+    @pytest.mark.parametrize(
+        ("loaded", "ago", "slots", "waiting", "evicted"),
+        [
+            ("a", 0.0, 1, 1, False),
+            ("", 0.0, 1, 1, True),
+            ("", 4.5, 1, 1, False),
+            ("a", 0.0, 1, 2, True),
+            ("a", 0.0, 2, 3, False),
+        ],
+        ids=["soon", "once it has loaded", "it has nearly", "one after another", "two at a time"],
+    )
+    def test_a_second_copy_comes_when_the_last_in_line_would_wait_longer(
+        self, loaded: str, ago: float, slots: int, waiting: int, evicted: bool
+    ) -> None:
+        bench = Bench({"s1": loaded, "s2": "b"}, max_loaded_per_server=1, max_in_flight_per_server=slots)
+        for _ in range(slots):
+            bench.ask()
+        bench.now += ago
+        for _ in range(waiting):
+            bench.arrive()
+        expected = [facts.Unload("b", "s2"), facts.Load("a", "s2")]
+        assert bench.decide() == (expected if evicted else [])
+
+    def test_what_is_loaded_adds_nothing_to_a_wait(self) -> None:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1)
+        usual, _ = bench.ask()
+        bench.now += 7
+        bench.end(usual)
+        bench.ask()
+        bench.arrive()
+        # Seven seconds are less than half as long again as a load takes, which is five.
+        assert bench.decide() == []
+
+    def test_what_fits_exactly_pushes_nothing_out(self) -> None:
+        bench = Bench({"s1": ""})
+        sizes = {"a": 600, "b": 400}
+        for model, size in sizes.items():
+            bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {model: size}, capacity=1000))
+            bench.now += 1
+        bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 600}, capacity=1000))
+        assert [type(one) for one in _decided(bench, "b")] == [facts.Start]
+
+    def test_sizes_decide_nothing_where_a_server_does_not_tell_how_much_it_has(self) -> None:
+        bench = Bench({"s1": ""})
+        bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 600}))
+        bench.now += 1
+        bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"b": 600}))
+        assert [type(one) for one in _decided(bench, "a")] == [facts.Start]
+
+
+class TestWaitingForASwitch:
+    """How long those wait for whom something has to go."""
+
+    @staticmethod
+    def _dear(**limits: float) -> Bench:
+        """Return a bench where a model waits for the place of one that is asked for often."""
+        bench = Bench({"s1": "a"}, max_loaded_per_server=1, max_in_flight_per_server=4, **limits)
+        for _ in range(50):
+            bench.end(bench.ask("a")[0])
+        bench.arrive("b")
+        assert bench.decide() == []
+        return bench
+
+    def test_the_time_is_told_and_stays_the_same(self) -> None:
+        bench = self._dear()
+        due = bench.core.wake(bench.now)
+        bench.now += 2
+        assert bench.decide() == []
+        assert bench.core.wake(bench.now) == pytest.approx(due, abs=0.5)
+
+    def test_it_is_no_longer_than_the_limit(self) -> None:
+        bench = self._dear(switch_seconds=1)
+        bench.now += 0.5
+        assert bench.decide() == []
+        assert bench.core.wake(bench.now) == pytest.approx(bench.now + 0.5, abs=0.001)
+        bench.now += 0.5
+        assert [type(one) for one in bench.decide()] == [facts.Unload, facts.Start]
+
+    def test_only_one_copy_is_to_go(self) -> None:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1, max_in_flight_per_server=9)
+        bench.ask("a")
+        bench.ask("b")
+        bench.arrive("c")
+        bench.decide()
+        bench.now += 31
+        bench.decide()
+        [leaving] = [lane for lane in "ab" if bench.core._state.lane(lane).copies[0].leaving]
+        for _ in range(5):
+            bench.arrive(leaving)
+        bench.decide()
+        assert len([lane for lane in "ab" if bench.core._state.lane(lane).copies[0].leaving]) == 1
+
+    def test_what_still_loads_is_not_made_to_go(self) -> None:
+        bench = Bench({"s1": ""}, max_loaded_per_server=1, switch_seconds=1)
+        bench.ask("a")
+        bench.arrive("b")
+        bench.now += 2
+        assert bench.decide() == []
+        assert not bench.core._state.lane("a").copies[0].leaving
