@@ -66,4 +66,5 @@ def main(names: list[str]) -> int:
     return 0 if result.good() else 1
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

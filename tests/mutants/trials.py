@@ -23,7 +23,7 @@ from tests.mutants import operators
 SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
 
 # A test that takes so much longer than it should is ended: the mutant goes round for ever.
-_LEAST_SECONDS, _TIMES_SLOWER = 3.0, 10.0
+_LEAST_SECONDS, _TIMES_SLOWER = 5.0, 10.0
 # Not noticed by tests that take so long together, is not noticed: the likeliest come first.
 _ENOUGH_SECONDS = 6.0
 # What a fork may need beyond what there is already.
@@ -42,6 +42,9 @@ class Passage(msgspec.Struct):
     failed: bool
 
 
+Test = tuple[pytest.Item, Passage]
+
+
 class Trials:
     """Tries the mutants of sources, by file, ``jobs`` at once; ``done`` is told how each went."""
 
@@ -58,7 +61,7 @@ class Trials:
         self._done = done
         self._failed = False
         self._functions: dict[Place, list[types.FunctionType]] = {}
-        self._tests: list[tuple[pytest.Item, Passage]] = []
+        self._tests: list[Test] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in how a test went."""
@@ -68,9 +71,12 @@ class Trials:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Try all mutants instead of running the tests."""
         self._functions = _functions(self._sources)
-        self._tests = list(zip(session.items, self._passages(session.items), strict=True))
-        if broken := [item.nodeid for item, passage in self._tests if passage.failed]:
-            raise pytest.UsageError(f"these fail without any mutant: {', '.join(broken)}")
+        passages = self._passages(session.items)
+        for item, passage in zip(session.items, passages, strict=True):
+            if passage.failed:
+                print(f"fails without any mutant, and is left out: {item.nodeid}", flush=True)
+            else:
+                self._tests.append((item, passage))
         # What is quick and about little is likeliest to say soon what is wrong.
         self._tests.sort(key=lambda test: test[1].seconds * len(test[1].places))
         # What is shared with all forks is not looked through, and so copied, in each of them.
@@ -80,7 +86,8 @@ class Trials:
             for mutant in operators.mutants(source):
                 if len(running) == self._jobs:
                     self._await(running)
-                running[_fork(functools.partial(self._try, path, mutant))] = path, mutant
+                change, tests = self._prepared(path, mutant)
+                running[_fork(functools.partial(self._try, change, tests))] = path, mutant
         while running:
             self._await(running)
         return True
@@ -107,12 +114,7 @@ class Trials:
         return [passage for passage in passages if passage is not None]
 
     def _note_passages(self, items: Sequence[pytest.Item], part: Path) -> None:
-        passages = []
-        for item in items:
-            passage = self._passage(item)
-            # Twice, or it is not the test that is at fault but a machine that is busy.
-            passages.append(self._passage(item) if passage.failed else passage)
-        part.write_bytes(msgspec.json.encode(passages))
+        part.write_bytes(msgspec.json.encode([self._passage(item) for item in items]))
 
     def _passage(self, item: pytest.Item) -> Passage:
         seen: set[types.CodeType] = set()
@@ -122,45 +124,53 @@ class Trials:
 
         began = time.monotonic()
         sys.settrace(note)
-        self._run(item)
+        failed = self._fails(item)
         sys.settrace(None)
         files = {str(path) for path in self._sources}
         ours = [code for code in seen if code.co_filename in files]
         names = {name for code in ours for name in code.co_names}
-        return Passage(set(map(_place, ours)), names, time.monotonic() - began, self._failed)
+        return Passage(set(map(_place, ours)), names, time.monotonic() - began, failed)
+
+    def _prepared(self, path: Path, mutant: operators.Mutant) -> tuple[Callable[[], None], list[Test]]:
+        """Return what makes a mutant, and the tests that may notice."""
+        module = compile(mutant.applied(self._sources[path]), path, "exec", dont_inherit=True)
+        if not mutant.first_line:
+            tests = [test for test in self._tests if mutant.place in test[1].names]
+            return functools.partial(_exchange_constant, path, mutant.place, module), tests
+        place = (str(path), mutant.place, mutant.first_line)
+        [code] = [code for code in _within(module) if _place(code) == place]
+        tests = [test for test in self._tests if place in test[1].places]
+        return functools.partial(_exchange_code, self._functions[place], code), tests
 
     # ---- in a fork ----
 
-    def _try(self, path: Path, mutant: operators.Mutant) -> None:
+    def _try(self, change: Callable[[], None], tests: list[Test]) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _MORE_BYTES, used + _MORE_BYTES))
-        place = (str(path), mutant.place, mutant.first_line)
-        module = compile(mutant.applied(self._sources[path]), path, "exec", dont_inherit=True)
-        if mutant.first_line:
-            tests = [test for test in self._tests if place in test[1].places]
-            self._exchange(place, module)
-        else:
-            tests = [test for test in self._tests if mutant.place in test[1].names]
-            _exchange_constant(path, mutant.place, module)
+        change()
         left = _ENOUGH_SECONDS
         for item, passage in tests:
             signal.setitimer(signal.ITIMER_REAL, _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds)
-            self._run(item)
-            if self._failed:
+            if self._fails(item):
                 os._exit(_FAILED)
             left -= passage.seconds
             if left < 0:
                 return
 
-    def _run(self, item: pytest.Item) -> None:
-        self._failed = False
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    def _fails(self, item: pytest.Item) -> bool:
+        """Tell whether a test fails twice: once it may do so because the machine is busy."""
+        for _ in range(2):
+            self._failed = False
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+            if not self._failed:
+                return False
+        return True
 
-    def _exchange(self, place: Place, module: types.CodeType) -> None:
-        [code] = [code for code in _within(module) if _place(code) == place]
-        for function in self._functions[place]:
-            # A method that does not call super any more closes over nothing.
-            function.__code__ = code.replace(co_freevars=function.__code__.co_freevars)
+
+def _exchange_code(functions: list[types.FunctionType], code: types.CodeType) -> None:
+    for function in functions:
+        # A method that does not call super any more closes over nothing.
+        function.__code__ = code.replace(co_freevars=function.__code__.co_freevars)
 
 
 def _exchange_constant(path: Path, name: str, module: types.CodeType) -> None:

@@ -109,8 +109,7 @@ class Core:
         new = answer_tokens - running.charged
         running.charged = answer_tokens
         self._state.lanes[request.model].line.charge(request.client, new * fairness.ANSWER_WEIGHT)
-        if running.copy.loading:
-            running.copy.loading = False
+        running.copy.loading = False
 
     def ended(self, now: float, request: facts.Request, unit: int, outcome: port.Outcome) -> None:
         """Take in that a unit was answered, and how it went."""
@@ -379,7 +378,6 @@ class Core:
 
     def _gone(self, url: str) -> None:
         server = self._state.servers.pop(url)
-        server.reachable = False
         for copy in list(server.copies.values()):
             self._state.drop(copy)
         for lane in self._state.lanes.values():

@@ -128,3 +128,10 @@ class TestLine:
     def test_nobody_has_waited_since_for_ever(self) -> None:
         assert self._line().oldest() == float("inf")
         assert self._line("a", "b").oldest() == 0.0
+
+
+def test_prompts_count_too() -> None:
+    bench = Bench({"s1": "a"})
+    for client, tokens in [("long", 3000), ("short", 10)] * 3:
+        bench.arrive(client=client, prompt_tokens=tokens)
+    assert _order(bench, {"long": 10, "short": 10}, 4).count("short") == 3

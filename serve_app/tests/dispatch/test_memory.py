@@ -514,3 +514,92 @@ class TestWaitingForASwitch:
         bench.now += 2
         assert bench.decide() == []
         assert not bench.core._state.lane("a").copies[0].leaving
+
+
+@pytest.mark.parametrize("how", ["streams", "was heard", "ended"])
+def test_a_model_that_answers_is_loaded_and_the_next_may_be(how: str) -> None:
+    bench = Bench({"s1": ""})
+    request, _ = bench.ask("a")
+    bench.arrive("b")
+    assert bench.decide() == []
+    match how:
+        case "streams":
+            bench.core.served(request, 0, 16)
+        case "was heard":
+            bench.core.heard(bench.now, request, 0)
+        case _:
+            bench.core.ended(bench.now, request, 0, port.Outcome())
+    assert [type(one) for one in bench.decide()] == [facts.Start]
+
+
+def test_a_model_that_fits_exactly_is_not_refused() -> None:
+    bench = Bench({"s1": ""})
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 900}, capacity=900))
+    assert bench.ask("a")[1] == "s1"
+
+
+class TestLooksAndWork:
+    """What a look misses of what is under way."""
+
+    @staticmethod
+    def _missed(bench: Bench, **began: float) -> int:
+        """Have a look miss the model, and count the copies that are still thought to be there."""
+        reports = {
+            url: facts.Report(began.get(url, bench.now), frozenset(MODELS), {}) for url in bench.loaded
+        }
+        bench.core.report(reports)
+        return len(bench.core._state.lane("a").copies)
+
+    def test_what_runs_is_there(self) -> None:
+        bench = Bench({"s1": "a"})
+        request, _ = bench.ask()
+        bench.now += 1
+        assert self._missed(bench) == 1
+        bench.end(request)
+        bench.now += 1
+        assert self._missed(bench) == 0
+
+    def test_what_was_asked_since_is_there(self) -> None:
+        bench = Bench({"s1": "a"})
+        bench.now += 2
+        bench.end(bench.ask()[0])
+        assert self._missed(bench, s1=bench.now - 1) == 1
+
+    def test_a_load_ahead_takes_as_long_as_it_takes(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == [facts.Load("a", "s2")]
+        bench.now += 60
+        assert self._missed(bench) == 2
+
+    def test_a_load_that_nobody_waits_for_any_more_is_believed_in_for_its_usual_time(self) -> None:
+        bench = Bench({"s1": ""})
+        bench.core.leave(bench.now, bench.ask()[0])
+        bench.now += 4
+        assert self._missed(bench) == 1
+        bench.now += 2
+        assert self._missed(bench) == 0
+
+    def test_a_size_that_is_found_out_counts_from_then_on(self) -> None:
+        bench = Bench({"s1": "", "s2": ""})
+        held = frozenset(MODELS)
+        bench.look(s2=None)
+        bench.end(bench.ask("a")[0])
+        bench.now += 1
+        there = facts.Report(bench.now, held, {"a": 600}, capacity=1000)
+        bench.core.report({"s1": there, "s2": facts.Report(bench.now, frozenset(), {"b": 500})})
+        bench.core.report({"s1": there})
+        bench.now += 60
+        assert _decided(bench, "b")[0] == facts.Unload("a", "s1")
+
+    def test_what_a_server_that_is_gone_took_is_forgotten(self) -> None:
+        bench = Bench({"s1": "a", "s2": "a"})
+        first, _ = bench.ask()
+        second, _ = bench.ask()
+        bench.end(first, port.Outcome(load_seconds=9.0))
+        bench.end(second, port.Outcome(load_seconds=1.0))
+        known = bench.core._state.lane("a").known
+        assert (known.load_seconds("s1"), known.load_seconds("s2")) == (9.0, 1.0)
+        bench.core.report({})
+        assert known.load_seconds("s1") == known.load_seconds("s2") == pytest.approx(7.4)

@@ -290,3 +290,10 @@ def test_one_that_answers_again_starts_with_a_clean_sheet() -> None:
     bench.core.leave(bench.now, again)
     bench.now += 1.0
     assert "s1" in {bench.ask()[1] for _ in range(4)}
+
+
+def test_what_was_idle_is_silent_from_its_first_request_on() -> None:
+    bench = Bench({"s1": "a"})
+    bench.now += 10
+    bench.ask()
+    assert checked(bench) == []

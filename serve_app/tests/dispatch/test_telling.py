@@ -65,3 +65,26 @@ def test_a_feed_tells_at_once_who_begins_and_ends_to_run_or_to_wait() -> None:
     assert outline(1, 1) == outline(5, 7)
     assert len({str(outline(*both)) for both in ((0, 0), (0, 1), (1, 0), (1, 1))}) == 4
     assert outline(0, 0) != facts.Feed({"a": facts.Demand(0, 0, 0.0, 0.0)}).outline()
+
+
+def test_it_is_told_whether_anybody_waits() -> None:
+    bench = Bench({"s1": "a"})
+    bench.ask()
+    assert not bench.core.waits
+    bench.arrive()
+    assert bench.core.waits
+
+
+def test_time_alone_changes_nothing_for_those_who_wait_for_a_slot() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=1)
+    for _ in range(50):
+        bench.end(bench.ask("a")[0])
+    bench.arrive("b")
+    bench.decide()
+    due = bench.core.wake(bench.now)
+    assert due is not None
+    bench.now = due
+    assert len(bench.starts()) == 1
+    bench.arrive("b")
+    assert bench.starts() == []
+    assert bench.core.wake(bench.now) is None
