@@ -590,8 +590,9 @@ class TestLooksAndWork:
         there = facts.Report(bench.now, held, {"a": 600}, capacity=1000)
         bench.core.report({"s1": there, "s2": facts.Report(bench.now, frozenset(), {"b": 500})})
         bench.core.report({"s1": there})
+        bench.arrive("b")
         bench.now += 60
-        assert _decided(bench, "b")[0] == facts.Unload("a", "s1")
+        assert bench.decide()[0] == facts.Unload("a", "s1")
 
     def test_what_a_server_that_is_gone_took_is_forgotten(self) -> None:
         bench = Bench({"s1": "a", "s2": "a"})
