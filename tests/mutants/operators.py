@@ -1,9 +1,9 @@
 """The small changes that are made to a source, each by itself. Pure.
 
-Functions are changed, and constants of modules. What is left alone: log calls, texts for people (they have a
-space in them), docstrings, annotations, decorators, defaults of parameters, what stands in classes outside of
-their methods, and how long or how many something may be where a module names that number: tests that pin such
-a number say it twice, which is no test.
+Functions are changed, and texts that are constants of modules. What is left alone: log calls, texts for
+people (they have a space in them), docstrings, annotations, decorators, defaults of parameters, what stands
+in classes outside of their methods, and numbers that a module names: a test that pins how long something may
+take says the number a second time, and that is no test.
 """
 
 import ast
@@ -85,12 +85,11 @@ class _Finder:
 
     def module(self, tree: ast.Module) -> Iterator[Mutant]:
         for statement in tree.body:
-            match statement:
-                case ast.Assign(value=ast.Constant(value=int() | float())):
-                    pass
-                case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    self._place, self._first_line = name, 0
-                    yield from self._within(value)
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                self._place, self._first_line = statement.targets[0].id, 0
+                for node in ast.walk(statement.value):
+                    if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes | bool):
+                        yield from self._literal(node)
         yield from self._functions(tree.body, "")
 
     def _functions(self, body: list[ast.stmt], prefix: str) -> Iterator[Mutant]:
