@@ -251,9 +251,11 @@ class Core:
 
     def wake(self, now: float) -> float | None:
         """Return when ``decide`` may decide something though nothing has happened; None for never."""
+        if not self._state.queued:
+            return None
         times = [lane.again for lane in self._state.queued.values()]
         times += [server.avoid_until for server in self._state.servers.values() if server.avoid_until > now]
-        earliest = min(times, default=math.inf) if self._state.queued else math.inf
+        earliest = min(times)
         return None if earliest == math.inf else max(now, earliest)
 
     # ---- what it decides ----

@@ -119,6 +119,8 @@ class App:
         try:
             handler = self._route(web)
             await handler(web)
+        except exchange.ClientGoneError:
+            raise
         except errors.ApiError as error:
             await web.refuse(error)
         except Exception:

@@ -172,13 +172,15 @@ def test_a_prompt_that_no_slot_has_read_is_as_long_everywhere() -> None:
 
 def test_a_slot_that_is_busy_is_no_help_with_a_prompt() -> None:
     bench = Bench({"s1": "a"}, max_in_flight_per_server=2)
-    first, _ = bench.ask(prefix=(1, 2), prompt_tokens=300)
-    second, _ = bench.ask(prefix=(1, 2, 3), prompt_tokens=400)
+    bench.end(bench.ask(prefix=(1, 2))[0])
     [copy] = bench.core._state.lane("a").copies
-    assert copy.unread_tokens == 700
-    bench.end(first)
+    helped, _ = bench.ask(prefix=(1, 2, 3, 4), prompt_tokens=300)
+    assert copy.unread_tokens == 150
+    other, _ = bench.ask(prefix=(1, 2, 3, 4), prompt_tokens=400)
+    assert copy.unread_tokens == 550
+    bench.end(helped)
     assert copy.unread_tokens == 400
-    bench.end(second)
+    bench.end(other)
     assert copy.unread_tokens == 0
 
 
