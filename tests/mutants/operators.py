@@ -85,11 +85,14 @@ class _Finder:
 
     def module(self, tree: ast.Module) -> Iterator[Mutant]:
         for statement in tree.body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                self._place, self._first_line = statement.targets[0].id, 0
-                for node in ast.walk(statement.value):
-                    if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes | bool):
-                        yield from self._literal(node)
+            match statement:
+                case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
+                    pass
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    self._place, self._first_line = name, 0
+                    for node in ast.walk(value):
+                        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes | bool):
+                            yield from self._literal(node)
         yield from self._functions(tree.body, "")
 
     def _functions(self, body: list[ast.stmt], prefix: str) -> Iterator[Mutant]:

@@ -10,6 +10,7 @@ def test_a_failed_unit_goes_to_another_server_before_all_others_of_its_client() 
     second, other = bench.ask()
     bench.arrive()
     bench.core.failed(bench.now, first, 0)
+    assert bench.core.counts("a") == (1, 2)
     bench.end(second)
     assert bench.starts() == [(first.id, other)]
     assert home != other
