@@ -207,7 +207,8 @@ class _Finder:
         return self._between(left, right, re.escape(before + suffix), after + suffix)
 
     def _without_keywords(self, call: ast.Call) -> Iterator[Mutant]:
-        given = sorted([*call.args, *call.keywords], key=lambda one: (one.lineno, one.col_offset))
+        given: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
+        given.sort(key=lambda one: (one.lineno, one.col_offset))
         for before, one, after in zip([call.func, *given], given, [*given[1:], None], strict=False):
             if isinstance(one, ast.keyword) and one.arg is not None:
                 start, end = self._span(one)
