@@ -24,7 +24,7 @@ SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
 
 # A test that takes so much longer than it should is ended: the mutant goes round for ever.
 _LEAST_SECONDS, _TIMES_SLOWER = 5.0, 10.0
-# Not noticed by tests that take so long together, is not noticed: the likeliest come first.
+# Not noticed by tests that work so long together, is not noticed: the likeliest come first.
 _ENOUGH_SECONDS = 6.0
 # What a fork may need beyond what there is already.
 _MORE_BYTES = 1 << 30
@@ -34,11 +34,12 @@ Place = tuple[str, str, int]
 
 
 class Passage(msgspec.Struct):
-    """What one test came by: functions, and names that they know; and how long it took."""
+    """What one test came by: functions, and names that they know; and the time that it took."""
 
     places: set[Place]
     names: set[str]
     seconds: float
+    work_seconds: float
     failed: bool
 
 
@@ -78,7 +79,7 @@ class Trials:
             else:
                 self._tests.append((item, passage))
         # What is quick and about little is likeliest to say soon what is wrong.
-        self._tests.sort(key=lambda test: test[1].seconds * len(test[1].places))
+        self._tests.sort(key=lambda test: test[1].work_seconds * len(test[1].places))
         # What is shared with all forks is not looked through, and so copied, in each of them.
         gc.freeze()
         running: dict[int, tuple[Path, operators.Mutant]] = {}
@@ -122,14 +123,19 @@ class Trials:
         def note(frame: types.FrameType, _event: str, _: object) -> None:
             seen.add(frame.f_code)
 
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         sys.settrace(note)
         failed = self._fails(item)
         sys.settrace(None)
         files = {str(path) for path in self._sources}
         ours = [code for code in seen if code.co_filename in files]
-        names = {name for code in ours for name in code.co_names}
-        return Passage(set(map(_place, ours)), names, time.monotonic() - began, failed)
+        return Passage(
+            places=set(map(_place, ours)),
+            names={name for code in ours for name in code.co_names},
+            seconds=time.monotonic() - began,
+            work_seconds=time.process_time() - worked,
+            failed=failed,
+        )
 
     def _prepared(self, path: Path, mutant: operators.Mutant) -> tuple[Callable[[], None], list[Test]]:
         """Return what makes a mutant, and the tests that may notice."""
@@ -153,7 +159,7 @@ class Trials:
             signal.setitimer(signal.ITIMER_REAL, _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds)
             if self._fails(item):
                 os._exit(_FAILED)
-            left -= passage.seconds
+            left -= passage.work_seconds
             if left < 0:
                 return
 
