@@ -5,10 +5,11 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
 import pytest
 
-from modelset_proxy.engines import asking, decoders, http, port, refusals
-from modelset_proxy.openai import errors
+from modelset_proxy.engines import asking, decoders, http, port, refusals, relay
+from modelset_proxy.openai import catalog, errors, passthrough
 
 _QUESTION = asking.Question("/ask", b'{"a": 1}', "messages", streams=True, content_type="application/x-a")
 
@@ -191,3 +192,44 @@ async def test_a_node_that_is_gone_without_a_word_is_noticed() -> None:
         idle, interval, count = (opened.getsockopt(socket.IPPROTO_TCP, one) for one in options.values())
         assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert idle + interval * count <= 30
+
+
+async def test_all_connections_notice_when_a_node_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[socket.socket] = []
+    genuine = http._socket
+
+    def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        opened.append(genuine(address))
+        return opened[-1]
+
+    monkeypatch.setattr(http, "_socket", open_socket)
+    async with _connected(server := Server(_reply(b"a"))) as connections:
+        await _ask(connections, server.url)
+    assert len(opened) == 1
+
+
+async def test_an_answer_may_take_for_ever_and_a_list_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_LOOK_TIMEOUT", aiohttp.ClientTimeout(total=0.02))
+    server = Server(b"")
+    server.gate.clear()
+    async with _connected(server) as connections:
+        assert connections.session.timeout.total is None
+        async with asyncio.timeout(5):
+            with pytest.raises(port.UnreachableError, match="TimeoutError"):
+                await connections.look(server.url, "/list", dict)
+
+
+async def test_what_is_relayed_keeps_its_kind_and_is_asked_for_under_the_servers_name() -> None:
+    server = Server(_reply(b"ok"))
+    form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nserved\r\n--x--\r\n'
+    request = passthrough.form_request(b"multipart/form-data; boundary=x", form)
+    model = catalog.Model(name="a:1", served_names=("served",), kind=catalog.CHAT)
+    async with _connected(server) as connections:
+        job = relay.Relay(connections, "/v1/audio/transcriptions", request, model)
+        assert b"".join([data async for data in job.ask(server.url, 0, port.Attempt("", ""))]) == b"ok"
+    [(line, headers, body)] = server.asked
+    assert line == "POST /v1/audio/transcriptions HTTP/1.1"
+    assert headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b"a:1" in body
+    assert b"served" not in body
+    assert (job.streams, job.goes_on(port.Told(["a"])), job._question.param) == (False, False, "input")
