@@ -154,7 +154,7 @@ class TestNamesThatCannotBeLookedUp:
         self,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
-        problem: Exception | None,
+        problem: OSError | None,
         left: int,
     ) -> None:
         name = await self._known(monkeypatch)
@@ -162,7 +162,12 @@ class TestNamesThatCannotBeLookedUp:
         for _ in range(3):
             await name.resolve()
         assert len(name.servers) == left
-        assert [record.message for record in caplog.records] == ["cannot resolve"]
+        [record] = caplog.records
+        reason = "timed out" if problem is None else problem.strerror
+        assert (record.message, vars(record)["facts"]) == (
+            "cannot resolve",
+            {"host": "pods", "reason": reason},
+        )
         _resolving(monkeypatch, lambda: list(_V4))
         await name.resolve()
         assert len(name.servers) == 2
@@ -171,13 +176,14 @@ class TestNamesThatCannotBeLookedUp:
         assert len(caplog.records) == 2
 
     async def test_names_that_begin_without_addresses_have_no_servers(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         self._failing(monkeypatch, socket.gaierror(socket.EAI_NONAME, "no such name"))
         name = addresses.Name("http://pods:11434")
         await name.resolve()
         assert name.servers == ()
         assert not name.try_other_family()
+        assert len(caplog.records) == 1
 
     async def test_paths_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         _resolving(monkeypatch, lambda: [*_V6, *_V4])
