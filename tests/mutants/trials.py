@@ -7,6 +7,7 @@ function and runs the tests that come by that function until one fails.
 import functools
 import gc
 import os
+import re
 import resource
 import signal
 import sys
@@ -29,6 +30,7 @@ _ENOUGH_SECONDS = 6.0
 # What a fork may need beyond what there is already.
 _MORE_BYTES = 1 << 30
 _FAILED = 9
+_PLAIN = (str, bytes, tuple, set, frozenset, re.Pattern)
 
 Place = tuple[str, str, int]
 
@@ -183,7 +185,10 @@ def _exchange_constant(path: Path, name: str, module: types.CodeType) -> None:
     [known] = [one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == str(path)]
     changed = dict(vars(known))
     exec(module, changed)  # noqa: S102
-    setattr(known, name, changed[name])
+    # Others may have been made of it; what is no plain value is not to be there twice.
+    made = {other for other, value in changed.items() if isinstance(value, _PLAIN)}
+    for other in {name, *made}:
+        setattr(known, other, changed[other])
 
 
 def _functions(sources: Mapping[Path, bytes]) -> dict[Place, list[types.FunctionType]]:

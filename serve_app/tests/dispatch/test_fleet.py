@@ -263,3 +263,15 @@ class TestRounds:
         [look] = looked._looks.values()
         await looked.stop()
         assert look.cancelled()
+
+    async def test_they_go_on_from_the_first_one_to_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked, engine = self._fleet(monkeypatch, 0.0)
+        looked._interval = 0.001
+        await looked.start()
+        assert all(looked.sights.values())
+        await asyncio.wait_for(looked.next_round(), 5)
+        await looked.stop()
+        before = len(engine.looks)
+        assert before > 1
+        await asyncio.sleep(0.02)
+        assert len(engine.looks) == before
