@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import pathlib
 from typing import Any
 
 import pytest
 
 from modelset_proxy.openai import errors
-from modelset_proxy.telemetry import metrics
+from modelset_proxy.telemetry import log, metrics
 from modelset_proxy.web import access, asgi, exchange
 from serve_app.tests.web import speaking
 
@@ -44,14 +45,14 @@ class Counted(metrics.Nothing):
 class Serving:
     """An application, what it was asked to start and stop, and what it counted."""
 
-    def __init__(self, *, behind_serve: bool = False) -> None:
+    def __init__(self, *, behind_serve: bool = False, keys: str | None = None) -> None:
         self.routes = Routes()
         self.counted = Counted()
         self.done: list[str] = []
         self.app = asgi.App(
             self.routes,  # type: ignore[arg-type]
             self.routes,  # type: ignore[arg-type]
-            access.Keys(None),
+            access.Keys(keys),
             self.counted,
             on_start=self._start,
             on_stop=self._stop,
@@ -142,7 +143,7 @@ async def test_another_method_is_told_which_there_is(method: str, path: str, all
         assert json.loads(spoken.body)["error"]["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v2/models", "/v1models", "/v1/nothing"])
+@pytest.mark.parametrize("path", ["/v1", "/v2/models", "/v1models", "/v1/modelsX", "/v1/nothing"])
 async def test_other_paths_are_unknown_and_counted_as_one(path: str) -> None:
     serving = Serving()
     spoken = await serving.ask(path=path)
@@ -243,6 +244,42 @@ async def test_a_server_that_ends_a_request_ends_it() -> None:
     assert [one[3] for one in serving.counted.requests] == [499]
 
 
+async def test_nobody_watches_a_request_that_was_ended() -> None:
+    serving = Serving()
+    serving.routes.handler = _waits
+    spoken = speaking.Spoken()
+    asked = asyncio.create_task(serving.app(spoken.scope, spoken.receive, spoken.send))
+    await asyncio.sleep(0.1)
+    assert len(asyncio.all_tasks()) == 3
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_each_request_is_logged_by_facts(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger=log.ROOT)
+    serving = Serving()
+    serving.routes.handler = _refuses
+    await serving.ask("POST", "/v1/embeddings", x_request_id="mine")
+    await serving.ask(path="/healthz")
+    [line] = serving.app._log._lines
+    told = json.loads(line)
+    assert told.pop("time")
+    assert 0 <= told.pop("seconds") < 1
+    assert told == {
+        "level": "info",
+        "message": "request",
+        "request_id": "mine",
+        "method": "POST",
+        "path": "/v1/embeddings",
+        "status": 400,
+        "model": "m",
+        "error": "invalid_request_error",
+    }
+
+
 async def test_it_starts_and_stops_with_its_server() -> None:
     serving = Serving()
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
@@ -263,3 +300,10 @@ async def test_there_are_no_websockets() -> None:
     spoken = speaking.Spoken(type="websocket")
     await Serving().app(spoken.scope, spoken.receive, spoken.send)
     assert spoken.sent == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_a_key_that_is_missing_is_told_from_a_wrong_one(tmp_path: pathlib.Path) -> None:
+    serving = Serving(keys=str(tmp_path))
+    for headers, told in (({}, b"did not provide"), ({"x_api_key": "x"}, b"Incorrect")):
+        spoken = await serving.ask(**headers)
+        assert (spoken.status, told in spoken.body) == (401, True)
