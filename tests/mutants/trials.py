@@ -36,10 +36,9 @@ Place = tuple[str, str, int]
 
 
 class Passage(msgspec.Struct):
-    """What one test came by: functions, and names that they know; and the time that it took."""
+    """What one test came by, and the time that it took."""
 
     places: set[Place]
-    names: set[str]
     seconds: float
     work_seconds: float
     failed: bool
@@ -133,7 +132,6 @@ class Trials:
         ours = [code for code in seen if code.co_filename in files]
         return Passage(
             places=set(map(_place, ours)),
-            names={name for code in ours for name in code.co_names},
             seconds=time.monotonic() - began,
             work_seconds=time.process_time() - worked,
             failed=failed,
@@ -143,7 +141,7 @@ class Trials:
         """Return what makes a mutant, and the tests that may notice."""
         module = compile(mutant.applied(self._sources[path]), path, "exec", dont_inherit=True)
         if not mutant.first_line:
-            tests = [test for test in self._tests if mutant.place in test[1].names]
+            tests = [test for test in self._tests if any(place[0] == str(path) for place in test[1].places)]
             return functools.partial(_exchange_constant, path, mutant.place, module), tests
         place = (str(path), mutant.place, mutant.first_line)
         [code] = [code for code in _within(module) if _place(code) == place]

@@ -103,7 +103,9 @@ async def test_a_server_that_hangs_holds_up_no_look_at_the_others(monkeypatch: p
     await looked.stop()
 
 
-async def test_a_defect_in_a_look_does_not_end_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_in_a_look_does_not_end_looking(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(fleet, "_MIN_SPACING_SECONDS", 0.0)
     _resolving(monkeypatch, lambda: list(_V4[:1]))
     engine = Engine()
@@ -112,6 +114,8 @@ async def test_a_defect_in_a_look_does_not_end_looking(monkeypatch: pytest.Monke
     looked._background._again_seconds = 0
     engine.servers["http://10.0.0.1:11434"] = KeyError("a defect")
     await asyncio.wait_for(looked.next_round(), 5)
+    await asyncio.sleep(0)
+    assert "background work failed and begins again" in [record.message for record in caplog.records]
     engine.servers["http://10.0.0.1:11434"] = None
     async with asyncio.timeout(5):
         while not looked.sights["http://10.0.0.1:11434"]:
@@ -275,3 +279,17 @@ class TestRounds:
         assert before > 1
         await asyncio.sleep(0.02)
         assert len(engine.looks) == before
+
+    async def test_the_end_ends_a_round_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked, engine = self._fleet(monkeypatch, 0.0)
+        engine.servers["http://10.0.0.1:11434"] = asyncio.Event()
+        asked = asyncio.create_task(looked.refresh())
+        for _ in range(9):
+            await asyncio.sleep(0)
+        await looked.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    async def test_what_never_began_may_be_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked, _ = self._fleet(monkeypatch, 0.0)
+        await looked.stop()

@@ -258,11 +258,14 @@ async def test_nobody_watches_a_request_that_was_ended() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_each_request_is_logged_by_facts(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_request_is_logged_by_facts(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger=log.ROOT)
-    serving = Serving()
+    (tmp_path / "team").write_text("k")
+    serving = Serving(keys=str(tmp_path))
     serving.routes.handler = _refuses
-    await serving.ask("POST", "/v1/embeddings", x_request_id="mine")
+    await serving.ask("POST", "/v1/embeddings", x_request_id="mine", authorization="Bearer k")
     await serving.ask(path="/healthz")
     [line] = serving.app._log._lines
     told = json.loads(line)
@@ -275,12 +278,13 @@ async def test_each_request_is_logged_by_facts(caplog: pytest.LogCaptureFixture)
         "method": "POST",
         "path": "/v1/embeddings",
         "status": 400,
+        "client": "team",
         "model": "m",
         "error": "invalid_request_error",
     }
 
 
-async def test_it_starts_and_stops_with_its_server() -> None:
+async def test_it_starts_and_stops_with_its_server(caplog: pytest.LogCaptureFixture) -> None:
     serving = Serving()
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     replies: list[exchange.Message] = []
@@ -291,7 +295,11 @@ async def test_it_starts_and_stops_with_its_server() -> None:
     async def send(message: exchange.Message) -> None:
         replies.append(message)
 
+    caplog.set_level("INFO", logger=log.ROOT)
+    await serving.ask()
+    assert serving.app._log._lines
     await serving.app({"type": "lifespan"}, receive, send)
+    assert not serving.app._log._lines
     assert serving.done == ["start", "stop"]
     assert [reply["type"] for reply in replies] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
@@ -304,6 +312,10 @@ async def test_there_are_no_websockets() -> None:
 
 async def test_a_key_that_is_missing_is_told_from_a_wrong_one(tmp_path: pathlib.Path) -> None:
     serving = Serving(keys=str(tmp_path))
-    for headers, told in (({}, b"did not provide"), ({"x_api_key": "x"}, b"Incorrect")):
+    for headers, told in (
+        ({}, b"did not provide"),
+        ({"x_api_key": "x"}, b"Incorrect"),
+        ({"authorization": "Bearer x"}, b"Incorrect"),
+    ):
         spoken = await serving.ask(**headers)
         assert (spoken.status, told in spoken.body) == (401, True)
