@@ -246,7 +246,7 @@ class TestRounds:
     ) -> None:
         caplog.set_level("INFO")
         looked, engine = self._fleet(monkeypatch, 0.0)
-        for answers in (True, True, False, False, True):
+        for answers in (True, True, False, False, False, True):
             engine.servers = {"http://10.0.0.1:11434": None} if answers else {}
             await looked.refresh()
         _resolving(monkeypatch, list)

@@ -213,6 +213,30 @@ class TestTurnsThatDoNotCome:
         for task in asked:
             task.cancel()
 
+    async def test_the_model_fits_nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench = Bench(s1="a")
+
+        def arrive(*_: object) -> None:
+            raise facts.NeverFits(9, 5)
+
+        monkeypatch.setattr(bench.dispatch.core, "arrive", arrive)
+        async with refused("model_too_large") as found:
+            await bench.ask(Job({}))
+        assert (found[0].kind, found[0].may_retry) == ("server_error", False)
+
+    async def test_who_has_failed_once_waits_anew_and_not_for_ever(self) -> None:
+        bench = Bench(s1="a", s2="a")
+        bench.limit(queue_timeout_seconds=5)
+        asked = asyncio.create_task(bench.ask(Job({"s1": [8.0, failing()]})))
+        await asyncio.sleep(0)
+        busy = asyncio.create_task(bench.ask(Job({"s2": [60.0]})))
+        await asyncio.sleep(8.5)
+        bench.look(s1=None)
+        async with refused("queue_timeout"):
+            await asked
+        assert asyncio.get_running_loop().time() == pytest.approx(13.0)
+        busy.cancel()
+
     @pytest.mark.parametrize(("away", "code"), [(True, "upstream_unavailable"), (False, "model_not_ready")])
     async def test_no_server_has_the_model(self, away: bool, code: str) -> None:
         bench = Bench(s1="a")

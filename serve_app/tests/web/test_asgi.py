@@ -319,3 +319,4 @@ async def test_a_key_that_is_missing_is_told_from_a_wrong_one(tmp_path: pathlib.
     ):
         spoken = await serving.ask(**headers)
         assert (spoken.status, told in spoken.body) == (401, True)
+    assert serving.counted.requests == [("/models", "", "", 401)] * 3

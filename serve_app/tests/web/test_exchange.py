@@ -55,6 +55,14 @@ class TestBodies:
     async def test_its_parts_are_joined(self, parts: tuple[bytes, ...]) -> None:
         assert await speaking.Spoken(*parts).web().body(4) == b"".join(parts)
 
+    async def test_one_of_which_nothing_is_said_is_empty(self) -> None:
+        async def receive() -> exchange.Message:
+            return {"type": "http.request"}
+
+        spoken = speaking.Spoken()
+        spoken.receive = receive  # type: ignore[method-assign]
+        assert await asyncio.wait_for(spoken.web(watches=False).body(4), 1) == b""
+
     @pytest.mark.parametrize(("declared", "size"), [("4", 4), ("many", 4), ("", 4)])
     async def test_as_large_as_it_may_be_is_not_too_large(self, declared: str, size: int) -> None:
         spoken = speaking.Spoken(b"x" * size, headers=_headers(content_length=declared))
