@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelset_proxy.dispatch import dispatcher, facts
+from modelset_proxy.dispatch import board, dispatcher, facts, ledger
 from modelset_proxy.engines import port
 from modelset_proxy.openai import catalog, errors
 from modelset_proxy.telemetry import metrics
@@ -114,7 +114,7 @@ class Servers:
 class Bench:
     """A dispatcher before servers that hold all models, and have loaded what is said."""
 
-    def __init__(self, **loaded: str) -> None:
+    def __init__(self, reach: board.Board | None = None, **loaded: str) -> None:
         loop = asyncio.get_running_loop()
         self.engine, self.servers, self.counted = Engine(), Servers(), Counted()
         self.dispatch = dispatcher.Dispatcher(
@@ -122,6 +122,7 @@ class Bench:
             self.servers,  # type: ignore[arg-type]
             self.counted,
             clock=lambda: 100.0 + loop.time(),
+            reach=reach,
         )
         self.dispatch.serve(catalog.Catalog([MODEL, OTHER]))
         self.loaded = loaded
@@ -526,6 +527,7 @@ async def test_whoever_waits_for_a_change_hears_of_it() -> None:
     assert loop.time() == pytest.approx(1.0)
     await bench.dispatch.change(5)
     assert loop.time() == pytest.approx(6.0)
+    assert not bench.dispatch._changed
     asked.cancel()
 
 
@@ -554,3 +556,94 @@ async def test_tokens_of_a_stream_count_before_its_end() -> None:
     await asyncio.sleep(1)
     assert bench.dispatch.core._state.lane("a").line._counters["me"] == 32.0
     await asked
+
+
+async def test_whoever_stops_taking_ends_the_answer_at_its_server() -> None:
+    bench = Bench(s1="a")
+    job = Job({"s1": ["one", 60.0, "two"]})
+    async with (
+        bench.dispatch.open(job, MODEL, port.Call("req_1", "first")) as work,
+        contextlib.aclosing(work.answer(0)) as answer,
+    ):
+        assert await anext(answer) == "one"
+        assert job.closed == 0
+        await answer.aclose()
+        assert job.closed == 1
+
+
+async def test_one_waits_from_its_arrival_on() -> None:
+    bench = Bench(s1="a")
+    bench.limit(queue_timeout_seconds=5)
+    busy = asyncio.create_task(bench.ask(Job({"s1": [60.0]})))
+    await asyncio.sleep(1)
+    async with bench.dispatch.open(Job({}), MODEL, port.Call("req_1", "first")) as work:
+        await asyncio.sleep(3)
+        async with refused("queue_timeout"):
+            [_ async for _ in work.answer(0)]
+    assert asyncio.get_running_loop().time() == pytest.approx(6.0)
+    busy.cancel()
+
+
+async def test_what_follows_a_unit_that_had_to_wait_is_waited_for() -> None:
+    bench = Bench(s1="a")
+    bench.limit(queue_timeout_seconds=5)
+    first = asyncio.create_task(bench.ask(Job({"s1": [4.0]})))
+    await asyncio.sleep(1)
+    job = Job({"s1": [20.0, "x"]})
+    async with bench.dispatch.open(job, MODEL, port.Call("req_1", "first"), units=2) as work:
+        assert [item async for item in work.answer(0)] == ["x"]
+        assert [item async for item in work.answer(1)] == ["x"]
+    await first
+
+
+async def test_a_failure_without_a_code_is_counted_without_one() -> None:
+    bench = Bench(s1="a")
+    with pytest.raises(errors.ApiError):
+        await bench.ask(Job({"s1": [port.ServerFailure(errors.ApiError(500, "no"), "no")]}))
+    assert bench.counted.seen == [("failure", "first", "")]
+
+
+class TestSharing:
+    """Proxies that share the slots of their servers."""
+
+    async def test_slots_are_known_once_it_has_begun_and_free_once_it_has_ended(self) -> None:
+        shared = board.Board(asyncio.get_running_loop().time)
+        await asyncio.sleep(ledger.GRACE_SECONDS)
+        bench = Bench(shared, s1="a")
+        bench.limit()
+        assert bench.dispatch._granted("s1", "a") == 0
+        await bench.dispatch.start()
+        assert bench.dispatch._granted("s1", "a") == 1
+        assert (await bench.ask(Job({"s1": ["one"]})))[0] == ["one"]
+        await bench.dispatch.close()
+        assert shared._ledger.members == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_a_server_that_hangs_for_one_gets_nothing_from_the_others(self) -> None:
+        shared = board.Board(asyncio.get_running_loop().time)
+        benches = [Bench(shared, s1="a", s2="a") for _ in range(2)]
+        for bench in benches:
+            bench.limit(max_in_flight_per_server=4)
+            await bench.dispatch.start()
+        benches[0].engine.answers = False
+        benches[0].dispatch.core._state.servers["s1"].sick = "a"
+        await asyncio.sleep(3)
+        assert benches[1].dispatch.feed_of_all().sick == {"s1": "first"}
+        job = Job({"s1": [9.0, "one"], "s2": [9.0, "two"]})
+        found = await asyncio.gather(*(benches[1].ask(job) for _ in range(2)))
+        assert [items for items, _ in found] == [["two"]] * 2
+        for bench in benches:
+            await bench.dispatch.close()
+
+
+async def test_nothing_is_decided_after_the_end() -> None:
+    bench = Bench(s1="b")
+    bench.limit(max_loaded_per_server=1)
+    await bench.ask(Job({"s1": ["one"]}), OTHER)
+    asked = asyncio.create_task(bench.ask(Job({"s1": ["one"]})))
+    await asyncio.sleep(0)
+    alarm = bench.dispatch._alarm
+    assert alarm is not None
+    await bench.dispatch.close()
+    assert alarm.cancelled()
+    asked.cancel()

@@ -182,6 +182,13 @@ class TestReplies:
         assert [message["more_body"] for message in spoken.sent[1:]] == [True, False]
         assert spoken.body == b"ab"
 
+    async def test_one_whose_body_follows(self) -> None:
+        spoken = speaking.Spoken()
+        web = spoken.web()
+        await web.start(202, [(b"x", b"y")])
+        await web.end(b"a")
+        assert (spoken.status, spoken.headers, spoken.body) == (202, [(b"x", b"y")], b"a")
+
     @pytest.mark.parametrize(
         ("error", "headers"),
         [
