@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -501,12 +502,34 @@ class TestSilence:
         assert {what for _, what, _, _ in bench.engine.asked} == {"load", "replies"}
         await bench.dispatch.close()
 
-    async def test_one_that_answers_touches_is_given_time(self) -> None:
+    async def test_it_stays_away_while_nothing_comes(self) -> None:
+        bench = Bench(s1="a", s2="a")
+        await (await self._hang(bench, Job({"s1": [999.0], "s2": ["one"]})))
+        await asyncio.sleep(700)
+        assert bench.dispatch.feed().sick == {"s1": "first"}
+        await bench.dispatch.close()
+
+    async def test_whoever_waits_for_it_goes_on_at_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        bench = Bench(s1="a")
+        job = Job({"s1": [999.0]})
+        bench.limit(queue_timeout_seconds=999)
+        asked = await self._hang(bench, job)
+        job.steps = {"s1": ["one"]}
+        bench.engine.answers, bench.engine.seconds = True, 1.0
+        assert (await asked)[0] == ["one"]
+        again = [record for record in caplog.records if record.message == "model server answers again"]
+        assert [vars(record)["facts"] for record in again] == [{"server": "s1"}]
+        await bench.dispatch.close()
+
+    async def test_one_that_answers_touches_is_given_time(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
         bench = Bench(s1="a")
         await bench.dispatch.start()
         items, _ = await bench.ask(Job({"s1": [100.0, "one"]}))
         assert items == ["one"]
         assert {what for _, what, _, _ in bench.engine.asked} == {"load"}
+        assert "model server answers again" not in [record.message for record in caplog.records]
         await bench.dispatch.close()
 
     async def test_whoever_is_heard_is_not_touched(self) -> None:
@@ -619,6 +642,25 @@ class TestSharing:
         assert shared._ledger.members == []
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
+    async def test_where_slots_are_not_counted_none_are_shared(self) -> None:
+        bench = Bench(board.Board(asyncio.get_running_loop().time), s1="a")
+        assert bench.dispatch._granted("s1", "a") is None
+
+    async def test_what_one_does_not_need_the_other_gets_at_once(self) -> None:
+        shared = board.Board(asyncio.get_running_loop().time)
+        benches = [Bench(shared, s1="a") for _ in range(2)]
+        for bench in benches:
+            bench.limit(max_in_flight_per_server=2)
+            await bench.dispatch.start()
+        await asyncio.sleep(5)
+        asked = [asyncio.create_task(benches[0].ask(Job({"s1": [60.0]}))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert benches[0].dispatch.counts()["first"] == (2, 0)
+        for task in asked:
+            task.cancel()
+        for bench in benches:
+            await bench.dispatch.close()
+
     async def test_a_server_that_hangs_for_one_gets_nothing_from_the_others(self) -> None:
         shared = board.Board(asyncio.get_running_loop().time)
         benches = [Bench(shared, s1="a", s2="a") for _ in range(2)]
@@ -647,3 +689,23 @@ async def test_nothing_is_decided_after_the_end() -> None:
     await bench.dispatch.close()
     assert alarm.cancelled()
     asked.cancel()
+
+
+async def test_a_slot_that_a_client_leaves_goes_to_the_next_at_once() -> None:
+    bench = Bench(s1="a")
+    bench.limit()
+    leaver = asyncio.create_task(bench.ask(Job({"s1": [60.0]})))
+    await asyncio.sleep(1)
+    waiting = asyncio.create_task(bench.ask(Job({"s1": ["one"]})))
+    await asyncio.sleep(1)
+    leaver.cancel()
+    assert (await waiting)[1].queued_seconds == 1.0
+
+
+async def test_a_model_makes_room_when_its_time_has_come() -> None:
+    bench = Bench(s1="b")
+    bench.limit(max_loaded_per_server=1)
+    await bench.ask(Job({"s1": ["one"]}), OTHER)
+    _, call = await bench.ask(Job({"s1": ["one"]}))
+    # Twice what the other is worth: five seconds of loading, should it be asked for again.
+    assert call.queued_seconds == pytest.approx(2 * 5 * (1 - math.exp(-0.1)), abs=0.01)
