@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modelset_proxy.engines import asking, decoders, port
-from modelset_proxy.engines.ollama import answers, going_on, native
+from modelset_proxy.engines.ollama import answers, engine, going_on, native
 from modelset_proxy.openai import errors, pieces
 
 _QUESTION = asking.Question("/api/chat", b"", "messages", streams=False, schema="tools")
@@ -158,3 +158,16 @@ def test_an_error_in_mid_answer_is_the_servers() -> None:
     with pytest.raises(errors.ApiError) as failure:
         _read(answers.Reader(), error="no")
     assert (failure.value.status, failure.value.message) == (502, "no.")
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"\xff"])
+def test_what_is_no_vector_is_broken(body: bytes) -> None:
+    with pytest.raises(decoders.BrokenAnswerError):
+        answers.embeddings(body)
+
+
+async def test_its_connections_end_with_it() -> None:
+    asked = engine.Ollama()
+    await asked.start()
+    await asked.close()
+    assert asked._http.session.closed

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from modelset_proxy.dispatch import work
-from modelset_proxy.telemetry import metrics
+from modelset_proxy.telemetry import log, metrics
 from modelset_proxy.web import service
 from serve_app.tests import asking, fake_ollama, running
 
@@ -46,3 +46,62 @@ async def test_where_a_request_goes_is_decided_by_its_prompt(
     [(blocks, tokens)] = seen
     assert blocks == 1
     assert tokens > 0
+
+
+class Timed(metrics.Nothing):
+    """Keeps tokens and times."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, int]] = []
+        self.seconds: list[float] = []
+
+    def tokens(self, model: str, client: str, prompt: int, completion: int) -> None:
+        self.seen.append((model, prompt, completion))
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def per_token(self, model: str, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the access log is told."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(log.RequestLog, "write", lambda _log, _level, **values: found.append(values))
+    return found
+
+
+async def test_an_embedding_takes_the_tokens_of_its_texts(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]]
+) -> None:
+    timed = Timed()
+    async with running.proxied(ollama.url, measures=timed) as (client, _):
+        await asking.post(client, "/v1/embeddings", {"model": "all-minilm", "input": "x"})
+    assert timed.seen == [("all-minilm", 7, 0)]
+    assert (logged[0]["stream"], logged[0]["prompt_tokens"], logged[0]["attempts"]) == (False, 7, 1)
+    assert logged[0]["upstream"] == ollama.url
+
+
+async def test_a_stream_is_timed_and_logged(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]]
+) -> None:
+    timed = Timed()
+    async with running.proxied(ollama.url, measures=timed) as (client, _):
+        await asking.stream(client)
+    assert len(timed.seconds) == 2
+    assert all(0 <= seconds < 5 for seconds in timed.seconds)
+    assert logged[0]["stream"] is True
+    assert 0 <= logged[0]["first_byte_seconds"] < 5
+    assert "error" not in logged[0]
+
+
+async def test_a_stream_that_fails_is_logged_with_its_reason(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    ollama.chat = [*fake_ollama.answer("one")[:1], {"error": "CUDA error"}]
+    async with running.proxied(ollama.url) as (client, _):
+        await asking.stream(client, response_format={"type": "json_object"})
+    assert logged[0]["error"] == "upstream_error"
+    assert "stream failed" in [record.message for record in caplog.records]
