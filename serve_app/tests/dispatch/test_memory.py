@@ -453,6 +453,14 @@ class TestLoadsAhead:
         bench.core.loaded(bench.now, "a", "s2", 9.0)
         assert bench.core._state.lane("a").known.load_seconds("s2") == 9.0
 
+    def test_once_it_has_ended_the_server_may_load_another_model(self) -> None:
+        bench = self._loading()
+        bench.look(s1=None)
+        bench.arrive("b")
+        assert bench.decide() == []
+        bench.core.loaded(bench.now, "a", "s2", 9.0)
+        assert bench.starts() == [(2, "s2"), (3, "s2")]
+
     def test_one_that_failed_leaves_nothing_loaded(self) -> None:
         bench = self._loading()
         bench.core.loaded(bench.now, "a", "s2", None)

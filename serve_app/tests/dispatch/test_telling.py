@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelset_proxy.dispatch import facts
+from modelset_proxy.dispatch import facts, state
 from serve_app.tests.dispatch.bench import Bench
 
 
@@ -88,3 +88,15 @@ def test_time_alone_changes_nothing_for_those_who_wait_for_a_slot() -> None:
     bench.arrive("b")
     assert bench.starts() == []
     assert bench.core.wake(bench.now) is None
+
+
+def test_models_that_nobody_holds_or_asks_for_are_forgotten_when_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "_MOST_IDLE", 3)
+    bench = Bench({"s1": "a"})
+    waiting = bench.arrive("waits")
+    for model in ("a", *(f"gone{number}" for number in range(2))):
+        bench.core.leave(bench.now, bench.arrive(model))
+    bench.look()
+    assert bench.core.demand(bench.now).keys() == {"a", waiting.model}

@@ -650,6 +650,23 @@ class TestSharing:
         bench = Bench(board.Board(asyncio.get_running_loop().time), s1="a")
         assert bench.dispatch._granted("s1", "a") is None
 
+    async def test_what_one_loads_the_others_hear_at_once(self) -> None:
+        shared = board.Board(asyncio.get_running_loop().time)
+        await asyncio.sleep(ledger.GRACE_SECONDS)
+        bench = Bench(shared, s1="a")
+        bench.limit()
+        await bench.dispatch.start()
+        await bench.ask(Job({"s1": ["one"]}))
+        await asyncio.sleep(5)
+        bench.loaded["s1"] = ""
+        bench.look()
+        asked = asyncio.create_task(bench.ask(Job({"s1": [60.0]})))
+        await asyncio.sleep(0.01)
+        [told] = shared._told.values()
+        assert told.memory.used == {("s1", "a")}
+        asked.cancel()
+        await bench.dispatch.close()
+
     async def test_what_one_does_not_need_the_other_gets_at_once(self) -> None:
         shared = board.Board(asyncio.get_running_loop().time)
         benches = [Bench(shared, s1="a") for _ in range(2)]
