@@ -432,9 +432,7 @@ class Core:
                     running.copy = other
 
     def _gone(self, url: str) -> None:
-        server = self._state.servers.pop(url)
-        for copy in list(server.copies.values()):
-            self._state.drop(copy)
+        del self._state.servers[url]
         self._state.forget_server(url)
 
     def _free(self, lane: Lane, running: _Running) -> None:

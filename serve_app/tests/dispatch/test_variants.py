@@ -74,6 +74,14 @@ def test_a_copy_is_not_let_go_while_somebody_waits_for_a_variant_of_it() -> None
     assert [(one.request.model, type(one)) for one in bench.decide()] == [("b", facts.Start)]
 
 
+def test_what_runs_at_any_copy_counts_once_they_are_one() -> None:
+    bench = Bench({"s1": "ab"})
+    bench.ask("b")
+    bench.look(s1=_report(bench, "a", held=("a", "b"), a="a", b="a"))
+    bench.arrive("a")
+    assert bench.decide() == []
+
+
 def test_what_one_variant_took_is_known_of_the_others() -> None:
     bench = _bench()
     request, _ = bench.ask("v01")

@@ -457,6 +457,85 @@ class TestMemory:
             await bench.ask(Job({}))
         busy.cancel()
 
+    async def test_one_that_takes_too_long_has_failed(self) -> None:
+        bench = Bench(s1="a", s2="")
+        bench.limit(queue_timeout_seconds=400)
+        bench.engine.seconds = 350.0
+        busy = asyncio.create_task(bench.ask(Job({"s1": [999.0]})))
+        await asyncio.sleep(0)
+        async with refused("queue_timeout"):
+            await bench.ask(Job({}))
+        busy.cancel()
+
+    async def test_a_server_lets_go_before_it_loads_ahead(self) -> None:
+        bench = Bench(s1="a", s2="b")
+        bench.limit(max_loaded_per_server=1)
+        asked = [asyncio.create_task(bench.ask(Job({"s1": [60.0], "s2": [60.0]}))) for _ in range(4)]
+        await asyncio.sleep(3)
+        assert bench.engine.asked == [(0.0, "unload", "s2", "b"), (1.0, "load", "s2", "a")]
+        for task in asked:
+            task.cancel()
+
+    async def test_a_look_leaves_alone_what_is_still_let_go(self) -> None:
+        bench = Bench(s1="b")
+        bench.limit(max_loaded_per_server=1)
+        asked = asyncio.create_task(bench.ask(Job({"s1": ["one"]})))
+        await asyncio.sleep(0.5)
+        assert "s1" in bench.dispatch._letting_go
+        bench.look()
+        assert "s1" in bench.dispatch._letting_go
+        await asked
+        bench.look()
+        assert not bench.dispatch._letting_go
+        assert not bench.dispatch._asking
+
+    async def test_what_a_look_finds_is_used_at_once(self) -> None:
+        bench = Bench(s1="a")
+        bench.limit()
+        busy = asyncio.create_task(bench.ask(Job({"s1": [60.0]})))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(bench.ask(Job({"s2": ["one"]})))
+        await asyncio.sleep(1)
+        bench.loaded["s2"] = "a"
+        bench.look()
+        _, call = await waiting
+        assert (call.server, call.queued_seconds) == ("s2", 1.0)
+        busy.cancel()
+
+    async def test_what_variants_have_in_common_depends_on_how_they_are_served(self) -> None:
+        bench = Bench(s1="a")
+        bench.limit()
+        bench.servers.sights = {
+            "s1": port.Sight(100.0, {one: port.Held(one, weights="w") for one in "ab"}, {"a": 0})
+        }
+        bench.servers.seen()
+        busy = asyncio.create_task(bench.ask(Job({"s1": [5.0]})))
+        await asyncio.sleep(0)
+        _, call = await bench.ask(Job({"s1": ["one"]}), OTHER)
+        assert call.queued_seconds == 5.0
+        busy = asyncio.create_task(bench.ask(Job({"s1": [5.0]})))
+        await asyncio.sleep(0)
+        longer = catalog.Model(name="b", served_names=("other",), kind=catalog.CHAT, context_length=9)
+        bench.dispatch.serve(catalog.Catalog([MODEL, longer]))
+        _, call = await bench.ask(Job({"s1": ["one"]}), longer)
+        assert call.queued_seconds == 0.0
+        await busy
+
+    async def test_what_a_model_takes_on_disk_is_known_before_it_is_loaded(self) -> None:
+        bench = Bench(s1="")
+        bench.limit(memory_bytes_per_server=800)
+        bench.servers.sights = {"s1": port.Sight(100.0, {"a": port.Held("a", size=801)}, {})}
+        bench.servers.seen()
+        async with refused("model_too_large"):
+            await bench.ask(Job({}))
+
+    @pytest.mark.parametrize(("used", "looks"), [("a", 0), ("b", 1)])
+    async def test_what_others_load_is_looked_at_when_it_is_news(self, used: str, looks: int) -> None:
+        bench = Bench(s1="a")
+        bench.dispatch.others(facts.Memory(used=frozenset({("s1", used)})))
+        await asyncio.sleep(1)
+        assert bench.servers.refreshed == looks
+
     async def test_what_is_asked_in_the_background_ends_with_it(self) -> None:
         bench = Bench(s1="a", s2="")
         bench.limit()
@@ -467,6 +546,7 @@ class TestMemory:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
         await bench.dispatch.close()
+        assert asyncio.get_running_loop().time() == 1.0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -640,6 +720,7 @@ class TestSharing:
         bench.limit()
         assert bench.dispatch._granted("s1", "a") == 0
         await bench.dispatch.start()
+        assert len(shared._ledger.members) == 1
         assert (await bench.ask(Job({"s1": ["one"]})))[0] == ["one"]
         assert bench.dispatch._granted("s1", "a") == 1
         await bench.dispatch.close()
@@ -657,13 +738,28 @@ class TestSharing:
         bench.limit()
         await bench.dispatch.start()
         await bench.ask(Job({"s1": ["one"]}))
-        await asyncio.sleep(5)
+        await asyncio.sleep(4.5)
         bench.loaded["s1"] = ""
         bench.look()
         asked = asyncio.create_task(bench.ask(Job({"s1": [60.0]})))
         await asyncio.sleep(0.01)
         [told] = shared._told.values()
         assert told.memory.used == {("s1", "a")}
+        asked.cancel()
+        await bench.dispatch.close()
+
+    async def test_what_needs_nothing_of_the_others_is_not_told_at_once(self) -> None:
+        shared = board.Board(asyncio.get_running_loop().time)
+        await asyncio.sleep(ledger.GRACE_SECONDS)
+        bench = Bench(shared, s1="a")
+        bench.limit(max_in_flight_per_server=2)
+        await bench.dispatch.start()
+        await bench.ask(Job({"s1": ["one"]}))
+        await asyncio.sleep(4.5)
+        [before] = shared._turns.values()
+        asked = asyncio.create_task(bench.ask(Job({"s1": [60.0]})))
+        await asyncio.sleep(0.01)
+        assert list(shared._turns.values()) == [before]
         asked.cancel()
         await bench.dispatch.close()
 
