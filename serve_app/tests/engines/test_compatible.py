@@ -508,3 +508,9 @@ async def test_its_connections_end_with_it() -> None:
     await asked.start()
     await asked.close()
     assert asked._http.session.closed
+
+
+@pytest.mark.parametrize(("messages", "pauses"), [(1, 0), (256, 0), (257, 1), (600, 2)])
+def test_many_messages_are_translated_in_steps(messages: int, pauses: int) -> None:
+    body = json.dumps({"model": "m", "messages": [_USER] * messages}).encode()
+    assert len(list(bodies.chat(requests.chat(body), _MODEL))) == pauses

@@ -1,14 +1,17 @@
 """What routes do with what they are asked."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
 import pytest
 
 from modelset_proxy.dispatch import work
+from modelset_proxy.engines import relay
+from modelset_proxy.openai import errors, parts
 from modelset_proxy.telemetry import log, metrics
 from modelset_proxy.web import service
-from serve_app.tests import asking, fake_ollama, running
+from serve_app.tests import asking, fake_compatible, fake_ollama, running
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/smollm2", "/healthz"])
@@ -105,3 +108,43 @@ async def test_a_stream_that_fails_is_logged_with_its_reason(
         await asking.stream(client, response_format={"type": "json_object"})
     assert logged[0]["error"] == "upstream_error"
     assert "stream failed" in [record.message for record in caplog.records]
+
+
+async def test_a_large_embedding_is_the_same_in_parts(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"model": "all-minilm", "input": ["a", "b", "c"]}
+    replies = []
+    async with running.proxied(ollama.url) as (client, _):
+        for size in (10_000, 10):
+            monkeypatch.setattr(parts, "_PART_BYTES", size)
+            async with client.post("/v1/embeddings", json=body) as response:
+                head = response.status, response.headers["content-type"], response.headers["content-length"]
+                replies.append((head, await response.read()))
+    assert replies[0] == replies[1]
+    assert [(one["prompt_tokens"], one["status"]) for one in logged] == [(7, 200)] * 2
+
+
+async def test_tokens_cannot_be_counted_before_an_answer() -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        await service.Service(None, None, metrics.Nothing()).count_tokens(None)  # type: ignore[arg-type]
+    assert (refusal.value.status, refusal.value.code) == (404, "unknown_url")
+
+
+async def test_what_is_passed_on_is_whole_and_no_stream(
+    logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(*_: Any) -> AsyncGenerator[bytes, None]:
+        for part in (b'{"text"', b":1}"):
+            yield part
+
+    monkeypatch.setattr(relay.Relay, "ask", ask)
+    fake = fake_compatible.FakeCompatible()
+    form = aiohttp.FormData({"model": "smollm2"}, default_to_multipart=True)
+    async with (
+        fake_compatible.running(fake),
+        running.proxied(fake.url, engine="openai") as (client, _),
+        client.post("/v1/audio/transcriptions", data=form) as response,
+    ):
+        assert await response.text() == '{"text":1}'
+    assert logged[0]["stream"] is False
