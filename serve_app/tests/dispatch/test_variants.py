@@ -174,6 +174,15 @@ def test_what_a_runner_is_kept_by(one: tuple[str, str], other: tuple[str, str], 
     assert (first.weights == second.weights) is same
 
 
+@pytest.mark.parametrize("option", ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"])
+def test_what_runners_are_started_with_keeps_them_apart(option: str) -> None:
+    one, other = (
+        weights.runner(answers.Show(modelfile=FILES, parameters=f"{option} {value}")).weights
+        for value in "01"
+    )
+    assert one != other
+
+
 def test_the_length_of_context_that_a_model_brings_is_read() -> None:
     assert weights.runner(answers.Show(modelfile=FILES, parameters="num_ctx     8192")).context_length == 8192
 
