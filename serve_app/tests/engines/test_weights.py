@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from modelset_proxy.engines import port
@@ -89,3 +90,17 @@ async def test_questions_end_with_the_engine() -> None:
     await asked.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert asyncio.get_running_loop().time() == 0.5
+
+
+def test_what_a_model_was_made_for_is_known_without_its_file() -> None:
+    shown = answers.Show(
+        modelfile="FROM llama3\n",
+        parameters="stop",
+        model_info={"general.architecture": msgspec.Raw(b'"a"'), "a.context_length": msgspec.Raw(b"8192")},
+    )
+    assert weights.runner(shown) == weights.Runner(longest_context=8192)
+
+
+def test_a_parameter_without_a_value_says_nothing() -> None:
+    shown = answers.Show(modelfile=_SHOWN.modelfile, parameters="num_batch\nnum_ctx 8")
+    assert weights.runner(shown) == weights.Runner("FROM sha256-aa", 8)
