@@ -293,3 +293,15 @@ class TestRounds:
     async def test_what_never_began_may_be_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked, _ = self._fleet(monkeypatch, 0.0)
         await looked.stop()
+
+
+async def test_between_two_rounds_there_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "_MIN_SPACING_SECONDS", 0.0)
+    _resolving(monkeypatch, lambda: list(_V4[:1]))
+    engine = Engine()
+    looked = fleet.Fleet(["http://pods:11434"], engine, interval=999.0)
+    await looked.start()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(engine.looks) == 1
+    await looked.stop()

@@ -100,3 +100,10 @@ def test_models_that_nobody_holds_or_asks_for_are_forgotten_when_there_are_many(
         bench.core.leave(bench.now, bench.arrive(model))
     bench.look()
     assert bench.core.demand(bench.now).keys() == {"a", waiting.model}
+
+
+def test_what_is_used_and_what_leaves_is_told_at_once_and_rates_are_not() -> None:
+    one, other = frozenset({("s1", "a")}), frozenset({("s1", "b")})
+    outlines = [facts.Memory(used, leaving).outline() for used in (one, other) for leaving in (one, other)]
+    assert len(set(outlines)) == 4
+    assert facts.Memory(one, one, {"a": 1.0}).outline() == outlines[0]

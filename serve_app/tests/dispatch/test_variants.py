@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelset_proxy.dispatch import facts, variants
+from modelset_proxy.dispatch import facts, memory, variants
 from modelset_proxy.engines import port
 from modelset_proxy.engines.ollama import answers, weights
 from modelset_proxy.engines.ollama import engine as ollama_engine
@@ -102,6 +102,24 @@ def test_models_that_turn_out_to_be_variants_become_one_with_what_runs_there() -
     bench.end(second)
     bench.end(waiting)
     assert bench.core._state.copies("b")[0].running == 0
+
+
+def test_what_one_copy_takes_over_of_another_is_all_there_is() -> None:
+    server = memory.Server("s1")
+    one, other = (
+        memory.Copy("a", server, size=1, asked=asked, ready=ready)
+        for asked, ready in ((1.0, 9.0), (2.0, 8.0))
+    )
+    for copy, heard in ((one, 3.0), (other, 4.0)):
+        copy.running, copy.unread_tokens, copy.heard = 1, 10.0, heard
+        copy.slots = [memory.Slot()]
+    slots = [*one.slots, *other.slots]
+    one.take_over(other)
+    assert (one.running, one.unread_tokens, one.slots) == (2, 20.0, slots)
+    assert (one.asked, one.heard, one.ready, one.loading) == (2.0, 4.0, 8.0, True)
+    other.loading = False
+    one.take_over(other)
+    assert not one.loading
 
 
 def test_a_copy_goes_on_under_the_name_of_its_new_lead() -> None:

@@ -171,3 +171,9 @@ async def test_its_connections_end_with_it() -> None:
     await asked.start()
     await asked.close()
     assert asked._http.session.closed
+
+
+def test_a_server_without_the_memory_for_a_model_is_well_otherwise() -> None:
+    body = b'{"error": "model requires more system memory (9 GiB) than is available (2 GiB)"}'
+    refusal = answers.refusal(500, body, _QUESTION)
+    assert (refusal.absent, refusal.error.code) == (True, "model_too_large")

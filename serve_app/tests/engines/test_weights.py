@@ -96,7 +96,11 @@ def test_what_a_model_was_made_for_is_known_without_its_file() -> None:
     shown = answers.Show(
         modelfile="FROM llama3\n",
         parameters="stop",
-        model_info={"general.architecture": msgspec.Raw(b'"a"'), "a.context_length": msgspec.Raw(b"8192")},
+        model_info={
+            "general.parameter_count": msgspec.Raw(b"5"),
+            "general.architecture": msgspec.Raw(b'"a"'),
+            "a.context_length": msgspec.Raw(b"8192"),
+        },
     )
     assert weights.runner(shown) == weights.Runner(longest_context=8192)
 
