@@ -372,7 +372,7 @@ _bodies = strategies.fixed_dictionaries(
 )
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(_bodies)
 def test_any_chat_translates_or_is_refused_with_a_400(body: dict[str, Any]) -> None:
     refusal: errors.ApiError | None = None

@@ -20,7 +20,6 @@ class Name:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._parts = urlsplit(url)
         self._families: dict[int, tuple[str, ...]] = {}
         self._family: int | None = None

@@ -115,8 +115,7 @@ class Core:
         new = answer_tokens - running.charged
         running.charged = answer_tokens
         self._state.lanes[request.model].line.charge(request.client, new * fairness.ANSWER_WEIGHT)
-        if running.copy.loading:
-            running.copy.loading = False
+        running.copy.loading = False
 
     def ended(self, now: float, request: facts.Request, unit: int, outcome: port.Outcome) -> None:
         """Take in that a unit was answered, and how it went."""
@@ -282,9 +281,11 @@ class Core:
 
     def wake(self, now: float) -> float | None:
         """Return when ``decide`` may decide something though nothing has happened; None for never."""
+        if not self._state.queued:
+            return None
         times = [lane.again for lane in self._state.queued.values()]
         times += [server.avoid_until for server in self._state.servers.values() if server.avoid_until > now]
-        earliest = min(times, default=math.inf) if self._state.queued else math.inf
+        earliest = min(times)
         return None if earliest == math.inf else max(now, earliest)
 
     # ---- what it decides ----
@@ -431,10 +432,7 @@ class Core:
                     running.copy = other
 
     def _gone(self, url: str) -> None:
-        server = self._state.servers.pop(url)
-        server.reachable = False
-        for copy in list(server.copies.values()):
-            self._state.drop(copy)
+        del self._state.servers[url]
         self._state.forget_server(url)
 
     def _free(self, lane: Lane, running: _Running) -> None:

@@ -171,7 +171,6 @@ class QueueFull(Exception):
     """As many wait as may; ``client`` tells whether it is the client's own bound."""
 
     def __init__(self, *, client: bool) -> None:
-        super().__init__()
         self.client = client
 
 
@@ -179,6 +178,5 @@ class NeverFits(Exception):
     """No server has the memory for the model, which takes as much as ``needed`` or more; sizes in bytes."""
 
     def __init__(self, needed: int, memory: int) -> None:
-        super().__init__()
         self.needed = needed
         self.memory = memory

@@ -34,7 +34,7 @@ class _Slots:
     """Those of one server and model."""
 
     def __init__(self) -> None:
-        self.of = 0
+        self.of: int
         self.given: dict[str, int] = {}
         self.wants: dict[str, int] = {}
 

@@ -75,13 +75,14 @@ class Copy:
         At most ``allowed`` slots are there; fewer than these must be busy.
         """
         free = [(common(slot.prefix, prefix), slot) for slot in self.slots if not slot.busy]
-        shared, best = max(free, key=_shared) if free else (0, None)
-        if best is None or (not shared and len(self.slots) < allowed):
-            # A slot that was never used spoils no prompt that may come again.
-            best, shared = Slot(), 0
-            if len(self.slots) < _MOST_MIRRORED:
-                self.slots.append(best)
-        return best, shared
+        best = max(free, key=_shared, default=None)
+        if best is not None and (best[0] or len(self.slots) >= allowed):
+            return best[1], best[0]
+        # A slot that was never used spoils no prompt that may come again.
+        new = Slot()
+        if len(self.slots) < _MOST_MIRRORED:
+            self.slots.append(new)
+        return new, 0
 
     def take_over(self, other: "Copy") -> None:
         """Count as one's own what runs at a copy that turned out to be this one."""

@@ -38,3 +38,13 @@ def test_short_prompts_tell_nothing_of_the_speed() -> None:
     model.learn_prompt(10, 9.0)
     model.learn_prompt(1000, 0.0)
     assert model.prompt_seconds(500) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "seconds", "counts"), [(16, 0.5, True), (15, 0.5, False), (16, 0.0, False)]
+)
+def test_a_prompt_counts_from_a_certain_length_on(tokens: int, seconds: float, counts: bool) -> None:
+    model = estimates.Model()
+    before = model.prompt_seconds(32)
+    model.learn_prompt(tokens, seconds)
+    assert model.prompt_seconds(32) == (1.0 if counts else before)

@@ -10,6 +10,7 @@ def test_a_failed_unit_goes_to_another_server_before_all_others_of_its_client() 
     second, other = bench.ask()
     bench.arrive()
     bench.core.failed(bench.now, first, 0)
+    assert bench.core.counts("a") == (1, 2)
     bench.end(second)
     assert bench.starts() == [(first.id, other)]
     assert home != other
@@ -123,3 +124,65 @@ def test_a_server_that_is_gone_takes_its_copies_along() -> None:
     assert bench.core.state() == {"servers": 1, "reachable": 1}
     bench.end(running)
     assert bench.ask()[1] == "s2"
+
+
+def _failed(bench: Bench, *, absent: bool = False) -> tuple[facts.Request, str]:
+    """Have a request fail where it is started; return it, and where that was."""
+    request, url = bench.ask()
+    bench.core.failed(bench.now, request, 0, absent=absent)
+    return request, url
+
+
+def test_an_answer_makes_up_for_failures() -> None:
+    bench = Bench({"s1": "a", "s2": "a"}, max_in_flight_per_server=9)
+    bench.look(s2=None)
+    slow, _ = bench.ask()
+    for _ in range(2):
+        bench.core.leave(bench.now, _failed(bench)[0])
+        bench.now += 1.5
+    bench.end(slow)
+    bench.look()
+    assert {bench.ask()[1] for _ in range(4)} == {"s1", "s2"}
+    bench.look(s2=None)
+    bench.core.leave(bench.now, _failed(bench)[0])
+    bench.look()
+    bench.now += 1.0
+    assert "s1" in {bench.ask()[1] for _ in range(8)}
+
+
+def test_the_only_one_is_asked_though_it_failed_just_now() -> None:
+    bench = Bench({"s1": "a", "s2": ""})
+    bench.look(s2=facts.Report(bench.now, frozenset("b"), {}))
+    bench.core.leave(bench.now, _failed(bench)[0])
+    assert bench.ask()[1] == "s1"
+
+
+class TestAbsent:
+    """A server that turns out not to hold a model."""
+
+    def test_it_is_asked_for_others_at_once(self) -> None:
+        bench = Bench({"s1": "ab"})
+        bench.core.leave(bench.now, _failed(bench, absent=True)[0])
+        assert bench.core.holders("a") == 0
+        assert bench.ask("b")[1] == "s1"
+
+    def test_it_gets_no_more_for_the_model_until_it_is_seen_there_again(self) -> None:
+        bench = Bench({"s1": "a"})
+        request, _ = _failed(bench, absent=True)
+        assert bench.starts() == []
+        bench.core.retry(request)
+        bench.now += 1
+        bench.look()
+        assert bench.starts() == [(request.id, "s1")]
+
+
+def test_those_left_to_try_are_told_from_those_that_failed() -> None:
+    bench = Bench({"s1": "a", "s2": "a"})
+    request, url = _failed(bench)
+    assert bench.core.untried(request)
+    bench.look(**{"s2" if url == "s1" else "s1": None})
+    assert not bench.core.untried(request)
+    bench.look(**{"s2" if url == "s1" else "s1": facts.Report(bench.now, frozenset("b"), {})})
+    assert not bench.core.untried(request)
+    bench.core.retry(request)
+    assert bench.core.untried(request)

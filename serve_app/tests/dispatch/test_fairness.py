@@ -1,5 +1,7 @@
 """Whose turn it is."""
 
+import pytest
+
 from modelset_proxy.dispatch import facts, fairness
 from modelset_proxy.engines import port
 from serve_app.tests.dispatch.bench import Bench
@@ -81,3 +83,55 @@ def test_clients_that_are_gone_are_not_remembered_for_ever() -> None:
     for number in range(5000):
         line.charge(str(number), 1.0)
     assert len(line._counters) <= 1025
+
+
+class TestLine:
+    """Turns, without what runs."""
+
+    @staticmethod
+    def _line(*clients: str) -> fairness.Line:
+        line = fairness.Line()
+        for number, client in enumerate(clients):
+            line.append(fairness.Waiting(facts.Request(number, "a", client), float(number)), active=False)
+        return line
+
+    @staticmethod
+    def _next(line: fairness.Line, gains: str = "") -> str:
+        return line.next(lambda request: request.client == gains).request.client
+
+    def test_the_one_that_came_first_is_next_where_all_were_served_alike(self) -> None:
+        assert self._next(self._line("late", "later")) == "late"
+
+    def test_the_one_served_least_is_next(self) -> None:
+        line = self._line("served", "not")
+        line.charge("served", 0.5)
+        assert self._next(line) == "not"
+
+    @pytest.mark.parametrize(("ahead", "first"), [(0.0, True), (0.5, False)])
+    def test_a_lead_for_a_prefix_has_its_limit(self, ahead: float, first: bool) -> None:
+        line = self._line("not", "served")
+        line.charge("served", fairness.LEAD + ahead)
+        assert self._next(line, gains="served") == ("served" if first else "not")
+
+    def test_whoever_comes_new_is_as_far_as_those_who_wait(self) -> None:
+        line = self._line("waits", "new")
+        line.charge("waits", 0.5)
+        assert self._next(line) == "new"
+
+    def test_those_served_last_are_remembered(self) -> None:
+        line = self._line()
+        names = [str(number) for number in range(1024)]
+        for name in [*names, names[0], "another"]:
+            line.charge(name, 1.0)
+        assert line._counters.keys() == {names[0], *names[2:], "another"}
+
+    def test_nobody_has_waited_since_for_ever(self) -> None:
+        assert self._line().oldest() == float("inf")
+        assert self._line("a", "b").oldest() == 0.0
+
+
+def test_prompts_count_too() -> None:
+    bench = Bench({"s1": "a"})
+    for client, tokens in [("long", 3000), ("short", 10)] * 3:
+        bench.arrive(client=client, prompt_tokens=tokens)
+    assert _order(bench, {"long": 10, "short": 10}, 4).count("short") == 3

@@ -184,3 +184,35 @@ def test_never_are_more_in_use_than_there_are(seed: int) -> None:
     shared.waiting = dict.fromkeys(members, 9)
     shared.running = dict.fromkeys(members, 0)
     assert sum(shared.settle().values()) == shared.slots
+
+
+OTHER = ("http://two", "a")
+
+
+def _all_of(*keys: ledger.Key) -> dict[ledger.Key, ledger.Use]:
+    return dict.fromkeys(keys, ledger.Use(holds=4, wants=4, of=4))
+
+
+def test_what_one_gives_up_does_not_free_what_another_holds() -> None:
+    shared = ledger.Ledger(0.0)
+    shared.tell(LATER, "a", _all_of(KEY))
+    shared.tell(LATER, "b", {})
+    shared.tell(LATER, "c", {KEY: ledger.Use(holds=0, wants=4, of=4)})
+    assert shared.allowed(LATER, "c") == {KEY: 0}
+
+
+def test_each_server_and_model_counts_by_itself() -> None:
+    shared = ledger.Ledger(0.0)
+    shared.tell(LATER, "a", _all_of(KEY, OTHER))
+    shared.tell(LATER, "b", {OTHER: ledger.Use(holds=0, wants=0, of=4)})
+    assert shared.allowed(LATER, "b").keys() == {OTHER}
+    shared.tell(LATER, "a", _all_of(OTHER))
+    shared.tell(LATER, "b", {KEY: ledger.Use(holds=0, wants=4, of=4)})
+    assert shared.allowed(LATER, "b") == {KEY: 4}
+
+
+def test_what_nobody_names_is_forgotten() -> None:
+    shared = ledger.Ledger(0.0)
+    shared.tell(LATER, "a", _all_of(KEY))
+    shared.tell(LATER, "a", {})
+    assert not shared._slots

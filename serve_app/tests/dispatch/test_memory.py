@@ -1,8 +1,10 @@
 """What is in memory where, and what gives way."""
 
+import math
+
 import pytest
 
-from modelset_proxy.dispatch import facts, growth, memory
+from modelset_proxy.dispatch import estimates, facts, growth, memory
 from modelset_proxy.engines import port
 from serve_app.tests.dispatch.bench import MODELS, Bench
 
@@ -360,3 +362,347 @@ class TestLooks:
 )
 def test_common_beginnings_are_counted(one: tuple[int, ...], other: tuple[int, ...], shared: int) -> None:
     assert memory.common(one, other) == shared
+
+
+@pytest.mark.parametrize("shared", range(9))
+@pytest.mark.parametrize("longer", range(4))
+def test_common_beginnings_are_found_wherever_they_end(shared: int, longer: int) -> None:
+    one = (*range(shared), *range(100, 108))
+    other = (*range(shared), *range(200, 200 + longer))
+    assert memory.common(one, other) == memory.common(other, one) == shared
+
+
+def test_a_slot_that_read_something_else_is_left_alone_while_one_is_new() -> None:
+    bench = Bench({"s1": "a"}, max_in_flight_per_server=2)
+    for prefix in ((1,), (2,), (3,)):
+        bench.end(bench.ask(prefix=prefix)[0])
+    slots = bench.core._state.copies("a")[0].slots
+    assert len(slots) == 2
+    assert (3,) in {slot.prefix for slot in slots}
+
+
+def test_only_what_was_read_counts_for_the_speed_of_reading() -> None:
+    bench = Bench({"s1": "a"})
+    known = bench.core._state.lane("a").known
+    took = port.Outcome(prompt_tokens=1000, prompt_seconds=1.0)
+    bench.end(bench.ask(prefix=(1, 2, 3, 4))[0], took)
+    assert known.prompt_seconds(1000) == 1.0
+    bench.end(bench.ask(prefix=(1, 2, 3, 5))[0], port.Outcome(prompt_tokens=1000, prompt_seconds=1.0))
+    assert known.prompt_seconds(1000) == pytest.approx(1000 / (1000 - 0.2 * 750))
+
+
+def test_a_model_of_which_nobody_knows_the_size_is_tried_where_memory_is_full() -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=growth._OWN_BYTES + 1000)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 1000}))
+    assert [type(one) for one in _decided(bench, "b")] == [facts.Start]
+
+
+def test_a_model_that_still_loads_is_farther_away_than_one_that_is_there() -> None:
+    bench = Bench({"s1": "", "s2": ""}, max_in_flight_per_server=2)
+    loading, _ = bench.ask()
+    bench.loaded = {"s1": [], "s2": ["a"]}
+    bench.core.report({"s2": facts.Report(bench.now, frozenset(MODELS), {"a": 0})})
+    bench.look()
+    assert [bench.ask()[1] for _ in range(2)] == ["s2", "s2"]
+    bench.end(loading)
+
+
+@pytest.mark.parametrize(
+    ("others", "arrivals", "share"), [(0, 7, 1.0), (1, 105, 0.05), (1, 106, 1.0), (4, 419, 0.05)]
+)
+def test_a_copy_is_worth_little_while_others_have_slots_to_spare(
+    others: int, arrivals: int, share: float
+) -> None:
+    known, rate = estimates.Model(), arrivals / 600.0
+    copy = memory.Copy("a", memory.Server("s1"), size=0, asked=0.0, ready=0.0)
+    only = memory.worth(copy, known, rate, 0)
+    assert only == pytest.approx(5.0 * (1 - math.exp(-rate * 20.0)))
+    assert memory.worth(copy, known, rate, others) == pytest.approx(share * only)
+
+
+def _decided(bench: Bench, model: str) -> list[facts.Decision]:
+    bench.arrive(model)
+    return bench.decide()
+
+
+class TestLoadsAhead:
+    """Loads for which nobody was sent there yet."""
+
+    @staticmethod
+    def _loading() -> Bench:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == [facts.Load("a", "s2")]
+        return bench
+
+    def test_one_that_ends_at_a_server_that_is_gone_is_nothing(self) -> None:
+        bench = self._loading()
+        bench.core.report({"s1": facts.Report(bench.now, frozenset("a"), {"a": 0})})
+        bench.core.loaded(bench.now, "a", "s2", 1.0)
+        assert bench.decide() == []
+
+    def test_one_of_which_nothing_is_known_is_nothing(self) -> None:
+        bench = self._loading()
+        bench.core.loaded(bench.now, "b", "s2", 1.0)
+        bench.core.loaded(bench.now, "a", "s1", None)
+        assert [copy.server.url for copy in bench.core._state.copies("a")] == ["s1", "s2"]
+
+    def test_its_time_is_learnt(self) -> None:
+        bench = self._loading()
+        bench.core.loaded(bench.now, "a", "s2", 9.0)
+        assert bench.core._state.lane("a").known.load_seconds("s2") == 9.0
+
+    def test_once_it_has_ended_the_server_may_load_another_model(self) -> None:
+        bench = self._loading()
+        bench.look(s1=None)
+        bench.arrive("b")
+        assert bench.decide() == []
+        bench.core.loaded(bench.now, "a", "s2", 9.0)
+        assert bench.starts() == [(2, "s2"), (3, "s2")]
+
+    def test_one_that_failed_leaves_nothing_loaded(self) -> None:
+        bench = self._loading()
+        bench.core.loaded(bench.now, "a", "s2", None)
+        assert [copy.server.url for copy in bench.core._state.copies("a")] == ["s1"]
+
+    def test_an_old_look_does_not_undo_it(self) -> None:
+        bench = self._loading()
+        stale = bench.now + 1
+        bench.now += 5
+        bench.core.loaded(bench.now, "a", "s2", 5.0)
+        bench.look(s2=facts.Report(stale, frozenset("a"), {}))
+        assert len(bench.starts()) == 1
+
+
+@pytest.mark.parametrize(("load", "held"), [(0.0, 10.0), (0.5, 9.5), (4.0, 6.0), (11.0, 0.0)])
+def test_a_load_is_learnt_and_is_no_part_of_how_long_a_slot_is_held(load: float, held: float) -> None:
+    bench = Bench({"s1": "a"})
+    known = bench.core._state.lane("a").known
+    before = known.load_seconds("s1")
+    request, _ = bench.ask()
+    bench.now += 10
+    bench.end(request, port.Outcome(load_seconds=load))
+    assert known.slot_seconds.value == held
+    assert known.load_seconds("s1") == (load or before)
+
+
+class TestWhereACopyGoes:
+    """Which servers are thought of, and how long one waits for what is there."""
+
+    @pytest.mark.parametrize("first", ["", "b"])
+    def test_a_server_that_is_busy_with_another_model_does_not_hide_the_next(self, first: str) -> None:
+        bench = Bench({"s1": first, "s2": ""}, max_loaded_per_server=1)
+        assert bench.ask("b")[1] == "s1"
+        assert bench.ask("a")[1] == "s2"
+
+    def test_one_without_a_slot_for_this_proxy_is_not_thought_of(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.core._state.granted = lambda url, _: {"s1": 1, "s2": 0}[url]
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == []
+
+    def test_nobody_waits_for_a_copy_at_a_server_that_failed(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        request, _ = bench.ask()
+        bench.core.failed(bench.now, request, 0)
+        bench.core.leave(bench.now, request)
+        assert bench.ask()[1] == "s2"
+
+    def test_another_look_at_whether_a_second_copy_pays_comes_after_a_second(self) -> None:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1)
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == []
+        assert bench.core.wake(bench.now) == bench.now + 1.0
+
+    @pytest.mark.parametrize(
+        ("loaded", "ago", "slots", "waiting", "evicted"),
+        [
+            ("a", 0.0, 1, 1, False),
+            ("", 0.0, 1, 1, True),
+            ("", 4.5, 1, 1, False),
+            ("a", 0.0, 1, 2, True),
+            ("a", 0.0, 2, 3, False),
+        ],
+        ids=["soon", "once it has loaded", "it has nearly", "one after another", "two at a time"],
+    )
+    def test_a_second_copy_comes_when_the_last_in_line_would_wait_longer(
+        self, loaded: str, ago: float, slots: int, waiting: int, evicted: bool
+    ) -> None:
+        bench = Bench({"s1": loaded, "s2": "b"}, max_loaded_per_server=1, max_in_flight_per_server=slots)
+        for _ in range(slots):
+            bench.ask()
+        bench.now += ago
+        for _ in range(waiting):
+            bench.arrive()
+        expected = [facts.Unload("b", "s2"), facts.Load("a", "s2")]
+        assert bench.decide() == (expected if evicted else [])
+
+    def test_what_is_loaded_adds_nothing_to_a_wait(self) -> None:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1)
+        usual, _ = bench.ask()
+        bench.now += 7
+        bench.end(usual)
+        bench.ask()
+        bench.arrive()
+        # Seven seconds are less than half as long again as a load takes, which is five.
+        assert bench.decide() == []
+
+    def test_what_fits_exactly_pushes_nothing_out(self) -> None:
+        bench = Bench({"s1": ""}, memory_bytes_per_server=growth._OWN_BYTES + 1000)
+        sizes = {"a": 600, "b": 400}
+        for model, size in sizes.items():
+            bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {model: size}))
+            bench.now += 1
+        bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 600}))
+        assert [type(one) for one in _decided(bench, "b")] == [facts.Start]
+
+    def test_sizes_decide_nothing_where_nobody_says_how_much_a_server_has(self) -> None:
+        bench = Bench({"s1": ""})
+        bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"a": 600}))
+        bench.now += 1
+        bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {"b": 600}))
+        assert [type(one) for one in _decided(bench, "a")] == [facts.Start]
+
+
+class TestWaitingForASwitch:
+    """How long those wait for whom something has to go."""
+
+    @staticmethod
+    def _dear(**limits: float) -> Bench:
+        """Return a bench where a model waits for the place of one that is asked for often."""
+        bench = Bench({"s1": "a"}, max_loaded_per_server=1, max_in_flight_per_server=4, **limits)
+        for _ in range(50):
+            bench.end(bench.ask("a")[0])
+        bench.arrive("b")
+        assert bench.decide() == []
+        return bench
+
+    def test_the_time_is_told_and_stays_the_same(self) -> None:
+        bench = self._dear()
+        due = bench.core.wake(bench.now)
+        bench.now += 2
+        assert bench.decide() == []
+        assert bench.core.wake(bench.now) == pytest.approx(due, abs=0.5)
+
+    def test_it_is_no_longer_than_the_limit(self) -> None:
+        bench = self._dear(switch_seconds=1)
+        bench.now += 0.5
+        assert bench.decide() == []
+        assert bench.core.wake(bench.now) == pytest.approx(bench.now + 0.5, abs=0.001)
+        bench.now += 0.5
+        assert [type(one) for one in bench.decide()] == [facts.Unload, facts.Start]
+
+    def test_only_one_copy_is_to_go(self) -> None:
+        bench = Bench({"s1": "a", "s2": "b"}, max_loaded_per_server=1, max_in_flight_per_server=9)
+        bench.ask("a")
+        bench.ask("b")
+        bench.arrive("c")
+        bench.decide()
+        bench.now += 31
+        bench.decide()
+        [leaving] = [lane for lane in "ab" if bench.core._state.copies(lane)[0].leaving]
+        for _ in range(5):
+            bench.arrive(leaving)
+        bench.decide()
+        assert len([lane for lane in "ab" if bench.core._state.copies(lane)[0].leaving]) == 1
+
+    def test_what_still_loads_is_not_made_to_go(self) -> None:
+        bench = Bench({"s1": ""}, max_loaded_per_server=1, switch_seconds=1)
+        bench.ask("a")
+        bench.arrive("b")
+        bench.now += 2
+        assert bench.decide() == []
+        assert not bench.core._state.copies("a")[0].leaving
+
+
+@pytest.mark.parametrize("how", ["streams", "was heard", "ended"])
+def test_a_model_that_answers_is_loaded_and_the_next_may_be(how: str) -> None:
+    bench = Bench({"s1": ""})
+    request, _ = bench.ask("a")
+    bench.arrive("b")
+    assert bench.decide() == []
+    match how:
+        case "streams":
+            bench.core.served(request, 0, 16)
+        case "was heard":
+            bench.core.heard(bench.now, request, 0)
+        case _:
+            bench.core.ended(bench.now, request, 0, port.Outcome())
+    assert [type(one) for one in bench.decide()] == [facts.Start]
+
+
+def test_a_model_that_fits_exactly_is_not_refused() -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=900)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {}, weights={"a": 900}))
+    assert bench.ask("a")[1] == "s1"
+
+
+class TestLooksAndWork:
+    """What a look misses of what is under way."""
+
+    @staticmethod
+    def _missed(bench: Bench, **began: float) -> int:
+        """Have a look miss the model, and count the copies that are still thought to be there."""
+        reports = {
+            url: facts.Report(began.get(url, bench.now), frozenset(MODELS), {}) for url in bench.loaded
+        }
+        bench.core.report(reports)
+        return len(bench.core._state.copies("a"))
+
+    def test_what_runs_is_there(self) -> None:
+        bench = Bench({"s1": "a"})
+        request, _ = bench.ask()
+        bench.now += 1
+        assert self._missed(bench) == 1
+        bench.end(request)
+        bench.now += 1
+        assert self._missed(bench) == 0
+
+    def test_what_was_asked_since_is_there(self) -> None:
+        bench = Bench({"s1": "a"})
+        bench.now += 2
+        bench.end(bench.ask()[0])
+        assert self._missed(bench, s1=bench.now - 1) == 1
+
+    def test_a_load_ahead_takes_as_long_as_it_takes(self) -> None:
+        bench = Bench({"s1": "a", "s2": ""})
+        bench.ask()
+        bench.arrive()
+        assert bench.decide() == [facts.Load("a", "s2")]
+        bench.now += 60
+        assert self._missed(bench) == 2
+
+    def test_a_load_that_nobody_waits_for_any_more_is_believed_in_for_its_usual_time(self) -> None:
+        bench = Bench({"s1": ""})
+        bench.core.leave(bench.now, bench.ask()[0])
+        bench.now += 4
+        assert self._missed(bench) == 1
+        bench.now += 2
+        assert self._missed(bench) == 0
+
+    def test_a_size_that_is_found_out_counts_from_then_on(self) -> None:
+        bench = Bench({"s1": "", "s2": ""}, memory_bytes_per_server=growth._OWN_BYTES + 1000)
+        held = frozenset(MODELS)
+        bench.look(s2=None)
+        bench.end(bench.ask("a")[0])
+        bench.now += 1
+        there = facts.Report(bench.now, held, {"a": 600})
+        bench.core.report({"s1": there, "s2": facts.Report(bench.now, frozenset(), {"b": 500})})
+        bench.core.report({"s1": there})
+        bench.arrive("b")
+        bench.now += 60
+        assert bench.decide()[0] == facts.Unload("a", "s1")
+
+    def test_what_a_server_that_is_gone_took_is_forgotten(self) -> None:
+        bench = Bench({"s1": "a", "s2": "a"})
+        first, _ = bench.ask()
+        second, _ = bench.ask()
+        bench.end(first, port.Outcome(load_seconds=9.0))
+        bench.end(second, port.Outcome(load_seconds=1.0))
+        known = bench.core._state.lane("a").known
+        assert (known.load_seconds("s1"), known.load_seconds("s2")) == (9.0, 1.0)
+        bench.core.report({})
+        assert known.load_seconds("s1") == known.load_seconds("s2") == pytest.approx(7.4)

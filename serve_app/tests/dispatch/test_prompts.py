@@ -30,3 +30,7 @@ def test_of_a_long_prompt_only_the_beginning_is_looked_at() -> None:
 
 def test_text_that_is_no_unicode_is_looked_at_all_the_same() -> None:
     assert prompts.prompt("m", ["\ud800"]).prefix
+
+
+def test_four_characters_are_a_token_and_there_is_at_least_one() -> None:
+    assert [prompts.prompt("m", ["x" * count]).tokens for count in (0, 3, 4, 7)] == [1, 1, 2, 2]

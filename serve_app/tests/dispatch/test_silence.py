@@ -244,3 +244,56 @@ def test_what_fails_at_once_counts_once() -> None:
         bench.core.leave(bench.now, request)
     bench.now += 1
     assert {bench.ask()[1] for _ in range(4)} == {"s1", "s2"}
+
+
+def test_a_prompt_may_take_ten_times_what_it_should() -> None:
+    bench = Bench({"s1": "a"})
+    bench.ask(prompt_tokens=6000)  # 20 s at first guess
+    for seconds in (100.0, 100.0):
+        bench.now += seconds
+        checked(bench)
+        tried(bench, answered=True)
+    assert bench.core.sick() == {}
+    bench.now += 0.01
+    assert isinstance(checked(bench)[0], facts.GiveUp)
+
+
+def test_whoever_was_heard_when_it_was_tried_does_not_hang() -> None:
+    bench = Bench({"s1": "a"})
+    request, _ = bench.ask()
+    bench.now += 2.5
+    assert len(checked(bench)) == 1
+    bench.core.heard(bench.now, request, 0)
+    bench.now += 5.0
+    assert checked(bench) == []
+
+
+def test_an_answer_to_one_is_a_sign_of_life_for_the_others() -> None:
+    bench = Bench({"s1": "a"}, max_in_flight_per_server=2)
+    first, _ = bench.ask()
+    bench.ask()
+    bench.now += 2.4
+    bench.end(first)
+    bench.now += 2.4
+    assert checked(bench) == []
+
+
+def test_one_that_answers_again_starts_with_a_clean_sheet() -> None:
+    bench, request = hanging()
+    bench.core.failed(bench.now, request, 0)
+    bench.core.leave(bench.now, request)
+    tried(bench, whole=True, answered=True)
+    started = [bench.ask() for _ in range(4)]
+    assert {url for _, url in started} == {"s1", "s2"}
+    [again, *_] = [request for request, url in started if url == "s1"]
+    bench.core.failed(bench.now, again, 0)
+    bench.core.leave(bench.now, again)
+    bench.now += 1.0
+    assert "s1" in {bench.ask()[1] for _ in range(4)}
+
+
+def test_what_was_idle_is_silent_from_its_first_request_on() -> None:
+    bench = Bench({"s1": "a"})
+    bench.now += 10
+    bench.ask()
+    assert checked(bench) == []

@@ -139,6 +139,60 @@ def test_demand_tells_who_runs_waits_and_for_how_long_nobody_has() -> None:
     assert demand == facts.Demand(1, 1, 5.0, 0.0)
     bench.end(running)
     bench.starts()
+    bench.now += 3
     bench.end(waiting)
     bench.now += 7
     assert bench.core.demand(bench.now)["a"] == facts.Demand(0, 0, 0.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("loaded_for", "beside", "where"),
+    [(0.0, 1, "s2"), (4.5, 1, "s2"), (4.99, 3, "s1")],
+    ids=["just begun", "half a second left", "sooner than the others are done"],
+)
+def test_a_load_that_is_under_way_counts_for_what_is_left_of_it(
+    loaded_for: float, beside: int, where: str
+) -> None:
+    bench = Bench({"s1": "", "s2": "b"}, max_in_flight_per_server=9)
+    assert bench.ask("a")[1] == "s1"
+    bench.loaded = {"s1": [], "s2": ["a", "b"]}
+    bench.look()
+    for _ in range(beside):
+        assert bench.ask("b")[1] == "s2"
+    bench.now += loaded_for
+    assert bench.ask("a")[1] == where
+
+
+def test_a_prompt_that_no_slot_has_read_is_as_long_everywhere() -> None:
+    bench = Bench({"s1": "a", "s2": "ab"}, max_in_flight_per_server=9)
+    bench.end(bench.ask(prefix=(9,))[0])
+    bench.ask("b")
+    assert bench.ask(prefix=(1, 2), prompt_tokens=3000)[1] == "s1"
+
+
+def test_a_slot_that_is_busy_is_no_help_with_a_prompt() -> None:
+    bench = Bench({"s1": "a"}, max_in_flight_per_server=2)
+    bench.end(bench.ask(prefix=(1, 2))[0])
+    [copy] = bench.core._state.copies("a")
+    helped, _ = bench.ask(prefix=(1, 2, 3, 4), prompt_tokens=300)
+    assert copy.unread_tokens == 150
+    other, _ = bench.ask(prefix=(1, 2, 3, 4), prompt_tokens=400)
+    assert copy.unread_tokens == 550
+    bench.end(helped)
+    assert copy.unread_tokens == 400
+    bench.end(other)
+    assert copy.unread_tokens == 0
+
+
+def test_the_model_for_which_one_waits_longest_is_first() -> None:
+    bench = Bench({"s1": "c"}, max_loaded_per_server=1)
+    running, _ = bench.ask("c")
+    leaver = bench.arrive("a")
+    bench.now += 1
+    patient = bench.arrive("b")
+    bench.now += 1
+    bench.arrive("a")
+    bench.core.leave(bench.now, leaver)
+    bench.now += 60
+    bench.end(running)
+    assert bench.starts() == [(patient.id, "s1")]

@@ -13,6 +13,12 @@ from serve_app.tests import asking, fake_ollama, running
 PARALLEL = 2
 
 
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The board gives out slots at once, though others might hold some."""
+    monkeypatch.setattr(ledger, "GRACE_SECONDS", 0.0)
+
+
 class Counting(fake_ollama.FakeOllama):
     """Knows how many it answered at the same time at most."""
 

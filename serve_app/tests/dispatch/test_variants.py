@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelset_proxy.dispatch import facts, variants
+from modelset_proxy.dispatch import facts, memory, variants
 from modelset_proxy.engines import port
 from modelset_proxy.engines.ollama import answers, weights
 from modelset_proxy.engines.ollama import engine as ollama_engine
@@ -74,6 +74,14 @@ def test_a_copy_is_not_let_go_while_somebody_waits_for_a_variant_of_it() -> None
     assert [(one.request.model, type(one)) for one in bench.decide()] == [("b", facts.Start)]
 
 
+def test_what_runs_at_any_copy_counts_once_they_are_one() -> None:
+    bench = Bench({"s1": "ab"})
+    bench.ask("b")
+    bench.look(s1=_report(bench, "a", held=("a", "b"), a="a", b="a"))
+    bench.arrive("a")
+    assert bench.decide() == []
+
+
 def test_what_one_variant_took_is_known_of_the_others() -> None:
     bench = _bench()
     request, _ = bench.ask("v01")
@@ -94,6 +102,24 @@ def test_models_that_turn_out_to_be_variants_become_one_with_what_runs_there() -
     bench.end(second)
     bench.end(waiting)
     assert bench.core._state.copies("b")[0].running == 0
+
+
+def test_what_one_copy_takes_over_of_another_is_all_there_is() -> None:
+    server = memory.Server("s1")
+    one, other = (
+        memory.Copy("a", server, size=1, asked=asked, ready=ready)
+        for asked, ready in ((1.0, 9.0), (2.0, 8.0))
+    )
+    for copy, heard in ((one, 3.0), (other, 4.0)):
+        copy.running, copy.unread_tokens, copy.heard = 1, 10.0, heard
+        copy.slots = [memory.Slot()]
+    slots = [*one.slots, *other.slots]
+    one.take_over(other)
+    assert (one.running, one.unread_tokens, one.slots) == (2, 20.0, slots)
+    assert (one.asked, one.heard, one.ready, one.loading) == (2.0, 4.0, 8.0, True)
+    other.loading = False
+    one.take_over(other)
+    assert not one.loading
 
 
 def test_a_copy_goes_on_under_the_name_of_its_new_lead() -> None:
@@ -164,6 +190,15 @@ def test_what_a_runner_is_kept_by(one: tuple[str, str], other: tuple[str, str], 
     )
     assert first.weights
     assert (first.weights == second.weights) is same
+
+
+@pytest.mark.parametrize("option", ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"])
+def test_what_runners_are_started_with_keeps_them_apart(option: str) -> None:
+    one, other = (
+        weights.runner(answers.Show(modelfile=FILES, parameters=f"{option} {value}")).weights
+        for value in "01"
+    )
+    assert one != other
 
 
 def test_the_length_of_context_that_a_model_brings_is_read() -> None:

@@ -323,3 +323,19 @@ async def test_a_server_shows_that_it_is_alive(
     assert [await running.engine.load(server.url, model) for model in models] == [True, True]
     server.refuse(500, "dead")
     assert [await running.engine.replies(server.url, model) for model in models] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/chat/completions", asking.CHAT, "messages"),
+        ("/v1/completions", _COMPLETION, "prompt"),
+        ("/v1/embeddings", {"model": "all-minilm", "input": "x"}, "input"),
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_blamed_on_its_field(
+    client: aiohttp.ClientSession, server: sides.Side, path: str, body: dict[str, Any], param: str
+) -> None:
+    server.refuse(400, "the input length exceeds the context length")
+    _, reply, _ = await asking.post(client, path, body)
+    assert (reply["error"]["code"], reply["error"]["param"]) == ("context_length_exceeded", param)

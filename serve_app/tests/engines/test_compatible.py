@@ -109,6 +109,14 @@ def test_what_the_server_may_know_is_passed_on_unchanged(body: dict[str, Any]) -
             {"messages": [{"role": "system", "content": "x"}]},
         ),
         (
+            {"messages": [{"role": "assistant", "content": "x", "reasoning_content": "hm"}]},
+            {
+                "messages": [
+                    {"role": "assistant", "content": "x", "reasoning": "hm", "reasoning_content": "hm"}
+                ]
+            },
+        ),
+        (
             {"messages": [{"role": "assistant", "content": "x", "reasoning": "hm"}]},
             {
                 "messages": [
@@ -442,3 +450,67 @@ async def test_what_a_server_lists_counts_as_loaded() -> None:
 def test_the_least_that_a_model_can_answer_goes_by_what_it_is_for(kind: str, paths: list[str]) -> None:
     model = catalog.Model(name="a", served_names=("a",), kind=kind)
     assert [path for path, _ in bodies.shortest(model)] == paths
+
+
+def test_the_least_that_is_asked_for_is_a_token_or_a_vector() -> None:
+    model = catalog.Model(name="a:1", served_names=("a",), kind=catalog.ANY)
+    assert [json.loads(body) for _, body in bodies.shortest(model)] == [
+        {"model": "a:1", "prompt": "a", "max_tokens": 1},
+        {"model": "a:1", "input": "a"},
+    ]
+
+
+def test_the_end_is_told_when_the_answer_says_so_not_when_the_connection_ends() -> None:
+    reader = answers.Reader()
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3}}'
+    assert [reader.read(line) for line in (_chunk("stop"), usage)] == [None, None]
+    end = reader.read(b"data: [DONE]")
+    assert end is not None
+    assert end.end == pieces.End("stop", 3, 0)
+    assert reader.finish() is None
+
+
+def test_words_that_come_with_thoughts_keep_their_log_probabilities() -> None:
+    delta = {"content": "a", "reasoning": "hm"}
+    choice = {"delta": delta, "logprobs": {"content": [{"token": "a", "logprob": -1}]}}
+    piece = answers.Reader().read(b"data: " + json.dumps({"choices": [choice]}).encode())
+    assert piece is not None
+    assert [entry.token for entry in piece.logprobs] == ["a"]
+
+
+def test_a_call_of_nothing_has_no_name() -> None:
+    [piece] = _read(_chunk(tool_calls=[_part("{}", index=0, id="1")]), _chunk("tool_calls"))
+    assert piece.tool_calls == [pieces.ToolCall("1", "", "{}")]
+
+
+def test_an_error_within_a_stream_blames_the_messages_for_their_length() -> None:
+    error = complaints.within("the input length exceeds the context length")
+    assert (error.code, error.param) == ("context_length_exceeded", "messages")
+
+
+@pytest.mark.parametrize(("body", "told"), [(b"\xffno", "\ufffdno."), (b"x" * 999, "x" * 200 + ".")])
+def test_of_what_is_no_json_the_beginning_is_told(body: bytes, told: str) -> None:
+    assert complaints.refusal(400, body, _QUESTION).error.message == told
+
+
+async def test_a_model_that_does_not_say_how_old_it_is_has_no_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = engine.Compatible()
+
+    async def look(*_: object) -> answers.Models:
+        return answers.Models([answers.Model("a"), answers.Model("b", 7.9)])
+
+    monkeypatch.setattr(asked._http, "look", look)
+    assert (await asked.look("")).held == {"a": port.Held("a"), "b": port.Held("b", changed=7)}
+
+
+async def test_its_connections_end_with_it() -> None:
+    asked = engine.Compatible()
+    await asked.start()
+    await asked.close()
+    assert asked._http.session.closed
+
+
+@pytest.mark.parametrize(("messages", "pauses"), [(1, 0), (256, 0), (257, 1), (600, 2)])
+def test_many_messages_are_translated_in_steps(messages: int, pauses: int) -> None:
+    body = json.dumps({"model": "m", "messages": [_USER] * messages}).encode()
+    assert len(list(bodies.chat(requests.chat(body), _MODEL))) == pauses

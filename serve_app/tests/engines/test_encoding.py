@@ -46,3 +46,18 @@ async def test_others_have_their_turn_between_parts() -> None:
 
 def test_a_small_body_is_bytes() -> None:
     assert encoding.body({"model": "m", "bulk": "x"}, "bulk") == b'{"model":"m","bulk":"x"}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["x" * 300_000], ["x" * 60_000] * 5, ["x" * 1000] * 1000],
+    ids=["one long text", "two at once", "many at once"],
+)
+def test_parts_of_plain_text_take_no_more_than_a_step(value: list[str]) -> None:
+    made = list(encoding.encode(value))
+    assert json.loads(b"".join(made)) == value
+    assert max(map(len, made)) <= 128 * 1024
+
+
+def test_many_values_without_a_text_are_large_too() -> None:
+    assert isinstance(encoding.body({"bulk": [""] * 20_000}, "bulk"), encoding.Parts)

@@ -1,11 +1,13 @@
 """What cannot fit a model's context is refused before Ollama sees it."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 import pytest
 
+from modelset_proxy.engines import port
 from modelset_proxy.engines.compatible.engine import Compatible
 from modelset_proxy.engines.ollama import native
 from modelset_proxy.engines.ollama.engine import Ollama
@@ -41,6 +43,7 @@ def _embedding(*inputs: str) -> tuple[str, dict[str, Any]]:
 _FITTING: dict[str, tuple[str, dict[str, Any]]] = {
     "as many messages as tokens": _chat(*[""] * _PINNED),
     "as much text as they may stand for": _chat("x" * _BYTES),
+    "a tool that nothing is said of": _chat("x" * _BYTES, **_tool()),
     "prompts that fit one by one": _completion("x" * _BYTES, "x" * _BYTES),
     "inputs that fit one by one": _embedding("x" * _BYTES, "x" * _BYTES),
 }
@@ -123,6 +126,12 @@ async def test_variants_of_one_base_have_the_context_that_it_was_loaded_with() -
         await ollama.start()
         chat = catalog.Model(name="smollm2:135m", served_names=("m",), kind=catalog.ANY)
         assert await _known(ollama, fake.url, chat) == 2500
+        while not ollama._runners[ollama.key("smollm2:135m")].weights:
+            await ollama.look(fake.url)
+        await ollama.look(fake.url)
+        assert ollama._context(chat) == 2500
+        other = catalog.Model(name="other:1", served_names=("o",), kind=catalog.ANY)
+        assert ollama._context(other) is None
         fake.parameters = {"smollm2:135m": "num_ctx 9000"}
         fake.digests = {"smollm2:135m": "sha256:another"}
         assert await _known(ollama, fake.url, chat, but=2500) == 9000
@@ -189,6 +198,30 @@ async def test_arguments_of_calls_are_taken_apart_up_to_a_length() -> None:
     assert refusal.value.param == "messages[0].tool_calls[0].function.arguments"
 
 
+async def test_arguments_may_be_as_long_as_that() -> None:
+    arguments = json.dumps({"a": "x" * (2**19 - len('{"a": ""}'))})
+    await _ask(Ollama(), *_called(arguments), _model(None))
+
+
+@pytest.mark.parametrize(("able", "fits"), [("tools", False), ("vision", True)])
+async def test_calls_count_for_models_that_are_told_of_them(able: str, fits: bool) -> None:
+    model = catalog.Model(
+        name="m:1",
+        served_names=("m",),
+        kind=catalog.CHAT,
+        capabilities=frozenset({"completion", able}),
+        context_length=_PINNED,
+    )
+    with contextlib.nullcontext() if fits else pytest.raises(errors.ApiError):
+        await _ask(Ollama(), *_called(json.dumps({"a": "x" * _BYTES})), model)
+
+
+@pytest.mark.parametrize(("messages", "pauses"), [(1, 0), (256, 0), (257, 2), (600, 4)])
+def test_many_messages_are_translated_in_steps(messages: int, pauses: int) -> None:
+    many = requests.ChatRequest(model="m", messages=[requests.UserMessage("")] * messages)
+    assert len(list(native.chat(many, _model(None)))) == pauses
+
+
 async def test_2048_prompts_are_one_request_of_which_each_is_asked_in_its_turn(
     ollama: fake_ollama.FakeOllama,
 ) -> None:
@@ -202,3 +235,22 @@ async def test_2048_prompts_are_one_request_of_which_each_is_asked_in_its_turn(
         await asking.until(lambda: built.dispatch.counts()["smollm2"][0] == 1, built)
         assert len(ollama.answered) == 1
         asked.cancel()
+
+
+async def test_of_a_server_that_does_not_answer_no_context_is_known(ollama: fake_ollama.FakeOllama) -> None:
+    ollama.loaded.add("smollm2:135m")
+    ollama.context_length = 2500
+    engine = Ollama()
+    model = catalog.Model(name="smollm2:135m", served_names=("m",), kind=catalog.CHAT)
+    await engine.start()
+    await engine.look(ollama.url)
+    assert engine._context(model) == 2500
+    engine._http.lists = _unreachable  # type: ignore[method-assign,assignment]
+    with pytest.raises(port.UnreachableError):
+        await engine.look(ollama.url)
+    assert engine._context(model) is None
+    await engine.close()
+
+
+async def _unreachable(_: str) -> None:
+    raise port.UnreachableError("refused")

@@ -73,13 +73,14 @@ _LONG = _encoded(pictures.commented(300_000))
     [
         "not base64 at all...",
         "AAA",
+        "????" + _encoded(pictures.png()),
         _encoded(pictures.commented(3)) + "=",
         _LONG[:-4] + "\xe9AA=",
         # Where one step ends and the next begins.
         _LONG[: _STEP_BYTES - 1] + "=" + _LONG[_STEP_BYTES:],
         _LONG[:_STEP_BYTES] + "????" + _LONG[_STEP_BYTES + 4 :],
     ],
-    ids=["words", "short", "padded too much", "accents", "padding in the middle", "later"],
+    ids=["words", "short", "first", "padded too much", "accents", "padding in the middle", "later"],
 )
 async def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(errors.ApiError, match="not valid base64"):
@@ -124,6 +125,7 @@ def test_a_step_is_short_whatever_is_looked_at(case: str, monkeypatch: pytest.Mo
     longest, most = map(max, zip(*done, (worked.bytes, worked.parts), strict=True))
     assert 0 < longest <= 2 * _STEP_BYTES
     assert 0 < most <= 257
+    assert len(done) < 200
 
 
 @pytest.mark.parametrize("image", [pictures.cut_up(16_385), pictures.segmented(16_384)], ids=["png", "jpeg"])
@@ -185,3 +187,9 @@ async def test_a_request_has_its_images_looked_at_once(monkeypatch: pytest.Monke
         assert (await asking.ask(session, messages=[_message("AAAA")]))[0] == 400
     assert looked == [picture, "AAAA"]
     assert [sent["messages"][0]["images"] for sent in fake.sent("/api/chat")] == [[picture]] * 3
+
+
+async def test_a_scan_needs_a_frame_before_it_and_no_other_segment_will_do() -> None:
+    image = b"\xff\xd8" + b"\xff\xe0\x00\x02" + b"\xff\xda\x00\x02x" + b"\xff\xd9"
+    with pytest.raises(errors.ApiError, match="damaged"):
+        await _check(_encoded(image))

@@ -65,6 +65,8 @@ def test_what_was_read_of_an_answer_is_not_looked_at_again() -> None:
         b'{"embeddings": [[1, null]]}',
         b'{"embeddings": [[1, "a"]]}',
         b'{"embeddings": [5]}',
+        b'{"embeddings": [[1], 1]}',
+        b'{"embeddings": [[1], -1]}',
         b'{"embeddings": [[1, 2',
         b"{}",
     ],

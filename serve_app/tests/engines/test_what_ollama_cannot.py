@@ -45,6 +45,7 @@ _REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "ids of several": (_completion, {"prompt": [[1], [2]]}, "prompt", "unsupported_value"),
     "ids among words": (_completion, {"prompt": ["a", [2]]}, "prompt", "unsupported_value"),
     "best of": (_completion, {"best_of": 3}, "best_of", "unsupported_parameter"),
+    "no tokens": (_completion, {"max_tokens": 0, "echo": True}, "max_tokens", "unsupported_value"),
     "echo": (_completion, {"echo": True, "logprobs": 1}, "logprobs", "unsupported_parameter"),
     "ids to embed": (_embedding, {"input": [1, 2]}, "input", "unsupported_value"),
     "more ids to embed": (_embedding, {"input": [[1, 2]]}, "input", "unsupported_value"),

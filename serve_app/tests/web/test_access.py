@@ -1,5 +1,6 @@
 """Who may call."""
 
+import asyncio
 import json
 import pathlib
 import pickle
@@ -32,6 +33,21 @@ class TestKeys:
             access.Keys(str(tmp_path)).client(authorization, b"")
         assert (refusal.value.status, refusal.value.code) == (401, "invalid_api_key")
         assert "old" not in refusal.value.message
+
+    @pytest.mark.parametrize(
+        ("authorization", "told"),
+        [(b"", "You did not provide"), (b"Bearer ", "You did not"), (b"Bearer x", "Incorrect")],
+    )
+    def test_a_key_that_is_missing_is_told_from_a_wrong_one(
+        self, tmp_path: pathlib.Path, authorization: bytes, told: str
+    ) -> None:
+        with pytest.raises(errors.ApiError, match=told):
+            access.Keys(str(tmp_path)).client(authorization, b"")
+
+    def test_what_is_hidden_is_no_client(self, tmp_path: pathlib.Path) -> None:
+        (tmp_path / ".team").write_text("hidden")
+        with pytest.raises(errors.ApiError):
+            access.Keys(str(tmp_path)).client(b"Bearer hidden", b"")
 
     def test_changes_are_taken_up(self, tmp_path: pathlib.Path) -> None:
         keys = access.Keys(str(tmp_path))
@@ -82,6 +98,39 @@ class TestKeys:
         with pytest.raises(errors.ApiError):
             keys.client(b"Bearer other", b"")
         assert [record.getMessage() for record in caplog.records].count("cannot read API keys") == 1
+
+    @pytest.mark.simulated
+    async def test_the_folder_is_read_every_few_seconds(
+        self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        keys = access.Keys(str(tmp_path))
+        watching = asyncio.create_task(keys.watch())
+        (tmp_path / "a").write_text("k")
+        await asyncio.sleep(10)
+        watching.cancel()
+        assert keys.client(b"Bearer k", b"") == "a"
+        told = [vars(record)["facts"]["clients"] for record in caplog.records]
+        assert told == ["none: nobody may call", "a"]
+
+    @pytest.mark.simulated
+    async def test_without_a_folder_there_is_nothing_to_read(self) -> None:
+        keys = access.Keys(None)
+        await asyncio.wait_for(keys.watch(), 1)
+        assert keys.client(b"", b"") == ""
+
+    def test_each_failure_to_read_is_said_once(
+        self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder = tmp_path / "keys"
+        keys = access.Keys(str(folder))
+        keys.reload()
+        folder.mkdir()
+        keys.reload()
+        folder.rmdir()
+        keys.reload()
+        told = [vars(record)["facts"]["reason"] for record in caplog.records]
+        assert told == ["No such file or directory"] * 2
 
     def test_no_key_is_kept_as_it_was_given(self, tmp_path: pathlib.Path) -> None:
         (tmp_path / "team-a").write_text("sesame")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelset_proxy.dispatch import facts
-from modelset_proxy.openai import requests
+from modelset_proxy.openai import errors, requests
 from modelset_proxy.serving import config, proxy
 from modelset_proxy.web import asgi, bodies
 from serve_app.tests import asking, fake_ollama, running, simulated
@@ -274,3 +274,10 @@ async def test_an_error_quotes_no_more_than_helps() -> None:
     assert len(visit.body) < 1_200
     assert visit.error["message"].startswith("The model 'xxx")
     assert visit.error["message"].endswith("GET /v1/models lists the models that do.")
+
+
+def test_what_fits_exactly_is_not_too_much() -> None:
+    budget = bodies.Budget(4)
+    budget.take(4, 1)
+    with pytest.raises(errors.ApiError):
+        budget.check(1, 1)

@@ -73,7 +73,10 @@ async def test_it_waits_for_a_change() -> None:
 async def test_it_answers_in_time_when_nothing_changes() -> None:
     async with fed(fake_ollama.FakeOllama()) as (session, _):
         before = await get(session)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         assert (await get(session, version=before["version"], wait=0.1))["version"] == before["version"]
+        assert 0.1 <= loop.time() - began < 0.9
 
 
 async def test_it_names_servers_that_hang() -> None:

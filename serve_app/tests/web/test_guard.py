@@ -83,6 +83,7 @@ async def test_a_name_that_is_not_ours_is_refused_and_says_what_to_set() -> None
         ("evil.example", ("*",), True),
         ("localhost.evil.example", (), False),
         ("127.0.0.1.evil.example", (), False),
+        ("[x:evil.example]", (), False),
     ],
 )
 def test_addresses_and_names_of_the_own_network_are_ours(
@@ -91,6 +92,12 @@ def test_addresses_and_names_of_the_own_network_are_ours(
     check = guard.Guard(cors.Cors(), hosts).check
     with contextlib.nullcontext() if is_ours else pytest.raises(guard.errors.ApiError):
         check({b"host": host.encode()})
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_page_is_ours_with_and_without_encryption(scheme: str) -> None:
+    origin = f"{scheme}://models.example:8000".encode()
+    guard.Guard(cors.Cors(), ["models.example"]).check({b"host": b"models.example:8000", b"origin": origin})
 
 
 def test_a_page_of_no_origin_is_not_one_of_no_host() -> None:

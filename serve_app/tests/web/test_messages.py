@@ -87,6 +87,14 @@ async def test_a_model_that_cannot_think_answers_whoever_asks_for_thoughts(
     assert "think" not in ollama.sent("/api/chat")[0]
 
 
+async def test_a_model_that_can_think_is_asked_to(ollama: fake_ollama.FakeOllama) -> None:
+    chat = {**running.USER_CONFIG["models"][1], "capabilities": ["completion", "thinking"]}
+    thinking = {"type": "enabled", "budget_tokens": 4000}
+    async with running.proxied(ollama.url, user_config={"models": [chat]}) as (session, _):
+        await asking.post(session, "/v1/messages", {**_BODY, "thinking": thinking})
+    assert ollama.sent("/api/chat")[0]["think"] is True
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_tokens_are_counted(ollama: fake_ollama.FakeOllama, stream: bool) -> None:
     recorded = test_limits.Recorded()

@@ -1,0 +1,150 @@
+"""What routes do with what they are asked."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from modelset_proxy.dispatch import work
+from modelset_proxy.engines import relay
+from modelset_proxy.openai import errors, parts
+from modelset_proxy.telemetry import log, metrics
+from modelset_proxy.web import service
+from serve_app.tests import asking, fake_compatible, fake_ollama, running
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/smollm2", "/healthz"])
+async def test_what_is_known_is_told(client: aiohttp.ClientSession, path: str) -> None:
+    async with client.get(path) as response:
+        assert (response.status, response.headers["content-type"]) == (200, "application/json")
+
+
+def test_before_it_is_configured_it_serves_nothing() -> None:
+    found = service.Service(None, None, metrics.Nothing())  # type: ignore[arg-type]
+    assert found.catalog.served_names == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", asking.CHAT),
+        ("/v1/completions", {"model": "smollm2", "prompt": ["What is this?", "b"]}),
+    ],
+)
+async def test_where_a_request_goes_is_decided_by_its_prompt(
+    ollama: fake_ollama.FakeOllama, path: str, body: dict[str, Any]
+) -> None:
+    async with running.proxied(ollama.url) as (client, built):
+        seen: list[tuple[int, int]] = []
+        genuine = built.dispatch.open
+
+        def open_work(*given: Any, **more: Any) -> work.Work[Any]:
+            found = genuine(*given, **more)
+            seen.append((len(found.request.prefix), found.request.prompt_tokens))
+            return found
+
+        built.dispatch.open = open_work  # type: ignore[method-assign]
+        assert (await asking.post(client, path, body))[0] == 200
+    [(blocks, tokens)] = seen
+    assert blocks == 1
+    assert tokens > 0
+
+
+class Timed(metrics.Nothing):
+    """Keeps tokens and times."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, int]] = []
+        self.seconds: list[float] = []
+
+    def tokens(self, model: str, client: str, prompt: int, completion: int) -> None:
+        self.seen.append((model, prompt, completion))
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def per_token(self, model: str, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the access log is told."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(log.RequestLog, "write", lambda _log, _level, **values: found.append(values))
+    return found
+
+
+async def test_an_embedding_takes_the_tokens_of_its_texts(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]]
+) -> None:
+    timed = Timed()
+    async with running.proxied(ollama.url, measures=timed) as (client, _):
+        await asking.post(client, "/v1/embeddings", {"model": "all-minilm", "input": "x"})
+    assert timed.seen == [("all-minilm", 7, 0)]
+    assert (logged[0]["stream"], logged[0]["prompt_tokens"], logged[0]["attempts"]) == (False, 7, 1)
+    assert logged[0]["upstream"] == ollama.url
+
+
+async def test_a_stream_is_timed_and_logged(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]]
+) -> None:
+    timed = Timed()
+    async with running.proxied(ollama.url, measures=timed) as (client, _):
+        await asking.stream(client)
+    assert len(timed.seconds) == 2
+    assert all(0 <= seconds < 5 for seconds in timed.seconds)
+    assert logged[0]["stream"] is True
+    assert 0 <= logged[0]["first_byte_seconds"] < 5
+    assert "error" not in logged[0]
+
+
+async def test_a_stream_that_fails_is_logged_with_its_reason(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    ollama.chat = [*fake_ollama.answer("one")[:1], {"error": "CUDA error"}]
+    async with running.proxied(ollama.url) as (client, _):
+        await asking.stream(client, response_format={"type": "json_object"})
+    assert logged[0]["error"] == "upstream_error"
+    assert "stream failed" in [record.message for record in caplog.records]
+
+
+async def test_a_large_embedding_is_the_same_in_parts(
+    ollama: fake_ollama.FakeOllama, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"model": "all-minilm", "input": ["a", "b", "c"]}
+    replies = []
+    async with running.proxied(ollama.url) as (client, _):
+        for size in (10_000, 10):
+            monkeypatch.setattr(parts, "_PART_BYTES", size)
+            async with client.post("/v1/embeddings", json=body) as response:
+                head = response.status, response.headers["content-type"], response.headers["content-length"]
+                replies.append((head, await response.read()))
+    assert replies[0] == replies[1]
+    assert [(one["prompt_tokens"], one["status"]) for one in logged] == [(7, 200)] * 2
+
+
+async def test_tokens_cannot_be_counted_before_an_answer() -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        await service.Service(None, None, metrics.Nothing()).count_tokens(None)  # type: ignore[arg-type]
+    assert (refusal.value.status, refusal.value.code) == (404, "unknown_url")
+
+
+async def test_what_is_passed_on_is_whole_and_no_stream(
+    logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(*_: Any) -> AsyncGenerator[bytes, None]:
+        for part in (b'{"text"', b":1}"):
+            yield part
+
+    monkeypatch.setattr(relay.Relay, "ask", ask)
+    fake = fake_compatible.FakeCompatible()
+    form = aiohttp.FormData({"model": "smollm2"}, default_to_multipart=True)
+    async with (
+        fake_compatible.running(fake),
+        running.proxied(fake.url, engine="openai") as (client, _),
+        client.post("/v1/audio/transcriptions", data=form) as response,
+    ):
+        assert await response.text() == '{"text":1}'
+    assert logged[0]["stream"] is False
