@@ -100,6 +100,8 @@ def test_models_that_nobody_holds_or_asks_for_are_forgotten_when_there_are_many(
         bench.core.leave(bench.now, bench.arrive(model))
     bench.look()
     assert bench.core.demand(bench.now).keys() == {"a", waiting.model}
+    assert bench.core._state._known.keys() >= {"a", waiting.model}
+    assert "gone0" not in bench.core._state._known
 
 
 def test_what_is_used_and_what_leaves_is_told_at_once_and_rates_are_not() -> None:
@@ -107,3 +109,11 @@ def test_what_is_used_and_what_leaves_is_told_at_once_and_rates_are_not() -> Non
     outlines = [facts.Memory(used, leaving).outline() for used in (one, other) for leaving in (one, other)]
     assert len(set(outlines)) == 4
     assert facts.Memory(one, one, {"a": 1.0}).outline() == outlines[0]
+
+
+@pytest.mark.parametrize(
+    ("used", "looks"), [(("s1", "a"), False), (("s1", "b"), True), (("elsewhere", "b"), False)]
+)
+def test_a_look_is_due_where_others_have_what_is_not_known_of(used: tuple[str, str], looks: bool) -> None:
+    bench = Bench({"s1": "a"})
+    assert bench.core.others(facts.Memory(frozenset({used}))) is looks

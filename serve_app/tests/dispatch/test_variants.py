@@ -117,9 +117,9 @@ def test_what_one_copy_takes_over_of_another_is_all_there_is() -> None:
     one.take_over(other)
     assert (one.running, one.unread_tokens, one.slots) == (2, 20.0, slots)
     assert (one.asked, one.heard, one.ready, one.loading) == (2.0, 4.0, 8.0, True)
-    other.loading = False
+    one.ahead, other.loading = "a", False
     one.take_over(other)
-    assert not one.loading
+    assert (one.loading, one.ahead) == (False, "")
 
 
 def test_a_copy_goes_on_under_the_name_of_its_new_lead() -> None:

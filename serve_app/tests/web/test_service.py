@@ -1,5 +1,6 @@
 """What routes do with what they are asked."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -148,3 +149,10 @@ async def test_what_is_passed_on_is_whole_and_no_stream(
     ):
         assert await response.text() == '{"text":1}'
     assert logged[0]["stream"] is False
+
+
+async def test_what_took_too_long_is_not_to_be_tried_again() -> None:
+    with pytest.raises(errors.ApiError) as refusal:
+        async with service._deadline(0.0):
+            await asyncio.Event().wait()
+    assert (refusal.value.status, refusal.value.code, refusal.value.may_retry) == (504, "timeout", False)
