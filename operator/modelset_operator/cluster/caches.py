@@ -25,7 +25,6 @@ class Caches:
         tell: Callable[[store.Key], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
         self._reflectors: list[reflector.Reflector] = []
 
         def tell_all() -> None:
@@ -69,15 +68,6 @@ class Caches:
             kinds.RAY_SERVICE.kind: self.ray_services,
             kinds.RAY_CLUSTER.kind: self.ray_clusters,
         }[written["kind"]]
-
-    def lagging(self) -> dict[str, tuple[str, float]]:
-        """Return what cannot be watched: why, and for how many seconds."""
-        now = self._clock()
-        return {
-            str(one.selection): (one.problem, now - one.problem_since)
-            for one in self._reflectors
-            if one.problem
-        }
 
     async def synced(self) -> None:
         """Wait until everything was listed once."""

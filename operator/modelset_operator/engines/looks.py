@@ -14,8 +14,7 @@ from modelset_operator.engines import ollama, state
 
 log = logging.getLogger(__name__)
 
-# (namespace, name) of a set
-Set = tuple[str, str]
+Set = state.Set
 
 # Nobody tells when Ollama gains or loses a model behind our back, so it is asked this often.
 SETTLED_SECONDS = 20.0

@@ -11,8 +11,7 @@ from modelset_operator.engines import ollama, state
 
 log = logging.getLogger(__name__)
 
-# (namespace, name) of a set
-Set = tuple[str, str]
+Set = state.Set
 # (pod uid, reference key)
 Key = tuple[str, str]
 

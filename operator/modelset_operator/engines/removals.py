@@ -8,8 +8,7 @@ from modelset_operator.engines import ollama, state
 
 log = logging.getLogger(__name__)
 
-# (namespace, name) of a set
-Set = tuple[str, str]
+Set = state.Set
 # (pod uid, name of the model there)
 Key = tuple[str, str]
 

@@ -4,6 +4,9 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 
+# (namespace, name) of a set
+Set = tuple[str, str]
+
 
 @dataclasses.dataclass(frozen=True)
 class Held:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from modelset_operator.engines import looks, ollama, pulls, removals, state
 
-Set = tuple[str, str]
+Set = state.Set
 
 
 class Work:
