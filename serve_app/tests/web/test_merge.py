@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -132,3 +133,34 @@ async def test_a_failure_cancels_the_rest() -> None:
     with pytest.raises(RuntimeError, match="2"):
         await merge.results(4, work.do)
     assert (work.cancelled, work.running) == (2, 0)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_others_have_their_turn_while_many_begin(*, streamed: bool) -> None:
+    begun = 0
+    seen: list[int] = []
+
+    async def one(number: int) -> int:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(1)
+        return number
+
+    async def source(number: int) -> AsyncGenerator[int, None]:
+        yield await one(number)
+
+    async def look() -> None:
+        while begun < 256:
+            seen.append(begun)
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    if streamed:
+        async with contextlib.aclosing(merge.streams(300, source)) as merged:
+            assert len([number async for number in merged]) == 300
+    else:
+        assert len(await merge.results(300, one)) == 300
+    await looking
+    turns = [later - before for before, later in itertools.pairwise(seen)]
+    assert turns
+    assert max(turns) <= 32
