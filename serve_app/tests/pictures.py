@@ -68,6 +68,17 @@ BASELINE = base64.b64decode(
 WEBP = base64.b64decode("UklGRhwAAABXRUJQVlA4TA8AAAAvB8ABAAcQ/Y/+ByKi/wEA")
 GIF = base64.b64decode("R0lGODdhCAAIAIEAAP8AAAAAAAAAAAAAACwAAAAACAAIAAAIDwABCBxIsKDBgwgTKkwYEAA7")
 
+_FRAME = PROGRESSIVE.index(b"\xff\xc2")
+
+
+def _framed(components: int, rest: bytes) -> bytes:
+    """The progressive JPEG with a frame that says it has so many components, and has this instead."""
+    frame = PROGRESSIVE[_FRAME + 4 : _FRAME + 9] + bytes([components]) + rest
+    return (
+        PROGRESSIVE[: _FRAME + 2] + struct.pack(">H", 2 + len(frame)) + frame + PROGRESSIVE[_FRAME + 19 :]
+    )
+
+
 WHOLE = {
     "png": png(),
     "progressive": PROGRESSIVE,
@@ -79,7 +90,6 @@ WHOLE = {
 # Of a square of eight pixels, whatever is said in front of them.
 _ROWS = (b"\0" + bytes(RED) * 8) * 8
 _SCAN = PROGRESSIVE.index(b"\xff\xda")
-_FRAME = PROGRESSIVE.index(b"\xff\xc2")
 BROKEN = {
     "empty": b"",
     "junk": b"not an image at all",
@@ -101,6 +111,11 @@ BROKEN = {
     "jpeg-without-its-end": PROGRESSIVE[:-2],
     "jpeg-without-scans": PROGRESSIVE[:_SCAN] + b"\xff\xd9",
     "jpeg-with-a-segment-of-no-length": PROGRESSIVE[:22] + b"\0\0" + PROGRESSIVE[24:],
+    "jpeg-with-a-frame-of-a-few-bytes": PROGRESSIVE[: _FRAME + 3] + b"\3\x08" + PROGRESSIVE[_FRAME + 19 :],
+    "jpeg-of-no-components": _framed(0, b""),
+    "jpeg-of-two-components": _framed(2, b"\1\x11\0" * 2),
+    "jpeg-with-fewer-components-than-it-says": _framed(3, b"\1\x11\0"),
+    "jpeg-with-more-components-than-it-says": _framed(1, b"\1\x11\0" * 3),
     "jpeg-of-twelve-bits": PROGRESSIVE[: _FRAME + 4] + b"\x0c" + PROGRESSIVE[_FRAME + 5 :],
     "jpeg-of-no-size": PROGRESSIVE[: _FRAME + 5] + b"\0\0" + PROGRESSIVE[_FRAME + 7 :],
     "jpeg-that-decodes-to-gigabytes": PROGRESSIVE[: _FRAME + 5] + b"\xff" * 4 + PROGRESSIVE[_FRAME + 9 :],

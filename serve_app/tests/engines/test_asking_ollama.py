@@ -9,6 +9,7 @@ import pytest
 from modelset_proxy.engines import asking, decoders, port
 from modelset_proxy.engines.ollama import http
 from modelset_proxy.openai import errors
+from serve_app.tests import fake_ollama
 
 _QUESTION = asking.Question("/api/chat", b"{}", "messages", streams=True)
 _ATTEMPT = port.Attempt("req_1", "")
@@ -114,3 +115,60 @@ async def test_a_server_that_does_not_tell_what_it_holds_is_not_reached(reply: b
 async def test_a_load_is_done_or_not(reply: bytes, done: bool) -> None:
     async with _answering(reply) as (connections, url, _):
         assert await connections.touch(url, "/api/generate", b"{}") is done
+
+
+@pytest.mark.parametrize(
+    ("reply", "capabilities"),
+    [
+        (_reply("200 OK", b'{"capabilities": ["completion", "tools"]}'), {"completion", "tools"}),
+        (_reply("200 OK", b"{}"), set()),
+        (_reply("404 Not Found", b'{"capabilities": ["completion"]}'), None),
+        (_reply("200 OK", b"[]"), None),
+        (_reply("200 OK", b'{"modelfile": "\xff"}'), None),
+        (b"", None),
+    ],
+    ids=["some", "none", "absent", "no-object", "no-utf-8", "closed"],
+)
+async def test_a_server_tells_what_a_model_can_do_or_nothing(
+    reply: bytes, capabilities: set[str] | None
+) -> None:
+    async with _answering(reply) as (connections, url, asked):
+        assert await connections.capabilities(url, "m:1") == capabilities
+        assert asked == [b"POST /api/show HTTP/1.1"]
+
+
+async def test_a_model_is_asked_for_by_name() -> None:
+    fake = fake_ollama.FakeOllama({"m:1": ["completion"]})
+    fake.pullable = {"m:2": ["completion"]}
+    connections = http.Http()
+    await connections.start()
+    async with fake_ollama.running(fake):
+        assert await connections.capabilities(fake.url, "m:1") == {"completion"}
+        for insecure in (False, True):
+            told = [line async for line in connections.pull(fake.url, "m:2", insecure=insecure)]
+            assert [(line.status, line.digest, line.completed, line.total) for line in told] == [
+                ("pulling manifest", "", 0, 0),
+                ("pulling abc", "sha256:abc", 4, 10),
+                ("pulling abc", "sha256:abc", 10, 10),
+                ("success", "", 0, 0),
+            ]
+    await connections.close()
+    assert fake.sent("/api/show") == [{"model": "m:1"}]
+    assert fake.sent("/api/pull") == [{"model": "m:2", "insecure": insecure} for insecure in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (_reply("500 Oops", b'{"error": "no space left"}'), "^no space left$"),
+        (_reply("502 Bad Gateway", b"<html>"), "^<html>$"),
+        (_reply("200 OK", b"<html>\n"), "malformed"),
+        (_reply("200 OK", b'{"status": "\xff"}\n'), "utf-8"),
+        (b"", "disconnected"),
+    ],
+    ids=["refused", "no-ollama", "no-json", "no-utf-8", "closed"],
+)
+async def test_a_pull_that_fails_says_why(reply: bytes, why: str) -> None:
+    async with _answering(reply) as (connections, url, _):
+        with pytest.raises(http.PullFailedError, match=why):
+            [_ async for _ in connections.pull(url, "m:1", insecure=False)]

@@ -1,6 +1,7 @@
 """What routes do with what they are asked."""
 
 import asyncio
+import types
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -8,11 +9,12 @@ import aiohttp
 import pytest
 
 from modelset_proxy.dispatch import work
-from modelset_proxy.engines import relay
-from modelset_proxy.openai import errors, parts
+from modelset_proxy.engines import port, relay
+from modelset_proxy.openai import catalog, errors, parts, usage
 from modelset_proxy.telemetry import log, metrics
 from modelset_proxy.web import service
 from serve_app.tests import asking, fake_compatible, fake_ollama, running
+from serve_app.tests.web import speaking
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/smollm2", "/healthz"])
@@ -58,6 +60,7 @@ class Timed(metrics.Nothing):
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, int]] = []
         self.seconds: list[float] = []
+        self.loads: list[tuple[str, float]] = []
 
     def tokens(self, model: str, client: str, prompt: int, completion: int) -> None:
         self.seen.append((model, prompt, completion))
@@ -67,6 +70,9 @@ class Timed(metrics.Nothing):
 
     def per_token(self, model: str, seconds: float) -> None:
         self.seconds.append(seconds)
+
+    def load(self, model: str, seconds: float) -> None:
+        self.loads.append((model, seconds))
 
 
 @pytest.fixture
@@ -99,6 +105,51 @@ async def test_a_stream_is_timed_and_logged(
     assert logged[0]["stream"] is True
     assert 0 <= logged[0]["first_byte_seconds"] < 5
     assert "error" not in logged[0]
+
+
+@pytest.mark.parametrize(
+    ("completion", "seconds"), [(0, [2.5]), (1, [2.5]), (2, [2.5, 3.0]), (4, [2.5, 1.0])]
+)
+async def test_tokens_after_the_first_are_timed_from_it(
+    completion: int, seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed, times, tokens = Timed(), iter([102.5, 105.5]), usage.Tokens()
+    found = service.Service(None, None, timed)  # type: ignore[arg-type]
+    web, call = speaking.Spoken().web(), port.Call("req_1", "smollm2")
+    web.began, tokens.completion = 100.0, completion
+    monkeypatch.setattr(service, "time", types.SimpleNamespace(monotonic=times.__next__))
+    await found._begin(web, call)
+    found._time_tokens(web, call, tokens)
+    assert (timed.seconds, web.facts) == (seconds, {"first_byte_seconds": 2.5})
+
+
+@pytest.mark.parametrize(
+    ("queued", "load", "logged", "loads"),
+    [
+        (0.01, 0.1, {}, []),
+        (0.0123, 0.0, {"queued_seconds": 0.0123}, []),
+        (0.0, 0.25, {"load_seconds": 0.25}, [("smollm2", 0.25)]),
+    ],
+    ids=["neither", "waited", "loaded"],
+)
+def test_waits_are_logged_that_somebody_notices(
+    queued: float, load: float, logged: dict[str, float], loads: list[tuple[str, float]]
+) -> None:
+    timed, tokens = Timed(), usage.Tokens()
+    web = speaking.Spoken().web()
+    call = port.Call("req_1", "smollm2", server="one", attempts=2, load_seconds=load, queued_seconds=queued)
+    service.Service(None, None, timed)._note(web, call, tokens)  # type: ignore[arg-type]
+    told = {"upstream": "one", "attempts": 2, "prompt_tokens": 0, "completion_tokens": 0}
+    assert (web.facts, timed.loads) == ({**told, **logged}, loads)
+
+
+def test_a_client_that_must_go_is_let_go_by_its_call() -> None:
+    web = speaking.Spoken().web()
+    model = catalog.Model(name="m:1", served_names=("m", "n"), kind=catalog.CHAT)
+    web.client = "someone"
+    call = service.Service(None, None, metrics.Nothing())._call(web, model)  # type: ignore[arg-type]
+    assert (call.request_id, call.served, call.client) == (web.request_id, "m", "someone")
+    assert call.drop == web.drop
 
 
 async def test_a_stream_that_fails_is_logged_with_its_reason(
@@ -148,7 +199,7 @@ async def test_what_is_passed_on_is_whole_and_no_stream(
         client.post("/v1/audio/transcriptions", data=form) as response,
     ):
         assert await response.text() == '{"text":1}'
-    assert logged[0]["stream"] is False
+    assert (logged[0]["stream"], logged[0]["upstream"], logged[0]["attempts"]) == (False, fake.url, 1)
 
 
 async def test_what_took_too_long_is_not_to_be_tried_again() -> None:

@@ -42,6 +42,8 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Baseline, extended, progressive; Ollama's decoders know no others, and no other number of bits a sample.
 _READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _BITS = 8
+# Grey, coloured, or for print; each component takes three bytes after the first eight.
+_FRAME_BYTES = frozenset(8 + 3 * components for components in (1, 3, 4))
 
 _CUT_OFF = "it is cut off"
 _DAMAGED = "it is damaged"
@@ -195,7 +197,7 @@ def _segment_flaw(data: bytearray, kind: int, position: int, length: int) -> str
 
 
 def _frame_flaw(kind: int, frame: bytearray) -> str | None:
-    if len(frame) < 8:
+    if len(frame) not in _FRAME_BYTES or len(frame) != 8 + 3 * frame[7]:
         return _DAMAGED
     if kind not in _READABLE_FRAMES or frame[2] != _BITS:
         return "it is neither a baseline nor a progressive JPEG of 8 bits, the kinds that are supported here"
