@@ -150,7 +150,7 @@ def test_its_rights_name_every_verb_and_cover_no_secret() -> None:
 
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     manifests = render("watchNamespaces={team-a,team-b}")
-    bindings = [manifest for manifest in manifests if manifest["kind"].endswith("Binding")]
+    bindings = [manifest for manifest in manifests if manifest["kind"].endswith("RoleBinding")]
     assert [(binding["kind"], binding["metadata"]["namespace"]) for binding in bindings] == [
         ("RoleBinding", "team-a"),
         ("RoleBinding", "team-b"),

@@ -22,10 +22,16 @@ SERVICE = {
     "metadata": {"name": "assistants-ollama", "namespace": "default"},
     "spec": {"selector": {"app": "mine"}},
 }
+POLICY = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "assistants-ollama", "namespace": "default"},
+    "spec": {"podSelector": {}},
+}
 ANOTHER = {"kind": "Deployment", "name": "mine", "uid": "another", "controller": True}
 
 
-@pytest.mark.parametrize("foreign", [RAY_SERVICE, SERVICE], ids=["RayService", "Service"])
+@pytest.mark.parametrize("foreign", [RAY_SERVICE, SERVICE, POLICY], ids=lambda one: one["kind"])
 @pytest.mark.parametrize("owners", [[], [ANOTHER]], ids=["nobody's", "another's"])
 @pytest.mark.parametrize("labelled", [False, True])
 async def test_what_somebody_else_made_stays_as_it_is_and_the_set_says_so(

@@ -10,9 +10,9 @@ _LISTENING = "0A"
 _LOOPBACK = ("0100007F", "0" * 24 + "01000000")
 _CONNECT = """
 for target in "$@"; do
-  timeout 3 bash -c ": </dev/tcp/${target/:/\\/}" 2>/dev/null && echo "$target"
+  (timeout 5 bash -c ": </dev/tcp/${target/:/\\/}" 2>/dev/null && echo "$target") &
 done
-true
+wait
 """
 
 
