@@ -78,7 +78,7 @@ bench-routing: machine ## our routing beside taking turns, on two real Ollamas
 # ---- the stack ----
 
 .PHONY: up
-up: machine ## engine, images, kind cluster, KubeRay, model registry, operator
+up: machine ## engine, images, kind cluster, KubeRay, model registry, operator (WORKERS=2: three nodes)
 	@$(STACK) up
 
 .PHONY: down

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from stack import cache, components, golang, images, models
+from stack import cache, components, golang, models
 from stack.step import StepFailed, output, run, step, succeeds
 
 NAME = os.environ.get("CLUSTER", "modelset")
+WORKERS = int(os.environ.get("WORKERS", "0"))  # nodes beside the one that is always there
 CONTEXT = f"kind-{NAME}"
-NODE = f"{NAME}-control-plane"
 OPERATOR_NAMESPACE = "modelset-system"
 RELEASE = "modelset-operator"
 CHART = cache.REPOSITORY / "charts" / "modelset-operator"
@@ -72,19 +72,21 @@ def _kind(*arguments: str | Path) -> None:
     )
 
 
-def _exists() -> bool:
-    return NAME in output([golang.tool("kind"), "get", "clusters"]).split()
+def _nodes() -> list[str]:
+    """The names of the cluster's nodes, which are those of their containers; none without a cluster."""
+    label = f"label=io.x-k8s.kind.cluster={NAME}"
+    return sorted(output(["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}}"]).split())
 
 
 def ensure() -> None:
-    """Return when the node is Ready: the running cluster, a stopped one started again, or a new one."""
+    """Return when all nodes are Ready: the running cluster, a stopped one started again, or a new one."""
     image = components.ensure("kind-node")
-    if _exists():
-        if _recover():
+    if nodes := _nodes():
+        if _made_from(image, nodes) and _recover(nodes):
             return
-        with step(f"delete the broken cluster {NAME}"):
+        with step(f"delete the cluster {NAME}, which is broken or of another make"):
             _kind("delete", "cluster")
-    config = _kind_config(built=images.source() == "build")
+    config = _kind_config()
     with step(f"create kind cluster {NAME}"):
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         path = kubeconfig().with_suffix(".kind.json")
@@ -94,22 +96,27 @@ def ensure() -> None:
         kubectl("scale", "--namespace", "kube-system", "deployment/coredns", "--replicas=1")
 
 
-def _kind_config(*, built: bool) -> dict[str, object]:
-    # The node image that is built here has a bridge for its one node; kindest/node brings kind's own network.
+def _kind_config() -> dict[str, object]:
     return {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
-        "networking": {"apiServerAddress": "127.0.0.1", "disableDefaultCNI": built, "podSubnet": POD_SUBNET},
-        "nodes": [{"role": "control-plane"}],
+        "networking": {"apiServerAddress": "127.0.0.1", "podSubnet": POD_SUBNET},
+        "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in range(WORKERS))],
     }
 
 
-def _recover() -> bool:
-    """Whether the existing cluster answers, if need be after its stopped node was started."""
-    running = output(["docker", "container", "inspect", "--format", "{{.State.Running}}", NODE]).strip()
-    if running != "true":
-        with step(f"start the stopped node {NODE}"):
-            output(["docker", "start", NODE])
+def _made_from(image: str, nodes: list[str]) -> bool:
+    """Whether the cluster is what would be made now: of this image, and of so many nodes."""
+    used = output(["docker", "container", "inspect", "--format", "{{.Config.Image}}", *nodes]).split()
+    return used == [image] * (WORKERS + 1)
+
+
+def _recover(nodes: list[str]) -> bool:
+    """Whether the existing cluster answers, if need be after its stopped nodes were started."""
+    running = output(["docker", "container", "inspect", "--format", "{{.State.Running}}", *nodes]).split()
+    if stopped := [node for node, runs in zip(nodes, running, strict=True) if runs != "true"]:
+        with step(f"start the stopped {', '.join(stopped)}"):
+            output(["docker", "start", *stopped])
     if not kubeconfig().exists():
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         _kind("export", "kubeconfig")
@@ -123,11 +130,16 @@ def _recover() -> bool:
 
 
 def load(tag: str) -> None:
-    """Copy an image from the engine into the node, unless the node has it."""
-    ctr = ["docker", "exec", "-i", NODE, "ctr", "--namespace", "k8s.io", "images"]
+    """Copy an image from the engine into the nodes that do not have it."""
+    for node in _nodes():
+        _load(tag, node)
+
+
+def _load(tag: str, node: str) -> None:
+    ctr = ["docker", "exec", "-i", node, "ctr", "--namespace", "k8s.io", "images"]
     if _full_name(tag) in output([*ctr, "list", "--quiet"]).split():
         return
-    with step(f"load {tag} into the node"):
+    with step(f"load {tag} into {node}"):
         save = subprocess.Popen(["docker", "save", tag], stdout=subprocess.PIPE)
         run([*ctr, "import", "-"], log=cache.log("load"), stdin=save.stdout.fileno() if save.stdout else None)
         if save.wait() != 0:
@@ -231,7 +243,7 @@ def up() -> None:
 
 def down() -> None:
     """Delete the cluster and its kubeconfig."""
-    if _exists():
+    if _nodes():
         with step(f"delete kind cluster {NAME}"):
             _kind("delete", "cluster")
     kubeconfig().unlink(missing_ok=True)

@@ -23,8 +23,9 @@ TOOLS = {  # name -> group below pins/go, package
 
 
 def module_version(group: str, module: str) -> str:
-    """The version that a group's go.mod requires, e.g. `v1.34.4`."""
-    match = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", _go_mod(group), re.MULTILINE)
+    """The version that a group's go.mod requires, or puts in another's place, e.g. `v1.34.4`."""
+    line = rf"^\s*(?:require |replace \S+ => )?{re.escape(module)} (v\S+)"
+    match = re.search(line, _go_mod(group), re.MULTILINE)
     if match is None:
         raise StepFailed(f"pins/go/{group}/go.mod does not require {module}")
     return match[1]

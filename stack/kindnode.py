@@ -8,21 +8,23 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 
 from stack import cache, engine, golang, images
 from stack.step import StepFailed, output, run, step
 
+CNI_MANIFEST = cache.REPOSITORY / "stack" / "manifests" / "default-cni.yaml"
 STORAGE_SOURCE = Path("pkg/build/nodeimage/const_storage.go")
 CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]
 
 STATIC = 'ARG BASE\nFROM scratch\nCOPY binary /usr/local/bin/{name}\nENTRYPOINT ["/usr/local/bin/{name}"]\n'
-KUBE_PROXY = """ARG BASE
-FROM ${BASE}
+NETWORK = """ARG BASE
+FROM ${{BASE}}
 RUN apt-get update -q && \\
-    apt-get install -qy --no-install-recommends iptables nftables conntrack ipset kmod && \\
+    apt-get install -qy --no-install-recommends iptables nftables conntrack ipset iproute2 kmod && \\
     rm -rf /var/lib/apt/lists/*
-COPY binary /usr/local/bin/kube-proxy
-ENTRYPOINT ["/usr/local/bin/kube-proxy"]
+COPY binary /usr/local/bin/{name}
+ENTRYPOINT ["/usr/local/bin/{name}"]
 """
 PAUSE = """ARG BASE
 FROM ${BASE} AS build
@@ -43,6 +45,8 @@ def ensure() -> str:
     kind_files = golang.module_folder("kind", "sigs.k8s.io/kind") / "images" / "base" / "files"
     names = _component_names(kubernetes / "kubeadm", version)
     storage, storage_images = _storage()
+    network = golang.module_version("kube-router", "github.com/k3s-io/kube-router/v2")
+    names["kube-router"] = f"modelset/kube-router:{network}"
     components = _component_dockerfiles(kubernetes, names, storage_images)
     context: dict[str, Path | str] = {
         "kind-files": kind_files,
@@ -50,7 +54,9 @@ def ensure() -> str:
         "bin/kubelet": kubernetes / "kubelet",
         "bin/kubectl": kubernetes / "kubectl",
         "manifests/default-storage.yaml": storage,
-        "manifests/default-cni.yaml": "",
+        "manifests/default-cni.yaml": Template(CNI_MANIFEST.read_text()).substitute(
+            image=names["kube-router"]
+        ),
         "version": version,
     }
     bare = images.build("kind-node", version, context, {"PAUSE_IMAGE": names["pause"]})
@@ -88,7 +94,12 @@ def _component_dockerfiles(
         (names[name], STATIC.format(name=name), kubernetes / name) for name in CONTROL_PLANE
     ]
     result += [
-        (names["kube-proxy"], KUBE_PROXY, kubernetes / "kube-proxy"),
+        (names["kube-proxy"], NETWORK.format(name="kube-proxy"), kubernetes / "kube-proxy"),
+        (
+            names["kube-router"],
+            NETWORK.format(name="kube-router"),
+            golang.binaries("kube-router") / "kube-router",
+        ),
         (names["etcd"], STATIC.format(name="etcd"), golang.binaries("etcd") / "server"),
         (names["coredns"], STATIC.format(name="coredns"), golang.binaries("coredns") / "coredns"),
         (names["pause"], PAUSE, None),

@@ -2,16 +2,19 @@
 
 import argparse
 import asyncio
+import dataclasses
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import kopf
 
 import modelset_operator
 from modelset_operator import handlers
-from modelset_operator.api import spec
+from modelset_operator.api import neighbours, spec
 
 DEFAULT_OLLAMA_IMAGE = "ollama/ollama:0.17.4"
 DEFAULT_PROXY_IMAGE = f"modelset-proxy:{modelset_operator.__version__}"
@@ -46,7 +49,59 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--log-level", default=os.environ.get("LOG_LEVEL", "INFO"), help="$LOG_LEVEL, %(default)s"
     )
+    _add_neighbours(parser)
     return parser.parse_args(arguments)
+
+
+def _add_neighbours(parser: argparse.ArgumentParser) -> None:
+    """Add what NetworkPolicies are to know of pods outside of sets."""
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE", ""),
+        help="where the operator's own pods are ($POD_NAMESPACE; outside of the cluster)",
+    )
+    parser.add_argument(
+        "--pod-labels",
+        type=_labels,
+        default=os.environ.get("POD_LABELS", ""),
+        metavar="A=B,C=D",
+        help="labels of the operator's own pods ($POD_LABELS)",
+    )
+    parser.add_argument(
+        "--kuberay-namespaces",
+        type=_listed,
+        default=os.environ.get("KUBERAY_NAMESPACES", ""),
+        metavar="A,B",
+        help="where KubeRay's operator runs ($KUBERAY_NAMESPACES; anywhere by default)",
+    )
+    parser.add_argument(
+        "--metrics-from",
+        type=_peers,
+        default=os.environ.get("METRICS_FROM", "[]"),
+        metavar="JSON",
+        help="who may read the metrics of sets' pods, as a NetworkPolicy's `from` ($METRICS_FROM; nobody)",
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+def _labels(text: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in _listed(text))
+    return {name: value for name, _, value in pairs}
+
+
+def _peers(text: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(text)
+    return found
+
+
+def around(parsed: argparse.Namespace) -> neighbours.Neighbours:
+    """Return what the command line says of pods outside of sets."""
+    own = neighbours.Pods(parsed.pod_labels, (parsed.namespace,)) if parsed.namespace else None
+    kuberay = dataclasses.replace(neighbours.KUBERAY, namespaces=parsed.kuberay_namespaces)
+    return neighbours.Neighbours(own, kuberay, parsed.metrics_from)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -58,8 +113,9 @@ def main(arguments: Sequence[str]) -> None:
     # kopf tells of every handled event and probe, httpx of every request; what matters the reconcile tells.
     for chatty in ("kopf.objects", "kopf.activities.probe", "aiohttp.access", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    namespaces = tuple(filter(None, (part.strip() for part in parsed.watch_namespaces.split(","))))
-    options = handlers.Options(spec.Images(parsed.ollama_image, parsed.proxy_image), namespaces)
+    namespaces = _listed(parsed.watch_namespaces)
+    images = spec.Images(parsed.ollama_image, parsed.proxy_image)
+    options = handlers.Options(images, namespaces, around(parsed))
     registry = kopf.OperatorRegistry()
     handlers.register(registry, options)
     asyncio.run(

@@ -16,7 +16,7 @@ import kopf
 from kubernetes.aio import client, config
 
 from modelset_operator import observer, reconciler, workqueue
-from modelset_operator.api import names, spec
+from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches, http, writes
 from modelset_operator.engines import ollama, work
 
@@ -34,6 +34,7 @@ class Options:
 
     images: spec.Images
     namespaces: tuple[str, ...] = ()
+    around: neighbours.Neighbours = neighbours.UNKNOWN
 
 
 @dataclasses.dataclass
@@ -71,7 +72,7 @@ class Operator:
         doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self._look_at)
         stack.push_async_callback(doing.close)
         cached = caches.Caches(api, self._options.namespaces, self._look_at)
-        looker = observer.Observer(cached, self._options.images)
+        looker = observer.Observer(cached, self._options.images, self._options.around)
         worker = reconciler.Reconciler(writes.Writes(api, cached.wrote), looker, doing)
         expected = (reconciler.ReconcileError, http.RefusedError, http.UnreachableError)
         queue = workqueue.WorkQueue(worker.reconcile, expected=expected)

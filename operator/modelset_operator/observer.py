@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import names, spec
+from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches
 from modelset_operator.engines import looks, state
 from modelset_operator.plan import observed as seen
@@ -22,9 +22,12 @@ _SILENT = ("it has no address yet", "Ollama does not answer yet")
 class Observer:
     """Looks at sets, at what is known of them: it asks nobody and waits for nothing."""
 
-    def __init__(self, cached: caches.Caches, images: spec.Images) -> None:
+    def __init__(
+        self, cached: caches.Caches, images: spec.Images, around: neighbours.Neighbours = neighbours.UNKNOWN
+    ) -> None:
         self._cached = cached
         self._images = images
+        self._around = around
 
     def look(
         self,
@@ -47,6 +50,8 @@ class Observer:
             now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             stateful_set=cached.stateful_sets.get(namespace, names.ollama(name)),
             config_map=cached.config_maps.get(namespace, names.ollama(name)),
+            guards=self._guards(namespace, name),
+            around=self._around,
             headless=cached.ollama_services.get(namespace, names.ollama(name)),
             ray_service=ray_service,
             serve_service=cached.serve_services.get(namespace, names.serve_service(name)),
@@ -57,6 +62,11 @@ class Observer:
             pulls=pulls,
             tolerated=tolerated,
         )
+
+    def _guards(self, namespace: str, name: str) -> dict[tuple[str, str], dict[str, Any]]:
+        stores = (self._cached.network_policies, self._cached.disruption_budgets)
+        found = [one for store in stores for one in store.of_set(namespace, name)]
+        return {(one["kind"], one["metadata"]["name"]): one for one in found}
 
     def _ray_clusters(
         self, namespace: str, ray_service: Mapping[str, Any] | None

@@ -140,6 +140,14 @@ properties:
       resources:
         default: {requests: {cpu: 100m, memory: 512Mi}}
         {{- include "modelset-operator.crd.resources" . | nindent 8 }}
+      drainSeconds:
+        description: How long answers may go on when a pod is to stop.
+        type: integer
+        format: int32
+        minimum: 0
+        maximum: 3600
+        default: 30
+      {{- include "modelset-operator.crd.pod" . | nindent 6 }}
   proxy:
     description: The pods that speak OpenAI's API.
     type: object
@@ -160,6 +168,31 @@ properties:
       resources:
         default: {requests: {cpu: 100m, memory: 1Gi}}
         {{- include "modelset-operator.crd.resources" . | nindent 8 }}
+      {{- include "modelset-operator.crd.pod" . | nindent 6 }}
+      allowedFrom:
+        description: >-
+          From where the endpoint may be reached, as `from` of a NetworkPolicy; it takes a network that enforces them.
+          By default from everywhere.
+        type: array
+        minItems: 1
+        maxItems: 64
+        x-kubernetes-list-type: atomic
+        items:
+          type: object
+          minProperties: 1
+          properties:
+            podSelector: {type: object, x-kubernetes-preserve-unknown-fields: true}
+            namespaceSelector: {type: object, x-kubernetes-preserve-unknown-fields: true}
+            ipBlock:
+              type: object
+              required: [cidr]
+              properties:
+                cidr: {type: string, maxLength: 64}
+                except:
+                  type: array
+                  maxItems: 64
+                  x-kubernetes-list-type: atomic
+                  items: {type: string, maxLength: 64}
       auth:
         description: Who may call. Without it everybody who reaches the endpoint.
         type: object
@@ -167,7 +200,7 @@ properties:
         properties:
           apiKeysSecret:
             description: >-
-              A Secret in the set's namespace: each entry is a client's name and its keys, one a line. Changes are
+              A Secret in the set's namespace, which whoever names it must be allowed to read: each entry is a client's name and its keys, one a line. Changes are
               taken up without a restart; while the Secret does not exist, nobody may call.
             type: object
             required: [name]
@@ -233,6 +266,49 @@ x-kubernetes-validations:
 anyOf: [{type: integer}, {type: string}]
 x-kubernetes-int-or-string: true
 pattern: '^[0-9]+(\.[0-9]+)?(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$'
+{{- end -}}
+
+{{/* What a pod has elsewhere too, by the same names; the API server checks it when the pod's owner is applied. */}}
+{{- define "modelset-operator.crd.pod" -}}
+imagePullSecrets:
+  description: Secrets with the credentials to pull the image.
+  type: array
+  maxItems: 16
+  x-kubernetes-list-type: atomic
+  items:
+    type: object
+    required: [name]
+    properties:
+      name: {type: string, minLength: 1, maxLength: 253}
+nodeSelector:
+  description: Labels of the nodes to run on.
+  type: object
+  maxProperties: 64
+  additionalProperties: {type: string, maxLength: 63}
+tolerations:
+  description: Taints of nodes that do not matter.
+  type: array
+  maxItems: 64
+  x-kubernetes-list-type: atomic
+  items: {type: object, x-kubernetes-preserve-unknown-fields: true}
+affinity:
+  description: Near to or far from what to run.
+  type: object
+  x-kubernetes-preserve-unknown-fields: true
+topologySpreadConstraints:
+  description: How the pods are to be spread.
+  type: array
+  maxItems: 16
+  x-kubernetes-list-type: atomic
+  items: {type: object, x-kubernetes-preserve-unknown-fields: true}
+priorityClassName:
+  description: How important the pods are.
+  type: string
+  maxLength: 253
+runtimeClassName:
+  description: What runs the pods' containers.
+  type: string
+  maxLength: 253
 {{- end -}}
 
 {{- define "modelset-operator.crd.resources" -}}

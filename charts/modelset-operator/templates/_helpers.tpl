@@ -21,6 +21,10 @@ app.kubernetes.io/name: {{ include "modelset-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- define "modelset-operator.selectorText" -}}
+app.kubernetes.io/name={{ include "modelset-operator.name" . }},app.kubernetes.io/instance={{ .Release.Name }}
+{{- end -}}
+
 {{- define "modelset-operator.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "modelset-operator.selectorLabels" . }}
@@ -41,12 +45,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
 {{- end -}}
 
-{{/* What the operator does in the namespaces that it serves: exactly the requests it makes. */}}
+{{/* What the operator does in the namespaces that it serves: exactly the requests it makes, and no Secret. */}}
 {{- define "modelset-operator.rules" -}}
+# list and watch throughout: all that is looked at is kept by watches.
+# The sets themselves; patch: labels and the annotation that name the models.
 - apiGroups: [modelset.dev]
   resources: [ollamamodelsets]
-  # patch: labels and the annotation that name the models
   verbs: [list, watch, patch]
+# What has become of a set.
 - apiGroups: [modelset.dev]
   resources: [ollamamodelsets/status]
   verbs: [patch]
@@ -54,24 +60,37 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [modelset.dev]
   resources: [ollamamodelsets/finalizers]
   verbs: [update]
-# Server-side apply: create for what is not there yet, patch for what is.
+# What a set is made of. Server-side apply: create for what is not there yet, patch for what is; get: before the
+# first apply, whether somebody else has an object of the name.
+# The Ollama pods; delete: a StatefulSet whose fixed fields are to change is made anew around its pods.
 - apiGroups: [apps]
   resources: [statefulsets]
-  # delete: one whose fixed fields are to change is made anew around its pods
   verbs: [get, list, watch, create, patch, delete]
+# By which the proxy finds Ollama, and what pods are to hold. patch also labels the Service that KubeRay makes.
 - apiGroups: [""]
   resources: [services, configmaps]
   verbs: [get, list, watch, create, patch]
+# Who may talk to the pods.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch]
+# How many pods may be away while nodes are drained.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+# The proxy.
 - apiGroups: [ray.io]
   resources: [rayservices]
   verbs: [get, list, watch, create, patch]
-# The number of workers, which KubeRay leaves alone when the RayService changes.
+# The number of the proxy's workers, which KubeRay leaves alone when the RayService changes.
 - apiGroups: [ray.io]
   resources: [rayclusters]
   verbs: [list, watch, patch]
+# Where Ollama is asked, and what keeps pods from running.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# What people read in `kubectl describe`.
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

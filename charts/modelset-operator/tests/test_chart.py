@@ -15,7 +15,7 @@ import yaml
 
 from modelset_operator import __main__ as entry
 from modelset_operator import __version__
-from modelset_operator.api import names, spec
+from modelset_operator.api import names, neighbours, spec
 
 CHART = pathlib.Path(__file__).parents[1]
 NAMESPACE = "modelset-system"
@@ -70,6 +70,52 @@ def test_the_operator_understands_its_arguments() -> None:
     assert (parsed.watch_namespaces, parsed.log_level) == ("a,b", "DEBUG")
 
 
+def test_the_operator_knows_its_own_pods_and_those_that_sets_let_in() -> None:
+    manifests = render(
+        "kuberay.namespaces={ray,kuberay}", "networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b"
+    )
+    around = entry.around(entry.parse(container(manifests)["args"]))
+    assert around.operator is not None
+    assert around.operator.namespaces == (NAMESPACE,)
+    own = one(manifests, "Deployment")["spec"]
+    assert around.operator.labels == own["selector"]["matchLabels"]
+    assert around.kuberay == neighbours.Pods(neighbours.KUBERAY.labels, ("ray", "kuberay"))
+    assert around.metrics == [{"podSelector": {"matchLabels": {"a": "b"}}}]
+
+
+def test_kuberay_is_let_in_from_where_its_own_manifests_put_it_or_from_anywhere() -> None:
+    def namespaces(*settings: str) -> tuple[str, ...]:
+        return entry.around(entry.parse(container(render(*settings))["args"])).kuberay.namespaces
+
+    assert namespaces() == ("default",)
+    assert namespaces("kuberay.namespaces=null") == ()
+
+
+def test_nobody_reaches_the_operator_but_who_reads_metrics() -> None:
+    closed = one(render(), "NetworkPolicy")["spec"]
+    own = one(render(), "Deployment")["spec"]["selector"]
+    assert closed == {"podSelector": own, "policyTypes": ["Ingress"], "ingress": []}
+    readable = one(render("networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b"), "NetworkPolicy")[
+        "spec"
+    ]
+    assert readable["ingress"] == [
+        {
+            "from": [{"podSelector": {"matchLabels": {"a": "b"}}}],
+            "ports": [{"protocol": "TCP", "port": "metrics"}],
+        }
+    ]
+
+
+def test_what_is_checked_of_sets_comes_and_goes_with_their_definition() -> None:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    policy, binding = (one(render(), kind) for kind in kinds)
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    # The scale subresource names no Secret, and whoever scales need not read one.
+    assert (rule["resources"], rule["operations"]) == ([names.PLURAL], ["CREATE", "UPDATE"])
+    assert not {one["kind"] for one in render("crds.install=false")} & set(kinds)
+
+
 def test_the_operator_fits_pod_security_restricted_and_needs_no_writable_root() -> None:
     pod = one(render(), "Deployment")["spec"]["template"]["spec"]
     context = container(render())["securityContext"]
@@ -104,7 +150,7 @@ def test_its_rights_name_every_verb_and_cover_no_secret() -> None:
 
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     manifests = render("watchNamespaces={team-a,team-b}")
-    bindings = [manifest for manifest in manifests if manifest["kind"].endswith("Binding")]
+    bindings = [manifest for manifest in manifests if manifest["kind"].endswith("RoleBinding")]
     assert [(binding["kind"], binding["metadata"]["namespace"]) for binding in bindings] == [
         ("RoleBinding", "team-a"),
         ("RoleBinding", "team-b"),
@@ -145,6 +191,8 @@ def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
     assert ollama["parallel"]["default"] == spec.DEFAULT_PARALLEL
     assert ollama["maxLoadedModels"]["default"] == spec.DEFAULT_MAX_LOADED_MODELS
     assert ollama["keepAlive"]["default"] == spec.DEFAULT_KEEP_ALIVE
+    assert ollama["drainSeconds"]["default"] == spec.DEFAULT_DRAIN_SECONDS
+    assert set(spec.POD_FIELDS) <= ollama.keys() & proxy.keys()
     assert ollama["storage"]["properties"]["size"]["default"] == spec.DEFAULT_STORAGE_SIZE
     assert ollama["storage"]["default"] == {"size": spec.DEFAULT_STORAGE_SIZE}
     assert ollama["resources"]["default"] == spec.DEFAULT_OLLAMA_RESOURCES
@@ -160,6 +208,8 @@ def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
         "image.pullPolicy=Sometimes",
         "watchNamespaces={Team}",
         "image.repository=",
+        "kuberay.namespaces={Ray}",
+        "networkPolicy.metricsFrom={monitoring}",
     ],
 )
 def test_a_value_that_is_wrong_is_refused(setting: str) -> None:

@@ -31,6 +31,11 @@ def ollama(set_name: str) -> str:
     return f"{set_name}-ollama"
 
 
+def pods_of(set_name: str, component: str) -> str:
+    """Name of what a set has for all pods of a component: its NetworkPolicy, its PodDisruptionBudget."""
+    return f"{set_name}-{component}"
+
+
 def ray_service(set_name: str) -> str:
     """Name of a set's RayService; KubeRay derives its own names from it."""
     return set_name
@@ -53,12 +58,17 @@ def endpoint(set_name: str, namespace: str) -> str:
 
 def ollama_selector(set_name: str) -> dict[str, str]:
     """Labels that select a set's Ollama pods, and nothing else."""
-    return {SET_LABEL: set_name, COMPONENT_LABEL: OLLAMA_COMPONENT}
+    return selector(set_name, OLLAMA_COMPONENT)
 
 
 def proxy_selector(set_name: str) -> dict[str, str]:
     """Labels that select the Ray pods of a set's proxy."""
-    return {SET_LABEL: set_name, COMPONENT_LABEL: PROXY_COMPONENT}
+    return selector(set_name, PROXY_COMPONENT)
+
+
+def selector(set_name: str, component: str) -> dict[str, str]:
+    """Labels that select all pods of a set's component."""
+    return {SET_LABEL: set_name, COMPONENT_LABEL: component}
 
 
 def selector_text(labels: dict[str, str]) -> str:

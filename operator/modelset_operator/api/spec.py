@@ -14,8 +14,21 @@ DEFAULT_KEEP_ALIVE = "-1"
 DEFAULT_PARALLEL = 4
 DEFAULT_MAX_LOADED_MODELS = 3
 DEFAULT_STORAGE_SIZE = "20Gi"
+DEFAULT_DRAIN_SECONDS = 30
 DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
 DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
+
+
+# Fields of a pod that sets hand on as they are: where it runs, and with which rights to pull its image.
+POD_FIELDS = (
+    "affinity",
+    "imagePullSecrets",
+    "nodeSelector",
+    "priorityClassName",
+    "runtimeClassName",
+    "tolerations",
+    "topologySpreadConstraints",
+)
 
 
 class SpecError(ValueError):
@@ -52,7 +65,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Ollama:
-    """spec.ollama."""
+    """spec.ollama. `pod` has what it says of POD_FIELDS."""
 
     image: str
     replicas: int
@@ -61,18 +74,25 @@ class Ollama:
     keep_alive: str
     storage: Storage
     resources: Mapping[str, Any]
+    drain_seconds: int
+    pod: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Proxy:
-    """spec.proxy. `limits` has the field names of the CRD, which are those of user_config too."""
+    """spec.proxy. `limits` has the field names of the CRD, which are those of user_config too.
+
+    `allowed_from` are peers as a NetworkPolicy has them; none means everybody. `pod` as in Ollama.
+    """
 
     image: str
     replicas: int
     resources: Mapping[str, Any]
     api_keys_secret: str | None
     allow_origins: tuple[str, ...]
+    allowed_from: tuple[Mapping[str, Any], ...]
     limits: Mapping[str, Any]
+    pod: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +164,8 @@ def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
             retain=bool(storage.get("retain", False)),
         ),
         resources=entry.get("resources", DEFAULT_OLLAMA_RESOURCES),
+        drain_seconds=entry.get("drainSeconds", DEFAULT_DRAIN_SECONDS),
+        pod=_pod_fields(entry),
     )
 
 
@@ -154,5 +176,11 @@ def _proxy(entry: Mapping[str, Any], image: str) -> Proxy:
         resources=entry.get("resources", DEFAULT_PROXY_RESOURCES),
         api_keys_secret=((entry.get("auth") or {}).get("apiKeysSecret") or {}).get("name"),
         allow_origins=tuple((entry.get("cors") or {}).get("allowOrigins") or ()),
+        allowed_from=tuple(entry.get("allowedFrom") or ()),
         limits=dict(entry.get("limits") or {}),
+        pod=_pod_fields(entry),
     )
+
+
+def _pod_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: entry[field] for field in POD_FIELDS if entry.get(field)}

@@ -44,6 +44,8 @@ class Caches:
         self.config_maps = kept(kinds.CONFIG_MAP, _OLLAMA, _labelled)
         self.serve_services = kept(kinds.SERVICE, f"{_CRD_LABEL}={kinds.RAY_SERVICE.kind}", _of_ray_service)
         self.pods = kept(kinds.POD, names.SET_LABEL, _labelled)
+        self.network_policies = kept(kinds.NETWORK_POLICY, names.SET_LABEL, _labelled)
+        self.disruption_budgets = kept(kinds.DISRUPTION_BUDGET, names.SET_LABEL, _labelled)
         self.ray_services = kept(kinds.RAY_SERVICE, names.SET_LABEL, _labelled)
         self.ray_clusters = kept(kinds.RAY_CLUSTER, names.SET_LABEL, _labelled)
 
@@ -65,6 +67,8 @@ class Caches:
             kinds.STATEFUL_SET.kind: self.stateful_sets,
             kinds.CONFIG_MAP.kind: self.config_maps,
             kinds.POD.kind: self.pods,
+            kinds.NETWORK_POLICY.kind: self.network_policies,
+            kinds.DISRUPTION_BUDGET.kind: self.disruption_budgets,
             kinds.RAY_SERVICE.kind: self.ray_services,
             kinds.RAY_CLUSTER.kind: self.ray_clusters,
         }[written["kind"]]

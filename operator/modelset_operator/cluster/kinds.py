@@ -26,10 +26,23 @@ STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
 SERVICE = Kind("v1", "Service", "services")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 POD = Kind("v1", "Pod", "pods")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 EVENT = Kind("v1", "Event", "events")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
 RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 BY_NAME = {
     kind.kind: kind
-    for kind in (MODEL_SET, STATEFUL_SET, SERVICE, CONFIG_MAP, POD, EVENT, RAY_SERVICE, RAY_CLUSTER)
+    for kind in (
+        MODEL_SET,
+        STATEFUL_SET,
+        SERVICE,
+        CONFIG_MAP,
+        POD,
+        NETWORK_POLICY,
+        DISRUPTION_BUDGET,
+        EVENT,
+        RAY_SERVICE,
+        RAY_CLUSTER,
+    )
 }

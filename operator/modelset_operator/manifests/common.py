@@ -7,6 +7,10 @@ from modelset_operator.api import labels, names, spec
 
 # Any number but 0 fits Pod Security "restricted"; files that pods write to volumes belong to this one.
 USER = 1000
+# Until all who call have noticed that a pod is on its way out.
+_NOTICE_SECONDS = 5
+# What the processes of a pod take to end.
+_STOP_SECONDS = 15
 
 
 def metadata(modelset: spec.ModelSet, name: str, component: str) -> dict[str, Any]:
@@ -39,6 +43,25 @@ def container_security_context(*, read_only: bool) -> dict[str, Any]:
         "readOnlyRootFilesystem": read_only,
         "runAsNonRoot": True,
     }
+
+
+def ending(port: int, drain_seconds: int) -> dict[str, Any]:
+    """Return what a container does when it is to stop, `{lifecycle}`: its answers get so long to end.
+
+    It waits while somebody is connected to the port. Those who call learn that the pod leaves, and open no
+    new connections; idle ones they close after some seconds.
+    """
+    connected = f"grep -qs '^ *[0-9]*: [0-9A-F]*:{port:04X} [^ ]* 01 ' /proc/net/tcp /proc/net/tcp6"
+    script = (
+        f"sleep {min(_NOTICE_SECONDS, drain_seconds)}; left={max(0, drain_seconds - _NOTICE_SECONDS)}; "
+        f'while [ "$left" -gt 0 ] && {connected}; do left=$((left - 1)); sleep 1; done'
+    )
+    return {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", script]}}}}
+
+
+def grace(drain_seconds: int) -> dict[str, Any]:
+    """Return for how long a pod may stop: its answers may end, then its processes."""
+    return {"terminationGracePeriodSeconds": drain_seconds + _STOP_SECONDS}
 
 
 def discovery(served_names: Iterable[str]) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def _pod_spec(modelset: spec.ModelSet) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": common.pod_security_context(),
+        **common.grace(modelset.ollama.drain_seconds),
+        **modelset.ollama.pod,
         "containers": [_container(modelset.ollama)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
@@ -111,6 +113,7 @@ def _container(ollama: spec.Ollama) -> dict[str, Any]:
         "ports": [{"name": "http", "containerPort": names.OLLAMA_PORT, "protocol": "TCP"}],
         "resources": ollama.resources,
         "securityContext": common.container_security_context(read_only=True),
+        **common.ending(names.OLLAMA_PORT, ollama.drain_seconds),
         # It passes once, and by itself: a pod whose volume holds its models needs nobody to become ready, and
         # a model that comes later makes no ready pod unready.
         "startupProbe": {
@@ -134,7 +137,6 @@ def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
         # Ollama keeps its key pair under HOME; on the claim, so that a registry goes on knowing the pod.
         "HOME": HOME,
         "OLLAMA_HOST": f"0.0.0.0:{names.OLLAMA_PORT}",
-        "OLLAMA_KEEP_ALIVE": ollama.keep_alive,
         "OLLAMA_MAX_LOADED_MODELS": str(ollama.max_loaded_models),
         "OLLAMA_MODELS": MODELS,
         # Without it a prompt could leave the cluster for Ollama's hosted models.

@@ -19,20 +19,24 @@ DELETION_DELAY_SECONDS = 300
 MOST_WORKERS = 100
 # What runs in the proxy's image. KubeRay turns token authentication on only where it knows the version.
 RAY_VERSION = "2.60.0"
+# How long a proxy that is to stop lets answers go on.
+DRAIN_SECONDS = 30
 # Where the proxy reads who may call: a file a client.
 API_KEYS_FOLDER = "/etc/modelset/api-keys"
 # The object store is not used, and Ray's default would be 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100_000_000
 
+DASHBOARD_PORT = 8265
+METRICS_PORT = 8080
 # Declaring one port of the head drops KubeRay's defaults, so all of them are here.
 _HEAD_PORTS = {
     "gcs-server": 6379,
-    "dashboard": 8265,
+    "dashboard": DASHBOARD_PORT,
     "client": 10001,
-    "metrics": 8080,
+    "metrics": METRICS_PORT,
     "serve": names.SERVE_PORT,
 }
-_WORKER_PORTS = {"metrics": 8080, "serve": names.SERVE_PORT}
+_WORKER_PORTS = {"metrics": METRICS_PORT, "serve": names.SERVE_PORT}
 
 
 def ray_service(
@@ -165,6 +169,8 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": common.pod_security_context(),
+            **common.grace(DRAIN_SECONDS),
+            **modelset.proxy.pod,
             "containers": [
                 {
                     "name": container,
@@ -178,6 +184,7 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
                     "resources": modelset.proxy.resources,
                     # Ray writes its session under /tmp and the image's home.
                     "securityContext": common.container_security_context(read_only=False),
+                    **common.ending(names.SERVE_PORT, DRAIN_SECONDS),
                     **({"volumeMounts": keys.mounts} if keys.mounts else {}),
                 }
             ],

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelset_operator.api import names
 from modelset_operator.engines import state
-from modelset_operator.manifests import common, compare, ollama, ray
+from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
 from modelset_operator.plan import events, models, ownership, status, workers
 from modelset_operator.plan import observed as seen
 
@@ -100,7 +100,10 @@ def _applies(
     """Return what is to be applied, and what cannot be, because it is somebody else's."""
     modelset = observed.modelset
     discovery = common.discovery(served_names)
+    # Policies first: no pod is to run without them.
+    guards = [*network.policies(modelset, observed.around), *disruption.budgets(modelset)]
     children: list[tuple[dict[str, Any], seen.Object | None]] = [
+        *((guard, observed.guards.get((guard["kind"], guard["metadata"]["name"]))) for guard in guards),
         (ollama.service(modelset), observed.headless),
         (ollama.config_map(modelset, models.required(observed)), observed.config_map),
         (ollama.stateful_set(modelset), observed.stateful_set),

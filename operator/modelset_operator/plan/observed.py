@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import spec
+from modelset_operator.api import neighbours, spec
 from modelset_operator.engines import state
 
 Object = Mapping[str, Any]
@@ -50,6 +50,8 @@ class Tolerated:
 class Observed:
     """One look. `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
 
+    `guards` are the set's NetworkPolicies and PodDisruptionBudgets, by kind and name; `around` those who may
+    come to its pods from outside.
     `ray_clusters` are the RayService's active and pending one. `settled_seconds` is for how long the proxy
     has run the present RayService, 0 when it does not; `now` is RFC 3339 in UTC.
     """
@@ -59,6 +61,8 @@ class Observed:
     now: str
     stateful_set: Object | None = None
     config_map: Object | None = None
+    guards: Mapping[tuple[str, str], Object] = dataclasses.field(default_factory=dict)
+    around: neighbours.Neighbours = neighbours.UNKNOWN
     headless: Object | None = None
     ray_service: Object | None = None
     serve_service: Object | None = None

@@ -54,7 +54,8 @@ def test_every_pod_fits_pod_security_restricted() -> None:
 
 
 def test_nothing_about_models_reaches_a_pod_template() -> None:
-    few, many = builders.modelset("a"), builders.modelset("a", "b:1", {"name": "c", "keepAlive": "5m"})
+    few = builders.modelset("a")
+    many = builders.modelset("a", "b:1", {"name": "c", "keepAlive": "5m"}, ollama={"keepAlive": "1h"})
     assert pod_templates(few, builders.listed(few, "a")) == pod_templates(
         many, builders.listed(many, "a", "b:1")
     )
@@ -87,7 +88,6 @@ def test_the_stateful_set_takes_what_the_spec_says() -> None:
             "replicas": 3,
             "parallel": 2,
             "maxLoadedModels": 5,
-            "keepAlive": "5m",
             "resources": {"limits": {"nvidia.com/gpu": 1}},
             "storage": {"size": "50Gi", "storageClassName": "fast"},
         },
@@ -99,7 +99,7 @@ def test_the_stateful_set_takes_what_the_spec_says() -> None:
     assert manifest["spec"]["replicas"] == 3
     assert container["image"] == "mirror/ollama:1"
     assert container["resources"] == {"limits": {"nvidia.com/gpu": 1}}
-    assert (environment["OLLAMA_NUM_PARALLEL"], environment["OLLAMA_KEEP_ALIVE"]) == ("2", "5m")
+    assert environment["OLLAMA_NUM_PARALLEL"] == "2"
     assert environment["OLLAMA_MAX_LOADED_MODELS"] == "5"
     assert environment["OLLAMA_MODELS"].startswith(container["volumeMounts"][0]["mountPath"])
     assert claim["spec"]["storageClassName"] == "fast"

@@ -22,10 +22,16 @@ SERVICE = {
     "metadata": {"name": "assistants-ollama", "namespace": "default"},
     "spec": {"selector": {"app": "mine"}},
 }
+POLICY = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "assistants-ollama", "namespace": "default"},
+    "spec": {"podSelector": {}},
+}
 ANOTHER = {"kind": "Deployment", "name": "mine", "uid": "another", "controller": True}
 
 
-@pytest.mark.parametrize("foreign", [RAY_SERVICE, SERVICE], ids=["RayService", "Service"])
+@pytest.mark.parametrize("foreign", [RAY_SERVICE, SERVICE, POLICY], ids=lambda one: one["kind"])
 @pytest.mark.parametrize("owners", [[], [ANOTHER]], ids=["nobody's", "another's"])
 @pytest.mark.parametrize("labelled", [False, True])
 async def test_what_somebody_else_made_stays_as_it_is_and_the_set_says_so(
@@ -86,7 +92,7 @@ async def test_what_may_pass_is_tried_again_and_not_told_as_a_failure(world: Wor
 async def test_a_refused_change_makes_a_set_that_serves_not_ready(world: World) -> None:
     await world.to_ready()
     assert world.condition("Ready") == "True"
-    world.edit(*MODELS, ollama={"keepAlive": "5m"})
+    world.edit(*MODELS, ollama={"parallel": 2})
     world.api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota")
     with pytest.raises(reconciler.ReconcileError):
         await world.reconcile()
@@ -96,7 +102,7 @@ async def test_a_refused_change_makes_a_set_that_serves_not_ready(world: World) 
 
 async def test_a_set_is_ready_again_only_when_what_was_changed_serves(world: World) -> None:
     await world.to_ready()
-    world.edit(*MODELS, ollama={"keepAlive": "5m"})
+    world.edit(*MODELS, ollama={"parallel": 2})
     await world.reconcile()
     ready = next(entry for entry in world.status["conditions"] if entry["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "RollingOut")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from modelset_operator.api import names
+from modelset_operator.api import names, neighbours
 from modelset_operator.engines import state
-from modelset_operator.manifests import common, compare, ollama, ray
+from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
 from modelset_operator.plan import decide
 from modelset_operator.plan import observed as seen
 
@@ -34,7 +34,9 @@ def settled(
     patch = common.discovery_patch(names.API_VERSION, names.KIND, resource, discovery, "assistants")
     resource["metadata"] |= compare.with_hash(patch)["metadata"]
     store = builders.store_of(dict.fromkeys(holds, CHAT), loaded)
+    guards = [*network.policies(modelset, neighbours.Neighbours()), *disruption.budgets(modelset)]
     values: dict[str, Any] = {
+        "guards": {(one["kind"], one["metadata"]["name"]): compare.with_hash(one) for one in guards},
         "stateful_set": stateful_set,
         "headless": compare.with_hash(ollama.service(modelset)),
         "config_map": compare.with_hash(ollama.config_map(modelset, modelset.models)),
@@ -66,6 +68,10 @@ def test_a_new_set_is_applied_at_once() -> None:
     plan = decide.plan(observed)
     applied = [(one.manifest["kind"], one.manifest["metadata"]["name"]) for one in plan.applies]
     assert applied == [
+        ("NetworkPolicy", "assistants-ollama"),
+        ("NetworkPolicy", "assistants-proxy"),
+        ("PodDisruptionBudget", "assistants-ollama"),
+        ("PodDisruptionBudget", "assistants-proxy"),
         ("Service", "assistants-ollama"),
         ("ConfigMap", "assistants-ollama"),
         ("StatefulSet", "assistants-ollama"),

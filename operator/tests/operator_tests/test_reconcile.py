@@ -54,6 +54,20 @@ async def test_the_steady_state_writes_nothing(world: World) -> None:
     assert world.api.versions() == versions
 
 
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "PodDisruptionBudget"])
+@pytest.mark.parametrize("name", ["assistants-ollama", "assistants-proxy"])
+async def test_what_guards_the_pods_comes_back(world: World, kind: str, name: str) -> None:
+    await world.to_ready()
+    wanted = world.api.find(kind, name)["spec"]
+    with world.api.edited(kind, name) as guard:
+        guard["spec"] = {**guard["spec"], "podSelector": {}, "selector": {}}
+    await world.reconcile()
+    assert wanted.items() <= world.api.find(kind, name)["spec"].items()
+    world.api.remove(kind, "default", name)
+    await world.reconcile()
+    assert world.api.find(kind, name)["spec"] == wanted
+
+
 async def test_status_shows_progress_while_pulling(world: World) -> None:
     await world.reconcile()
     world.start_pod()
