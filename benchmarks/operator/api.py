@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import http
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -30,7 +32,7 @@ class Api:
 
     async def create(self, path: str, body: Object) -> dict[str, Any]:
         """Create an object in a collection; one that is there already stays as it is."""
-        return await self._ask("POST", path, body, "application/json", but=409)
+        return await self._ask("POST", path, body, "application/json", but=http.HTTPStatus.CONFLICT)
 
     async def merge(self, path: str, body: Object) -> dict[str, Any]:
         """Change the fields of an object that a body names."""
@@ -62,11 +64,16 @@ class Api:
     ) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": content_type}
-        async with self._session.request(method, path, data=data, headers=headers) as response:
-            answer: dict[str, Any] = await response.json(content_type=None)
-            if response.status >= 400 and response.status != but:
+        while True:
+            async with self._session.request(method, path, data=data, headers=headers) as response:
+                answer: dict[str, Any] = await response.json(content_type=None)
+            if response.status == http.HTTPStatus.TOO_MANY_REQUESTS:
+                # Also what it says of a kind that it is just getting to know.
+                await asyncio.sleep(int(response.headers.get("Retry-After", "1")))
+            elif response.status >= http.HTTPStatus.BAD_REQUEST and response.status != but:
                 raise RefusedError(f"{method} {path}: {answer.get('message', response.status)}")
-            return answer
+            else:
+                return answer
 
 
 @contextlib.asynccontextmanager

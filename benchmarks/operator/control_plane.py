@@ -43,7 +43,7 @@ def started(folder: Path) -> Iterator[ControlPlane]:
 @contextlib.contextmanager
 def _etcd(folder: Path) -> Iterator[str]:
     url, peers = (f"http://127.0.0.1:{loopback.free_port()}" for _ in range(2))
-    options = ["--data-dir", folder / "etcd", "--log-level", "warn"]
+    options: list[str | Path] = ["--data-dir", folder / "etcd", "--log-level", "warn"]
     options += ["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peers]
     options += ["--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}"]
     # How fast this machine's disk is says nothing of the operator.
@@ -80,7 +80,14 @@ def _api_server(folder: Path, etcd: str) -> Iterator[ControlPlane]:
     policy.write_text(json.dumps(audit.policy(OPERATOR, EDITOR)))
     plane.kubeconfig.write_text(json.dumps(_kubeconfig(plane, operators)))
     key = certificates / "apiserver.key"
-    options = ["--etcd-servers", etcd, "--bind-address", "127.0.0.1", "--secure-port", str(port)]
+    options: list[str | Path] = [
+        "--etcd-servers",
+        etcd,
+        "--bind-address",
+        "127.0.0.1",
+        "--secure-port",
+        str(port),
+    ]
     options += ["--cert-dir", certificates, "--token-auth-file", tokens, "--authorization-mode", "RBAC"]
     options += ["--service-account-issuer", plane.url, "--service-account-signing-key-file", key]
     options += ["--service-account-key-file", key, "--service-cluster-ip-range", "10.96.0.0/12"]

@@ -25,7 +25,7 @@ _KUBERAY = ("ray.io_rayclusters.yaml", "ray.io_rayservices.yaml")
 
 async def install(api: Api, namespaces: list[str]) -> None:
     """Create all of it; the operator has the rights that the chart gives it, and no others."""
-    wanted = [{"kind": "Namespace", "metadata": {"name": name}} for name in namespaces]
+    wanted: list[Object] = [{"kind": "Namespace", "metadata": {"name": name}} for name in namespaces]
     wanted += [*_chart(), *_kuberay()]
     for manifest in wanted:
         await api.create(_COLLECTIONS[manifest["kind"]], manifest)
@@ -44,8 +44,8 @@ def _is_served(definition: Object) -> bool:
 
 
 def _chart() -> list[dict[str, Any]]:
-    command = [golang.tool("helm"), "template", cluster.RELEASE, cluster.CHART]
-    rendered = step.output([*command, "--namespace", cluster.OPERATOR_NAMESPACE])
+    names = ["--namespace", cluster.OPERATOR_NAMESPACE, cluster.RELEASE]
+    rendered = step.output([golang.tool("helm"), "template", *names, cluster.CHART])
     return [one for one in yaml.load_all(rendered, _LOADER) if one and one["kind"] in _COLLECTIONS]
 
 

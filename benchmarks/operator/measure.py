@@ -129,11 +129,7 @@ async def _until_ready(api: Api, sets: int) -> float:
 
     began = told = time.monotonic()
     ready: set[str] = set()
-    async with (
-        asyncio.timeout(_READY_SECONDS),
-        asyncio.TaskGroup() as tasks,
-        contextlib.aclosing(api.follow(_SETS)) as following,
-    ):
+    async with asyncio.TaskGroup() as tasks, contextlib.aclosing(api.follow(_SETS)) as following:
         for _ in range(_CREATORS):
             tasks.create_task(create())
         async for found in following:
@@ -144,6 +140,8 @@ async def _until_ready(api: Api, sets: int) -> float:
             if time.monotonic() - told > _PROGRESS_SECONDS:
                 told = time.monotonic()
                 step.say(f"  {len(ready)} of {sets} are Ready after {told - began:.0f} s")
+            if time.monotonic() - began > _READY_SECONDS:
+                raise step.StepFailed(f"only {len(ready)} of {sets} are Ready")
     return time.monotonic() - began
 
 
