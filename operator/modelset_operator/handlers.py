@@ -105,8 +105,8 @@ class Operator:
 
 def _pods_client() -> httpx.AsyncClient:
     # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
-    # are asked at once is bounded for each set, so that no set keeps others waiting. Each request goes through
-    # all connections that are open: only the requests of one look share one.
+    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
+    # each connection that is open: only those of one look share one.
     limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
     return httpx.AsyncClient(trust_env=False, limits=limits)
 

@@ -73,7 +73,9 @@ async def test_liveness_fails_when_reconciling_does_not_run_or_does_not_get_on(
     await operator.stop()
 
 
-async def test_connections_to_pods_that_were_looked_at_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_to_pods_that_were_looked_at_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ended: list[asyncio.Event] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
