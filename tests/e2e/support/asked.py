@@ -1,7 +1,7 @@
 """What the operator asks of the API server, counted there: by a flow schema for each kind of request.
 
-Such a schema tells requests apart by the account that sends them, by verb and by namespace, and the API server
-counts what it dispatches by schema. That is all they change: the priority is that of all service accounts.
+Such a schema tells requests apart by the account that sends them, by verb and by namespace, and the API
+server counts what it dispatches by schema. Nothing else changes: the priority stays that of all accounts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PRECEDENCE = 500
 
 @dataclass(frozen=True)
 class Asked:
-    """Requests so far: reads and writes in one namespace, and lists and watches of all namespaces together."""
+    """Requests so far: reads and writes in one namespace; lists and watches of all namespaces together."""
 
     reads: int
     writes: int

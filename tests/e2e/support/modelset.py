@@ -58,7 +58,7 @@ class Later:
 
 @dataclass(frozen=True)
 class Steady:
-    """What the operator had written when a set had settled, and what it has done in the five minutes since."""
+    """What the operator had written when a set had settled, and what it did in the five minutes since."""
 
     writes: dict[str, tuple[str, ...]]
     later: futures.Future[Later]
