@@ -75,6 +75,10 @@ bench-dispatch: machine ## where requests go: simulated, on stubs and on real Ol
 bench-routing: machine ## our routing beside taking turns, on two real Ollamas
 	@$(DEV) "$$dev/bin/python" -m benchmarks.routing
 
+.PHONY: bench-operator
+bench-operator: machine ## the operator at a real API server beside many sets; a line a floor (SETS=50 IDLE=60)
+	@$(DEV) PYTHONPATH=. "$$dev/bin/python" -m benchmarks.operator $(if $(SETS),--sets $(SETS)) $(if $(IDLE),--idle $(IDLE))
+
 # ---- the stack ----
 
 .PHONY: up

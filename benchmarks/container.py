@@ -58,6 +58,7 @@ class Container(processes.Group):
         for name, value in {"HOME": str(folder), **env}.items():
             options += ["--env", f"{name}={value}"]
         # Docker would pass on what it writes, line by line.
+        options += ["--entrypoint", ""]
         told = ["sh", "-c", 'exec "$@" > "$0" 2>&1', str(log)]
         super().__init__(["docker", "run", *options, image, *told, *command], env=dict(os.environ), log=log)
 

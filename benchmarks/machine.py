@@ -15,16 +15,23 @@ from stack import golang, pins
 def facts() -> dict[str, str]:
     """Describe the machine and what is compared, for the head of a report."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processor": f"{os.cpu_count()} cores, {_processor()}",
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        **host(),
         "Python": container.python(),
-        "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "modelset-proxy": pins.load().version,
         "Ray": _pinned("serve-app", "ray"),
         "LiteLLM": _pinned("bench", "litellm"),
         "Ollama": golang.module_version("ollama", "github.com/ollama/ollama").removeprefix("v"),
+    }
+
+
+def host() -> dict[str, str]:
+    """Describe the machine, and when it was."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": f"{os.cpu_count()} cores, {_processor()}",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
 
 

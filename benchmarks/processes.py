@@ -123,6 +123,14 @@ def memory(pid: int) -> int:
     return 0
 
 
+def most_memory(pid: int) -> int:
+    """Return the most bytes of memory that a process has had, with all of the pages that it shares."""
+    for line in _read(pid, "status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def machine_cpu() -> float:
     """Return the seconds that all processors have been busy since boot."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures, floors, plot
+from benchmarks.operator import result
 from stack import cache
 
 RESULTS = Path(__file__).parent / "results.json"
 ROUTING = Path(__file__).parent / "routing.json"
+OPERATOR = Path(__file__).parent / "operator.json"
 _PAGE = cache.REPOSITORY / "docs" / "benchmarks.md"
 _PLOT = cache.REPOSITORY / "docs" / "benchmarks.svg"
 _OURS = "Serve + HAProxy"
@@ -31,6 +33,8 @@ def write() -> None:
         _PLOT.write_text(plot.svg(results["stub"]))
     if ROUTING.exists():
         page = _between(page, "routing", routing_text(json.loads(ROUTING.read_text())))
+    if OPERATOR.exists():
+        page = _between(page, "operator", operator_text(json.loads(OPERATOR.read_text())))
     _PAGE.write_text(page)
 
 
@@ -73,6 +77,21 @@ def routing_text(results: Results) -> str:
             rows.append((label, *(f"{value:,.2f}" for value in values), ratio))
         tables += [f"### {title}", _table(("", *names), rows)]
     return "\n\n".join(tables)
+
+
+def operator_text(results: Results) -> str:
+    """Return the table of the operator's benchmark, a column for each number of sets."""
+    columns = sorted((result.restored(found) for found in results["sets"].values()), key=lambda it: it.sets)
+    rows = [
+        (
+            figure.label,
+            "" if figure.most is None else f"at most {figure.most:,.4g}",
+            *(figure.text(column) for column in columns),
+        )
+        for figure in result.FIGURES
+    ]
+    heads = [f"{column.sets:,} sets" for column in columns]
+    return "\n\n".join([_facts(results["facts"]), _table(("", "floor", *heads), rows)])
 
 
 def _facts(facts: Mapping[str, str]) -> str:

@@ -27,6 +27,9 @@ GATHER_SECONDS = 0.2
 # Beyond this the process is taken for stuck and restarted. Every request ends within 20 s (60 to delete).
 STUCK_SECONDS = 180.0
 
+# So long is a connection to a pod kept that nothing is asked on.
+IDLE_CONNECTION_SECONDS = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -103,8 +106,10 @@ class Operator:
 
 def _pods_client() -> httpx.AsyncClient:
     # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
-    # are asked at once is bounded for each set, so that no set keeps others waiting.
-    return httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
+    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
+    # each connection that is open: only those of one look share one.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
+    return httpx.AsyncClient(trust_env=False, limits=limits)
 
 
 def _start(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stack import cluster
-from tests.e2e.support import diagnostics, namespaces, writes
+from tests.e2e.support import asked, diagnostics, namespaces, writes
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
@@ -84,10 +84,10 @@ def steady(assistants: ms.ModelSet) -> Iterator[ms.Steady]:
     """
     ended = threading.Event()
 
-    def five_minutes_later() -> dict[str, tuple[str, ...]]:
+    def five_minutes_later(before: asked.Asked) -> ms.Later:
         ended.wait(ms.STEADY_SECONDS)
-        return writes.of_operator(assistants.kube)
+        return ms.Later(writes.of_operator(assistants.kube), count().since(before))
 
-    with futures.ThreadPoolExecutor(1) as watch:
-        yield ms.Steady(writes.of_operator(assistants.kube), watch.submit(five_minutes_later))
+    with asked.counting(assistants.kube.namespace) as count, futures.ThreadPoolExecutor(1) as watch:
+        yield ms.Steady(writes.of_operator(assistants.kube), watch.submit(five_minutes_later, count()))
         ended.set()

@@ -13,6 +13,7 @@ import openai
 import yaml
 
 from stack import cache
+from tests.e2e.support.asked import Asked
 from tests.e2e.support.kube import Kube, Manifest
 from tests.e2e.support.waiting import until
 
@@ -48,11 +49,19 @@ def manifest(name: str, models: list[dict[str, Any]], registry: str = REGISTRY) 
 
 
 @dataclass(frozen=True)
-class Steady:
-    """What the operator had written when a set had settled, and what it had five minutes later."""
+class Later:
+    """What the operator had written five minutes after a set had settled, and what it had asked meanwhile."""
 
     writes: dict[str, tuple[str, ...]]
-    later: futures.Future[dict[str, tuple[str, ...]]]
+    asked: Asked
+
+
+@dataclass(frozen=True)
+class Steady:
+    """What the operator had written when a set had settled, and what it did in the five minutes since."""
+
+    writes: dict[str, tuple[str, ...]]
+    later: futures.Future[Later]
 
 
 class ModelSet:
