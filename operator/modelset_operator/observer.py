@@ -40,22 +40,29 @@ class Observer:
         if resource is None or resource["metadata"].get("deletionTimestamp"):
             return None
         pods = cached.pods.of_set(namespace, name)
+        modelset = spec.parse(resource, self._images)
         ray_service = cached.ray_services.get(namespace, names.ray_service(name))
         return seen.Observed(
-            modelset=spec.parse(resource, self._images),
+            modelset=modelset,
             resource=resource,
             now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            stateful_set=cached.stateful_sets.get(namespace, names.ollama(name)),
-            config_map=cached.config_maps.get(namespace, names.ollama(name)),
-            headless=cached.ollama_services.get(namespace, names.ollama(name)),
+            pools={pool.name: self._pool(namespace, pool.name) for pool in modelset.pools},
             ray_service=ray_service,
             serve_service=cached.serve_services.get(namespace, names.serve_service(name)),
             kuberay_installed=cached.kuberay_installed,
             ray_clusters=self._ray_clusters(namespace, ray_service),
             ray_pods=_ray_pods(pods),
-            pods=_pods(pods, sights),
+            pods=_pods(modelset, pods, sights),
             pulls=pulls,
             tolerated=tolerated,
+        )
+
+    def _pool(self, namespace: str, name: str) -> seen.PoolObjects:
+        cached = self._cached
+        return seen.PoolObjects(
+            stateful_set=cached.stateful_sets.get(namespace, name),
+            config_map=cached.config_maps.get(namespace, name),
+            headless=cached.ollama_services.get(namespace, name),
         )
 
     def _ray_clusters(
@@ -68,9 +75,13 @@ class Observer:
         return tuple(one for one in found if one is not None and not one["metadata"].get("deletionTimestamp"))
 
 
-def _pods(found: Sequence[Mapping[str, Any]], sights: Mapping[str, looks.Sight]) -> tuple[seen.Pod, ...]:
-    living = sorted(_living(found, names.OLLAMA_COMPONENT), key=lambda pod: _ordinal(pod["metadata"]["name"]))
-    return tuple(_pod(pod, sights.get(pod["metadata"]["uid"])) for pod in living)
+def _pods(
+    modelset: spec.ModelSet, found: Sequence[Mapping[str, Any]], sights: Mapping[str, looks.Sight]
+) -> tuple[seen.Pod, ...]:
+    """Return the pods of the set's pools; one that only has their labels is nobody's to change."""
+    pools = {pool.name for pool in modelset.pools}
+    living = [_pod(pod, sights.get(pod["metadata"]["uid"])) for pod in _living(found, names.OLLAMA_COMPONENT)]
+    return tuple(sorted((pod for pod in living if pod.pool in pools), key=lambda pod: _place(pod.name)))
 
 
 def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
@@ -83,6 +94,7 @@ def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
     store = (sight.last if ready else sight.now) if sight is not None and runs else None
     return seen.Pod(
         name=pod["metadata"]["name"],
+        pool=names.pool_of(pod["metadata"]["name"]),
         uid=pod["metadata"]["uid"],
         ip=ip,
         ready=ready,
@@ -125,9 +137,9 @@ def _runs(status: Mapping[str, Any]) -> bool:
     return bool(states) and all("running" in state for state in states)
 
 
-def _ordinal(name: str) -> tuple[int, str]:
-    tail = name.rpartition("-")[2]
-    return (int(tail) if tail.isdigit() else -1, name)
+def _place(name: str) -> tuple[str, int, str]:
+    pool, _, tail = name.rpartition("-")
+    return (pool, int(tail) if tail.isdigit() else -1, name)
 
 
 def _why_waiting(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:

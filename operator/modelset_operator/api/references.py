@@ -4,6 +4,7 @@ Source of the rules: Ollama 0.17, types/model/name.go (ParseName, DisplayShortes
 """
 
 import dataclasses
+import functools
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -33,7 +34,7 @@ class Reference:
         """Return where Ollama keeps the manifest (types/model, Filepath), with case folded."""
         return f"{self.host}/{self.namespace}/{self.model}/{self.tag}".lower()
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What two references have in common when Ollama takes them for the same model (it folds case)."""
         return str(self).lower()

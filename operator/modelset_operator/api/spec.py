@@ -2,10 +2,11 @@
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import references
+from modelset_operator.api import names, references
 
 AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
 
@@ -64,6 +65,18 @@ class Ollama:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pool:
+    """Ollama pods that are alike: a StatefulSet, its headless Service and its ConfigMap, all of this name.
+
+    `selector` are labels that its pods have and no others.
+    """
+
+    name: str
+    selector: Mapping[str, str]
+    ollama: Ollama
+
+
+@dataclasses.dataclass(frozen=True)
 class Proxy:
     """spec.proxy. `limits` has the field names of the CRD, which are those of user_config too."""
 
@@ -89,10 +102,20 @@ class ModelSet:
     ollama: Ollama
     proxy: Proxy
 
+    @functools.cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """All pools of the set: so far one, of all its Ollama pods."""
+        return (Pool(names.ollama(self.name), names.ollama_selector(self.name), self.ollama),)
+
     @property
-    def reference_keys(self) -> frozenset[str]:
-        """Keys of every reference that the spec wants on each pod."""
-        return frozenset(model.reference.key for model in self.models)
+    def pods(self) -> int:
+        """How many Ollama pods the set is to have."""
+        return sum(pool.ollama.replicas for pool in self.pools)
+
+    @functools.cached_property
+    def by_key(self) -> Mapping[str, Model]:
+        """The models by the key of their reference; entries may mean the same model."""
+        return {model.reference.key: model for model in self.models}
 
 
 def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
