@@ -26,6 +26,11 @@ class Observer:
         self._cached = cached
         self._images = images
 
+    def resource(self, owner: Set) -> dict[str, Any] | None:
+        """Return the set as the API server has it, or None when it is gone or on its way out."""
+        found = self._cached.model_sets.get(*owner)
+        return None if found is None or found["metadata"].get("deletionTimestamp") else found
+
     def look(
         self,
         owner: Set,
@@ -33,11 +38,11 @@ class Observer:
         pulls: Mapping[tuple[str, str], state.Pull],
         tolerated: Mapping[tuple[str, str], seen.Tolerated],
     ) -> seen.Observed | None:
-        """Return what there is, or None when the set is gone or on its way out."""
+        """Return what there is, or None when the set is gone or on its way out. Raises spec.SpecError."""
         namespace, name = owner
         cached = self._cached
-        resource = cached.model_sets.get(namespace, name)
-        if resource is None or resource["metadata"].get("deletionTimestamp"):
+        resource = self.resource(owner)
+        if resource is None:
             return None
         pods = cached.pods.of_set(namespace, name)
         modelset = spec.parse(resource, self._images)
@@ -45,7 +50,7 @@ class Observer:
         return seen.Observed(
             modelset=modelset,
             resource=resource,
-            now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            now=now(),
             pools={pool.name: self._pool(namespace, pool.name) for pool in modelset.pools},
             ray_service=ray_service,
             serve_service=cached.serve_services.get(namespace, names.serve_service(name)),
@@ -73,6 +78,11 @@ class Observer:
         wanted = [part["rayClusterName"] for part in parts if part.get("rayClusterName")]
         found = [self._cached.ray_clusters.get(namespace, name) for name in wanted]
         return tuple(one for one in found if one is not None and not one["metadata"].get("deletionTimestamp"))
+
+
+def now() -> str:
+    """Return the time as Kubernetes writes it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _pods(

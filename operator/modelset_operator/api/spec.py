@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import names, references
+from modelset_operator.api import names, references, sources
 
 AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
 
@@ -37,6 +37,7 @@ class Model:
 
     name: str
     reference: references.Reference
+    source: sources.Source
     served_names: tuple[str, ...]
     type: str
     keep_alive: str
@@ -98,7 +99,6 @@ class ModelSet:
     generation: int
     created: int
     models: tuple[Model, ...]
-    insecure: bool
     ollama: Ollama
     proxy: Proxy
 
@@ -121,9 +121,8 @@ class ModelSet:
 def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
     """Read an OllamaModelSet as the API server returns it. Raises SpecError."""
     metadata, spec = resource["metadata"], resource.get("spec") or {}
-    registry = spec.get("registry") or {}
+    registry = _registry(spec.get("registry") or {})
     ollama = _ollama(spec.get("ollama") or {}, images.ollama)
-    host = registry.get("host") or references.DEFAULT_HOST
     created = datetime.datetime.fromisoformat(metadata["creationTimestamp"])
     return ModelSet(
         namespace=metadata["namespace"],
@@ -131,22 +130,26 @@ def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
         created=int(created.timestamp()),
-        models=tuple(_model(entry, host, ollama.keep_alive) for entry in spec.get("models") or ()),
-        insecure=bool(registry.get("insecure", False)),
+        models=tuple(_model(entry, registry, ollama.keep_alive) for entry in spec.get("models") or ()),
         ollama=ollama,
         proxy=_proxy(spec.get("proxy") or {}, images.proxy),
     )
 
 
-def _model(entry: Mapping[str, Any], host: str, keep_alive: str) -> Model:
+def _registry(entry: Mapping[str, Any]) -> sources.Registry:
+    return sources.Registry(entry.get("host") or None, bool(entry.get("insecure", False)))
+
+
+def _model(entry: Mapping[str, Any], registry: sources.Registry, keep_alive: str) -> Model:
     name = entry["name"]
     try:
-        reference = references.parse(name, host)
+        reference, source = sources.parse(name, registry)
     except ValueError as error:
         raise SpecError(f"spec.models: {error}") from error
     return Model(
         name=name,
         reference=reference,
+        source=source,
         served_names=tuple(entry.get("servedNames") or references.default_served_names(name)),
         type=entry.get("type", AUTO),
         keep_alive=entry.get("keepAlive") or keep_alive,

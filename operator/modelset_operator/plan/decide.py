@@ -151,7 +151,7 @@ def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
         if pod.store is None:
             continue
         pulls.extend(
-            state.WantedPull(pod.name, pod.uid, pod.ip, str(model.reference), key, observed.modelset.insecure)
+            state.WantedPull(pod.name, pod.uid, pod.ip, str(model.reference), key, model.source)
             for key, model in placement.wanted_on(pod, observed.modelset).items()
             if key not in pod.store.held
         )

@@ -54,9 +54,20 @@ def build(
         "modelNames": labels.model_names_text(served_names),
         "modelsReady": f"{ready_models}/{len(judged)}",
         "ollamaReady": f"{ready_pods}/{modelset.pods}",
-        "conditions": [_condition(leaf, observed) for leaf in conditions],
+        "conditions": [
+            _condition(leaf, observed.status, modelset.generation, observed.now) for leaf in conditions
+        ],
         "models": [_model(one, observed) for one in judged],
     }
+
+
+def unusable(resource: Mapping[str, Any], now: str, problem: str) -> dict[str, Any]:
+    """Return the status of a set whose spec cannot be read: as it was, but for why it is not Ready."""
+    before = resource.get("status") or {}
+    others = [one for one in before.get("conditions") or () if one.get("type") != READY]
+    leaf = Leaf(READY, False, "InvalidSpec", _cut(problem))
+    ready = _condition(leaf, before, resource["metadata"].get("generation", 1), now)
+    return {**before, "conditions": [ready, *others]}
 
 
 def is_true(status: Mapping[str, Any], kind: str) -> bool:
@@ -168,10 +179,10 @@ def _progressing_leaf(
     return Leaf(PROGRESSING, False, "Settled", "nothing is left to do")
 
 
-def _condition(leaf: Leaf, observed: seen.Observed) -> dict[str, Any]:
+def _condition(leaf: Leaf, before: Mapping[str, Any], generation: int, now: str) -> dict[str, Any]:
     status = "True" if leaf.true else "False"
-    changed = observed.now
-    for previous in observed.status.get("conditions") or ():
+    changed = now
+    for previous in before.get("conditions") or ():
         if previous.get("type") == leaf.type and previous.get("status") == status:
             changed = previous.get("lastTransitionTime", changed)
     return {
@@ -179,7 +190,7 @@ def _condition(leaf: Leaf, observed: seen.Observed) -> dict[str, Any]:
         "status": status,
         "reason": leaf.reason,
         "message": leaf.message,
-        "observedGeneration": observed.modelset.generation,
+        "observedGeneration": generation,
         "lastTransitionTime": changed,
     }
 

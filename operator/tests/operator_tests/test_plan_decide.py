@@ -145,7 +145,7 @@ def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
     holds = builders.store_of({"models.example:5000/library/a:1": CHAT})
     pods = (builders.pod(0, store=holds), builders.pod(1, store=builders.store()), builders.pod(2))
     plan = decide.plan(builders.observed(resource, pods=pods))
-    assert [(pull.pod, pull.reference, pull.insecure) for pull in plan.pulls] == [
+    assert [(pull.pod, pull.reference, pull.source.insecure) for pull in plan.pulls] == [
         ("assistants-ollama-0", "models.example:5000/library/b:latest", True),
         ("assistants-ollama-1", "models.example:5000/library/a:1", True),
         ("assistants-ollama-1", "models.example:5000/library/b:latest", True),
