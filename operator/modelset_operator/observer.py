@@ -29,6 +29,11 @@ class Observer:
         self._images = images
         self._around = around
 
+    def resource(self, owner: Set) -> dict[str, Any] | None:
+        """Return the set as the API server has it, or None when it is gone or on its way out."""
+        found = self._cached.model_sets.get(*owner)
+        return None if found is None or found["metadata"].get("deletionTimestamp") else found
+
     def look(
         self,
         owner: Set,
@@ -36,29 +41,28 @@ class Observer:
         pulls: Mapping[tuple[str, str], state.Pull],
         tolerated: Mapping[tuple[str, str], seen.Tolerated],
     ) -> seen.Observed | None:
-        """Return what there is, or None when the set is gone or on its way out."""
+        """Return what there is, or None when the set is gone or on its way out. Raises spec.SpecError."""
         namespace, name = owner
         cached = self._cached
-        resource = cached.model_sets.get(namespace, name)
-        if resource is None or resource["metadata"].get("deletionTimestamp"):
+        resource = self.resource(owner)
+        if resource is None:
             return None
         pods = cached.pods.of_set(namespace, name)
+        modelset = spec.parse(resource, self._images)
         ray_service = cached.ray_services.get(namespace, names.ray_service(name))
         return seen.Observed(
-            modelset=spec.parse(resource, self._images),
+            modelset=modelset,
             resource=resource,
-            now=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            stateful_set=cached.stateful_sets.get(namespace, names.ollama(name)),
-            config_map=cached.config_maps.get(namespace, names.ollama(name)),
+            now=now(),
+            pools={pool.name: self._pool(namespace, pool.name) for pool in modelset.pools},
             guards=self._guards(namespace, name),
             around=self._around,
-            headless=cached.ollama_services.get(namespace, names.ollama(name)),
             ray_service=ray_service,
             serve_service=cached.serve_services.get(namespace, names.serve_service(name)),
             kuberay_installed=cached.kuberay_installed,
             ray_clusters=self._ray_clusters(namespace, ray_service),
             ray_pods=_ray_pods(pods),
-            pods=_pods(pods, sights),
+            pods=_pods(modelset, pods, sights),
             pulls=pulls,
             tolerated=tolerated,
         )
@@ -67,6 +71,14 @@ class Observer:
         stores = (self._cached.network_policies, self._cached.disruption_budgets)
         found = [one for store in stores for one in store.of_set(namespace, name)]
         return {(one["kind"], one["metadata"]["name"]): one for one in found}
+
+    def _pool(self, namespace: str, name: str) -> seen.PoolObjects:
+        cached = self._cached
+        return seen.PoolObjects(
+            stateful_set=cached.stateful_sets.get(namespace, name),
+            config_map=cached.config_maps.get(namespace, name),
+            headless=cached.ollama_services.get(namespace, name),
+        )
 
     def _ray_clusters(
         self, namespace: str, ray_service: Mapping[str, Any] | None
@@ -78,9 +90,18 @@ class Observer:
         return tuple(one for one in found if one is not None and not one["metadata"].get("deletionTimestamp"))
 
 
-def _pods(found: Sequence[Mapping[str, Any]], sights: Mapping[str, looks.Sight]) -> tuple[seen.Pod, ...]:
-    living = sorted(_living(found, names.OLLAMA_COMPONENT), key=lambda pod: _ordinal(pod["metadata"]["name"]))
-    return tuple(_pod(pod, sights.get(pod["metadata"]["uid"])) for pod in living)
+def now() -> str:
+    """Return the time as Kubernetes writes it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _pods(
+    modelset: spec.ModelSet, found: Sequence[Mapping[str, Any]], sights: Mapping[str, looks.Sight]
+) -> tuple[seen.Pod, ...]:
+    """Return the pods of the set's pools; one that only has their labels is nobody's to change."""
+    pools = {pool.name for pool in modelset.pools}
+    living = [_pod(pod, sights.get(pod["metadata"]["uid"])) for pod in _living(found, names.OLLAMA_COMPONENT)]
+    return tuple(sorted((pod for pod in living if pod.pool in pools), key=lambda pod: _place(pod.name)))
 
 
 def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
@@ -93,6 +114,7 @@ def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
     store = (sight.last if ready else sight.now) if sight is not None and runs else None
     return seen.Pod(
         name=pod["metadata"]["name"],
+        pool=names.pool_of(pod["metadata"]["name"]),
         uid=pod["metadata"]["uid"],
         ip=ip,
         ready=ready,
@@ -135,9 +157,9 @@ def _runs(status: Mapping[str, Any]) -> bool:
     return bool(states) and all("running" in state for state in states)
 
 
-def _ordinal(name: str) -> tuple[int, str]:
-    tail = name.rpartition("-")[2]
-    return (int(tail) if tail.isdigit() else -1, name)
+def _place(name: str) -> tuple[str, int, str]:
+    pool, _, tail = name.rpartition("-")
+    return (pool, int(tail) if tail.isdigit() else -1, name)
 
 
 def _why_waiting(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from modelset_operator.api import names, spec
 from modelset_operator.cluster import http, writes
 from modelset_operator.engines import state, work
 from modelset_operator.manifests import compare
-from modelset_operator.plan import decide, events, ownership, proxy, workers
+from modelset_operator.plan import decide, events, ownership, proxy, status, workers
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Reconciler:
         except spec.SpecError as error:
             # Only a set that was stored before the present rules gets here; the next edit will be refused.
             log.warning("%s/%s: %s", *owner, error)
+            await self._tell_unusable(owner, str(error))
             return RESYNC_SECONDS
         if observed is None:
             self._forget(owner)
@@ -207,18 +208,26 @@ class Reconciler:
     async def _tell(self, owner: Set, observed: seen.Observed, told: decide.Told) -> None:
         removed = _removed(self._work.take_removed(owner))
         if told.status != observed.status:
-            await self._write_status(observed, told.status)
+            await self._write_status(observed.resource, told.status)
             removed = [*told.events, *removed]
         for event in removed:
             await self._emit(observed, event)
 
-    async def _write_status(self, observed: seen.Observed, status: Mapping[str, Any]) -> None:
-        metadata = observed.resource["metadata"]
+    async def _tell_unusable(self, owner: Set, problem: str) -> None:
+        resource = self._observer.resource(owner)
+        if resource is None:
+            return
+        told = status.unusable(resource, observer.now(), problem)
+        if told != resource.get("status"):
+            await self._write_status(resource, told)
+
+    async def _write_status(self, resource: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+        metadata = resource["metadata"]
         manifest = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
             "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
-            "status": status,
+            "status": told,
         }
         try:
             await self._api.apply(manifest, "status")

@@ -46,6 +46,15 @@ def _with(path: str, value: Any) -> Manifest:
         pytest.param(_with("spec.models.0.type", "Vision"), "spec.models[0].type", id="unknown-type"),
         pytest.param(_with("spec.models.0.keepAlive", "soon"), "spec.models[0].keepAlive", id="bad-duration"),
         pytest.param(
+            _with("spec.models.0.keepAlive", "9999999h"), "longer than Ollama can count", id="endless-duration"
+        ),
+        pytest.param(
+            _with("spec.models.0.name", "reg.local:5000/model"), "a host needs a namespace", id="no-namespace"
+        ),
+        pytest.param(_with("spec.registry", {"insecure": True}), "host must be set", id="insecure-nowhere"),
+        pytest.param(_with("spec.ollama.storage.size", 0), "must be more than 0", id="no-storage"),
+        pytest.param(_with("spec.ollama.storage.size", "0.0Gi"), "must be more than 0", id="nor-so-much"),
+        pytest.param(
             _with("spec.ollama.storage.size", "much"), "spec.ollama.storage.size", id="bad-quantity"
         ),
     ],

@@ -25,13 +25,15 @@ properties:
       required: [name]
       properties:
         name:
-          description: "Any Ollama reference: [host[:port]/][namespace/]model[:tag]."
+          description: "Any Ollama reference: [[host[:port]/]namespace/]model[:tag]."
           type: string
           minLength: 1
           maxLength: 200
           x-kubernetes-validations:
-            - rule: self.matches('^([A-Za-z0-9_][A-Za-z0-9_.:-]*/)?([A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$')
-              message: "name must be an Ollama reference: [host[:port]/][namespace/]model[:tag]"
+            - rule: self.matches('^(([A-Za-z0-9_][A-Za-z0-9_.:-]*/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$')
+              message: >-
+                name must be an Ollama reference, [[host[:port]/]namespace/]model[:tag]; a host needs a namespace too,
+                such as models.example:5000/library/smollm2
         servedNames:
           description: What clients send as `model`. By default the name, and the name without ':latest'.
           type: array
@@ -59,6 +61,9 @@ properties:
   registry:
     description: Where models without a host in their name come from. By default Ollama's own registry.
     type: object
+    x-kubernetes-validations:
+      - rule: "!self.insecure || has(self.host)"
+        message: insecure holds for the registry that host names, so host must be set with it
     properties:
       host:
         description: "host[:port] of a registry, which keeps `smollm2:135m` as `library/smollm2:135m`."
@@ -69,7 +74,7 @@ properties:
           - rule: self.matches('^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?$')
             message: "host must be host[:port], without a scheme and without a path"
       insecure:
-        description: Use plain HTTP, or HTTPS without verifying certificates.
+        description: Use plain HTTP, or HTTPS without verifying certificates, at that host and no other.
         type: boolean
         default: false
   ollama:
@@ -128,6 +133,10 @@ properties:
         properties:
           size:
             {{- include "modelset-operator.crd.quantity" . | nindent 12 }}
+            maxLength: 32
+            x-kubernetes-validations:
+              - rule: string(self).matches('^[0-9.]*[1-9]')
+                message: storage.size must be more than 0, such as 20Gi
             default: 20Gi
           storageClassName:
             description: By default the cluster's default class.
@@ -260,6 +269,8 @@ maxLength: 32
 x-kubernetes-validations:
   - rule: self.matches('^(-?[0-9]+|-?([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+)$')
     message: keepAlive must be a duration such as 5m or 1h30m, or whole seconds such as "300", or "-1" for ever
+  - rule: "!self.matches('[0-9]{6}h|[0-9]{8}m([^s]|$)|[0-9]{10}(s|$)|[0-9]{13}')"
+    message: keepAlive is longer than Ollama can count; "-1" keeps a model in memory for ever
 {{- end -}}
 
 {{- define "modelset-operator.crd.quantity" -}}

@@ -6,6 +6,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 from typing import Any
@@ -183,6 +184,44 @@ def test_the_crd_is_the_resource_that_the_operator_serves() -> None:
     assert (crd["names"]["shortNames"], crd["names"]["categories"]) == (["oms"], ["modelsets"])
     columns = [column["name"] for column in version["additionalPrinterColumns"] if not column.get("priority")]
     assert columns == ["Ready", "Models", "Ollama", "Endpoint", "Age"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "refused"),
+    [
+        ("keepAlive", "-1", False),
+        ("keepAlive", "99999h", False),
+        ("keepAlive", "12345678ms", False),
+        ("keepAlive", "999999999", False),
+        ("keepAlive", "9999999h", True),
+        ("keepAlive", "1h99999999m", True),
+        ("keepAlive", "9999999999", True),
+        ("keepAlive", "-9999999999s", True),
+        ("keepAlive", "soon", True),
+        ("size", "20Gi", False),
+        ("size", "0.5Ti", False),
+        ("size", "0", True),
+        ("size", "0.0Gi", True),
+        ("size", "0e9", True),
+        ("name", "models.example:5000/library/smollm2:135m", False),
+        ("name", "team/smollm2", False),
+        ("name", "reg.local:5000/model", True),
+        ("name", "hf.co/model", True),
+    ],
+)
+def test_rules_refuse_what_cannot_work(path: str, value: str, refused: bool) -> None:
+    ollama, models = schema()["ollama"]["properties"], schema()["models"]["items"]["properties"]
+    fields = {
+        "keepAlive": ollama["keepAlive"],
+        "size": ollama["storage"]["properties"]["size"],
+        "name": models["name"],
+    }
+    rules = [rule["rule"] for rule in fields[path]["x-kubernetes-validations"]]
+    found = [
+        bool(re.search(re.search(r"matches\('(.*)'\)", rule)[1], value)) == rule.startswith("!")  # type: ignore[index]
+        for rule in rules
+    ]
+    assert any(found) is refused
 
 
 def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:

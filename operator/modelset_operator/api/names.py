@@ -27,7 +27,7 @@ SERVE_PORT = 8000
 
 
 def ollama(set_name: str) -> str:
-    """Name of a set's StatefulSet and of its headless Service."""
+    """Name of the pool of all Ollama pods of a set: of its StatefulSet, headless Service and ConfigMap."""
     return f"{set_name}-ollama"
 
 
@@ -46,9 +46,14 @@ def serve_service(set_name: str) -> str:
     return f"{set_name}-serve-svc"
 
 
-def ollama_url(set_name: str, namespace: str) -> str:
-    """URL whose DNS name lists the Ollama pods that can serve."""
-    return f"http://{ollama(set_name)}.{namespace}.svc:{OLLAMA_PORT}"
+def pool_of(pod: str) -> str:
+    """Name of the pool that an Ollama pod is of: a StatefulSet's pods have its name and their number."""
+    return pod.rpartition("-")[0]
+
+
+def ollama_url(pool: str, namespace: str) -> str:
+    """URL whose DNS name lists the Ollama pods of a pool that can serve."""
+    return f"http://{pool}.{namespace}.svc:{OLLAMA_PORT}"
 
 
 def endpoint(set_name: str, namespace: str) -> str:

@@ -1,13 +1,22 @@
 """Ollama model references: parsing, defaults, and how a registry of one's own changes them.
 
-Source of the rules: Ollama 0.17, types/model/name.go (ParseName, DisplayShortest).
+Source of the rules: Ollama 0.17, types/model/name.go (ParseName, isValidPart, DisplayShortest).
 """
 
 import dataclasses
+import functools
+import re
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+# What each part may be, in the order of the fields of a Reference.
+_PARTS = (
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"),
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}"),
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"),
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +42,17 @@ class Reference:
         """Return where Ollama keeps the manifest (types/model, Filepath), with case folded."""
         return f"{self.host}/{self.namespace}/{self.model}/{self.tag}".lower()
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What two references have in common when Ollama takes them for the same model (it folds case)."""
         return str(self).lower()
 
 
 def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
-    """Parse `[host[:port]/][namespace/]model[:tag]`.
+    """Parse `[[host[:port]/]namespace/]model[:tag]`.
 
     `default_host` stands in where the text names no host. A scheme in front of the host is dropped, as
-    Ollama does when it reports names. Raises ValueError when a part is missing.
+    Ollama does when it reports names. Raises ValueError where Ollama would take it for no name.
     """
     rest, tag = text, DEFAULT_TAG
     if text.rfind(":") > text.rfind("/"):
@@ -52,8 +61,12 @@ def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
     host, _, namespace = path.rpartition("/")
     host = host.partition("://")[2] or host
     reference = Reference(host or default_host, namespace or DEFAULT_NAMESPACE, model, tag)
-    if not reference.model or not reference.tag or (slash and not namespace):
-        raise ValueError(f"{text!r} is not a model reference ([host[:port]/][namespace/]model[:tag])")
+    if slash and not host and re.search("[.:]", namespace):
+        full = f"{namespace}/{DEFAULT_NAMESPACE}/{model}:{tag}"
+        raise ValueError(f"{text!r} is not a model reference: a host needs a namespace too, as in {full}")
+    parts = zip(_PARTS, dataclasses.astuple(reference), strict=True)
+    if (slash and not namespace) or not all(rule.fullmatch(part) for rule, part in parts):
+        raise ValueError(f"{text!r} is not a model reference ([[host[:port]/]namespace/]model[:tag])")
     return reference
 
 

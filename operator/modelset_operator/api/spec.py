@@ -2,10 +2,11 @@
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import references
+from modelset_operator.api import names, references, sources
 
 AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
 
@@ -49,6 +50,7 @@ class Model:
 
     name: str
     reference: references.Reference
+    source: sources.Source
     served_names: tuple[str, ...]
     type: str
     keep_alive: str
@@ -79,6 +81,18 @@ class Ollama:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pool:
+    """Ollama pods that are alike: a StatefulSet, its headless Service and its ConfigMap, all of this name.
+
+    `selector` are labels that its pods have and no others.
+    """
+
+    name: str
+    selector: Mapping[str, str]
+    ollama: Ollama
+
+
+@dataclasses.dataclass(frozen=True)
 class Proxy:
     """spec.proxy. `limits` has the field names of the CRD, which are those of user_config too.
 
@@ -105,22 +119,30 @@ class ModelSet:
     generation: int
     created: int
     models: tuple[Model, ...]
-    insecure: bool
     ollama: Ollama
     proxy: Proxy
 
+    @functools.cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """All pools of the set: so far one, of all its Ollama pods."""
+        return (Pool(names.ollama(self.name), names.ollama_selector(self.name), self.ollama),)
+
     @property
-    def reference_keys(self) -> frozenset[str]:
-        """Keys of every reference that the spec wants on each pod."""
-        return frozenset(model.reference.key for model in self.models)
+    def pods(self) -> int:
+        """How many Ollama pods the set is to have."""
+        return sum(pool.ollama.replicas for pool in self.pools)
+
+    @functools.cached_property
+    def by_key(self) -> Mapping[str, Model]:
+        """The models by the key of their reference; entries may mean the same model."""
+        return {model.reference.key: model for model in self.models}
 
 
 def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
     """Read an OllamaModelSet as the API server returns it. Raises SpecError."""
     metadata, spec = resource["metadata"], resource.get("spec") or {}
-    registry = spec.get("registry") or {}
+    registry = _registry(spec.get("registry") or {})
     ollama = _ollama(spec.get("ollama") or {}, images.ollama)
-    host = registry.get("host") or references.DEFAULT_HOST
     created = datetime.datetime.fromisoformat(metadata["creationTimestamp"])
     return ModelSet(
         namespace=metadata["namespace"],
@@ -128,22 +150,26 @@ def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
         created=int(created.timestamp()),
-        models=tuple(_model(entry, host, ollama.keep_alive) for entry in spec.get("models") or ()),
-        insecure=bool(registry.get("insecure", False)),
+        models=tuple(_model(entry, registry, ollama.keep_alive) for entry in spec.get("models") or ()),
         ollama=ollama,
         proxy=_proxy(spec.get("proxy") or {}, images.proxy),
     )
 
 
-def _model(entry: Mapping[str, Any], host: str, keep_alive: str) -> Model:
+def _registry(entry: Mapping[str, Any]) -> sources.Registry:
+    return sources.Registry(entry.get("host") or None, bool(entry.get("insecure", False)))
+
+
+def _model(entry: Mapping[str, Any], registry: sources.Registry, keep_alive: str) -> Model:
     name = entry["name"]
     try:
-        reference = references.parse(name, host)
+        reference, source = sources.parse(name, registry)
     except ValueError as error:
         raise SpecError(f"spec.models: {error}") from error
     return Model(
         name=name,
         reference=reference,
+        source=source,
         served_names=tuple(entry.get("servedNames") or references.default_served_names(name)),
         type=entry.get("type", AUTO),
         keep_alive=entry.get("keepAlive") or keep_alive,

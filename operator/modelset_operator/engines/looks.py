@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from modelset_operator.engines import ollama, state
+from modelset_operator.engines import port, state
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class _Looker:
 class Looks:
     """Looks at the pods of all sets. `tell` is called with a set of whose pods something new is known."""
 
-    def __init__(self, client: ollama.Ollama, tell: Callable[[Set], None]) -> None:
-        self._client = client
+    def __init__(self, engine: port.Engine, tell: Callable[[Set], None]) -> None:
+        self._engine = engine
         self._tell = tell
         self._sets: dict[Set, dict[str, _Looker]] = {}
         self._limits: dict[Set, asyncio.Semaphore] = {}
@@ -112,22 +112,22 @@ class Looks:
                     await looker.hurry.wait()
 
     async def _look(self, looker: _Looker) -> state.Store | None:
-        url = ollama.base_url(looker.place.ip)
+        address = looker.place.ip
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                store = await self._client.store(url)
+                store = await self._engine.inspect(address)
                 held = dict(store.held)
                 for key in held.keys() & looker.place.described:
-                    held[key] = await self._described(url, store.names[key], held[key], looker)
-        except (ollama.UnreachableError, ollama.OllamaError, TimeoutError) as error:
-            log.debug("%s: %s", url, error)
+                    held[key] = await self._described(address, store.names[key], held[key], looker)
+        except (port.UnreachableError, port.RefusedError, TimeoutError) as error:
+            log.debug("%s: %s", address, error)
             return None
         return dataclasses.replace(store, held=held)
 
-    async def _described(self, url: str, reference: str, held: state.Held, looker: _Looker) -> state.Held:
+    async def _described(self, address: str, reference: str, held: state.Held, looker: _Looker) -> state.Held:
         if held.digest not in looker.capabilities:
             try:
-                looker.capabilities[held.digest] = await self._client.capabilities(url, reference)
-            except (ollama.UnreachableError, ollama.OllamaError) as error:
+                looker.capabilities[held.digest] = await self._engine.describe(address, reference)
+            except (port.UnreachableError, port.RefusedError) as error:
                 return dataclasses.replace(held, problem=str(error))
         return dataclasses.replace(held, capabilities=looker.capabilities[held.digest])

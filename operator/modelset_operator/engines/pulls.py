@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from modelset_operator.engines import ollama, state
+from modelset_operator.engines import port, state
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,6 @@ AT_ONCE_PER_POD = 2
 POKE_SECONDS = 3.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
-# Ollama's words for a registry's 404 (server/images.go, pullModelManifest).
-_NOT_FOUND = "file does not exist"
 
 
 @dataclasses.dataclass
@@ -39,11 +37,11 @@ class Pulls:
 
     def __init__(
         self,
-        client: ollama.Ollama,
+        engine: port.Engine,
         poke: Callable[[Set], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._engine = engine
         self._poke = poke
         self._clock = clock
         self._sets: dict[Set, dict[Key, _Download]] = {}
@@ -67,7 +65,7 @@ class Pulls:
             self._drop(downloads, key)
         for key, pull in keys.items():
             known = downloads.get(key)
-            if known is not None and known.wanted.insecure != pull.insecure:
+            if known is not None and known.wanted.source != pull.source:
                 self._drop(downloads, key)
                 known = None
             if known is None:
@@ -119,9 +117,9 @@ class Pulls:
         log.info("pulling %s onto %s", wanted.reference, wanted.pod)
         try:
             await self._stream(owner, download)
-        except ollama.OllamaError as error:
-            self._failed(download, str(error))
-        except ollama.UnreachableError as error:
+        except port.RefusedError as error:
+            self._failed(download, str(error), unknown_model=error.unknown_model)
+        except port.UnreachableError as error:
             self._interrupted(download, str(error))
         else:
             log.info("pulled %s onto %s", wanted.reference, wanted.pod)
@@ -146,8 +144,7 @@ class Pulls:
     async def _stream(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted
         layers: dict[str, tuple[int, int]] = {}
-        url = ollama.base_url(wanted.ip)
-        async for progress in self._client.pull(url, wanted.reference, insecure=wanted.insecure):
+        async for progress in self._engine.ensure(wanted.ip, wanted.reference, wanted.source):
             if not progress.digest or not progress.total:
                 continue
             layers[progress.digest] = (progress.completed, progress.total)
@@ -158,9 +155,8 @@ class Pulls:
                 download.pull = dataclasses.replace(download.pull, fraction=fraction, moving=True)
                 self._tell(owner, at_once=False)
 
-    def _failed(self, download: _Download, reason: str) -> None:
-        unknown = _NOT_FOUND in reason
-        if unknown:
+    def _failed(self, download: _Download, reason: str, *, unknown_model: bool = False) -> None:
+        if unknown_model:
             reason = f"{reason} (the registry has no {download.wanted.reference})"
         failures = download.pull.failures + 1
         download.retry_at = self._clock() + _delay(failures)
@@ -170,7 +166,7 @@ class Pulls:
             failures=failures,
             message=reason,
             moving=False,
-            unknown_model=unknown,
+            unknown_model=unknown_model,
         )
         log.warning("pull of %s onto %s failed: %s", download.wanted.reference, download.wanted.pod, reason)
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 
-from modelset_operator.engines import ollama, state
+from modelset_operator.engines import port, state
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ REMOVE_SECONDS = 120.0
 class Removals:
     """What is being removed from pods. `tell` is called with a set of which something has gone."""
 
-    def __init__(self, client: ollama.Ollama, tell: Callable[[Set], None]) -> None:
-        self._client = client
+    def __init__(self, engine: port.Engine, tell: Callable[[Set], None]) -> None:
+        self._engine = engine
         self._tell = tell
         self._tasks: dict[Set, dict[str, asyncio.Task[None]]] = {}
         self._removed: dict[Set, list[state.Removal]] = {}
@@ -64,10 +64,8 @@ class Removals:
         for removal in removals:
             try:
                 async with asyncio.timeout(REMOVE_SECONDS):
-                    await self._client.delete(
-                        ollama.base_url(removal.ip), removal.reference, unload=removal.loaded
-                    )
-            except (ollama.OllamaError, ollama.UnreachableError, TimeoutError) as error:
+                    await self._engine.remove(removal.ip, removal.reference, loaded=removal.loaded)
+            except (port.RefusedError, port.UnreachableError, TimeoutError) as error:
                 log.warning("deleting %s from %s: %s", removal.reference, removal.pod, error)
             else:
                 log.info("deleted %s from %s", removal.reference, removal.pod)

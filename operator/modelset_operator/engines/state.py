@@ -1,8 +1,10 @@
-"""What Ollama holds and what it is fetching, as values that I/O produces and plans are made from."""
+"""What pods hold and what they are fetching, as values that engines produce and plans are made from."""
 
 import dataclasses
 import enum
 from collections.abc import Mapping
+
+from modelset_operator.api import sources
 
 # (namespace, name) of a set
 Set = tuple[str, str]
@@ -10,7 +12,7 @@ Set = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """One model on a pod's disk: size in bytes; capabilities are None until /api/show has told them."""
+    """One model on a pod's disk: size in bytes; capabilities are None until they have been asked for."""
 
     digest: str
     size: int
@@ -20,9 +22,9 @@ class Held:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """What a pod's Ollama holds, by reference key, and the keys of what it has in memory.
+    """What a pod holds, by reference key, and the keys of what it has in memory.
 
-    `names` are the same models as /api/tags spells them.
+    `names` are the same models as the pod spells them.
     """
 
     held: Mapping[str, Held]
@@ -44,7 +46,7 @@ class Pull:
     """A download onto one pod.
 
     `fraction` is 0..1 over all layers and never falls; `moving` tells that this attempt has got as far as
-    layers; `failures` counts the attempts that Ollama reported as failed, since the last success.
+    layers; `failures` counts the attempts that the engine reported as failed, since the last success.
     """
 
     phase: PullPhase
@@ -64,7 +66,7 @@ class WantedPull:
     ip: str
     reference: str
     key: str
-    insecure: bool
+    source: sources.Source
 
 
 @dataclasses.dataclass(frozen=True)

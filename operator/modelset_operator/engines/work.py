@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from modelset_operator.engines import looks, ollama, pulls, removals, state
+from modelset_operator.engines import looks, port, pulls, removals, state
 
 Set = state.Set
 
@@ -16,8 +16,8 @@ class Work:
 
     def __init__(
         self,
-        looking: ollama.Ollama,
-        loading: ollama.Ollama,
+        looking: port.Engine,
+        loading: port.Engine,
         tell: Callable[[Set], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

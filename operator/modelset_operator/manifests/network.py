@@ -84,8 +84,10 @@ def _policy(
 
 def _registry_ports(modelset: spec.ModelSet) -> list[int]:
     """Return the ports that the models' names say, and those where registries send for the data itself."""
-    named = (model.reference.host.rpartition(":")[2] for model in modelset.models)
-    return sorted({int(port) for port in named if port.isdigit()} | {_HTTPS, *([_HTTP] * modelset.insecure)})
+    sources = [model.source for model in modelset.models]
+    named = {int(port) for one in sources if (port := one.host.rpartition(":")[2]).isdigit()}
+    plain = {_HTTP for one in sources if one.insecure}
+    return sorted(named | plain | {_HTTPS})
 
 
 def _tcp(*ports: int) -> list[dict[str, Any]]:

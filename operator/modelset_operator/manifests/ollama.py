@@ -1,4 +1,4 @@
-"""The Ollama side of a set: a StatefulSet with one claim a replica, its headless Service, and a ConfigMap."""
+"""A pool of Ollama pods: a StatefulSet with one claim a replica, its headless Service, and a ConfigMap."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -25,16 +25,15 @@ _CHECK_SECONDS = 2
 _LONGEST_SECONDS = 86400
 
 
-def service(modelset: spec.ModelSet) -> dict[str, Any]:
+def service(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
     """Return the headless Service whose DNS name lists the pods that can serve: ready ones only."""
-    name = names.ollama(modelset.name)
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": common.metadata(modelset, name, names.OLLAMA_COMPONENT),
+        "metadata": common.metadata(modelset, pool.name, names.OLLAMA_COMPONENT),
         "spec": {
             "clusterIP": "None",
-            "selector": names.ollama_selector(modelset.name),
+            "selector": dict(pool.selector),
             "ports": [
                 {"name": "http", "port": names.OLLAMA_PORT, "protocol": "TCP", "targetPort": "http"},
             ],
@@ -42,55 +41,58 @@ def service(modelset: spec.ModelSet) -> dict[str, Any]:
     }
 
 
-def config_map(modelset: spec.ModelSet, required: Iterable[spec.Model]) -> dict[str, Any]:
-    """Return the ConfigMap that tells pods which models they hold before they are ready."""
+def config_map(modelset: spec.ModelSet, pool: spec.Pool, required: Iterable[spec.Model]) -> dict[str, Any]:
+    """Return the ConfigMap that tells a pool's pods which models they hold before they are ready."""
     paths = sorted({model.reference.manifest_path for model in required})
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": common.metadata(modelset, names.ollama(modelset.name), names.OLLAMA_COMPONENT),
+        "metadata": common.metadata(modelset, pool.name, names.OLLAMA_COMPONENT),
         "data": {REQUIRED: "".join(f"{path}\n" for path in paths)},
     }
 
 
-def stateful_set(modelset: spec.ModelSet) -> dict[str, Any]:
-    """Return the StatefulSet of the Ollama pods. Nothing in it depends on the models."""
-    name = names.ollama(modelset.name)
+def stateful_set(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
+    """Return the StatefulSet of a pool's pods. Nothing in it depends on the models."""
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": common.metadata(modelset, name, names.OLLAMA_COMPONENT),
+        "metadata": common.metadata(modelset, pool.name, names.OLLAMA_COMPONENT),
         "spec": {
-            "replicas": modelset.ollama.replicas,
-            "serviceName": name,
+            "replicas": pool.ollama.replicas,
+            "serviceName": pool.name,
             # Pods do not depend on each other: all of them pull at once.
             "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": names.ollama_selector(modelset.name)},
+            "selector": {"matchLabels": dict(pool.selector)},
             "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": "Retain" if modelset.ollama.storage.retain else "Delete",
+                "whenDeleted": "Retain" if pool.ollama.storage.retain else "Delete",
                 # Scaling down and up again finds the models still there; deleting the set cleans up.
                 "whenScaled": "Retain",
             },
             "template": {
-                "metadata": {"labels": names.common_labels(modelset.name, names.OLLAMA_COMPONENT)},
-                "spec": _pod_spec(modelset),
+                "metadata": {"labels": _labels(modelset, pool)},
+                "spec": _pod_spec(pool),
             },
-            "volumeClaimTemplates": [_claim(modelset)],
+            "volumeClaimTemplates": [_claim(modelset, pool)],
         },
     }
 
 
-def _pod_spec(modelset: spec.ModelSet) -> dict[str, Any]:
+def _labels(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, str]:
+    return {**names.common_labels(modelset.name, names.OLLAMA_COMPONENT), **pool.selector}
+
+
+def _pod_spec(pool: spec.Pool) -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": common.pod_security_context(),
-        **common.grace(modelset.ollama.drain_seconds),
-        **modelset.ollama.pod,
-        "containers": [_container(modelset.ollama)],
+        **common.grace(pool.ollama.drain_seconds),
+        **pool.ollama.pod,
+        "containers": [_container(pool.ollama)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
-            {"name": REQUIRED, "configMap": {"name": names.ollama(modelset.name), "defaultMode": 0o444}},
+            {"name": REQUIRED, "configMap": {"name": pool.name, "defaultMode": 0o444}},
         ],
     }
 
@@ -148,18 +150,17 @@ def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
 
 
-def _claim(modelset: spec.ModelSet) -> dict[str, Any]:
-    storage = modelset.ollama.storage
+def _claim(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
+    storage = pool.ollama.storage
     claim: dict[str, Any] = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage.size}},
     }
     if storage.class_name is not None:
         claim["storageClassName"] = storage.class_name
-    labels = names.common_labels(modelset.name, names.OLLAMA_COMPONENT)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM, "labels": labels},
+        "metadata": {"name": CLAIM, "labels": _labels(modelset, pool)},
         "spec": claim,
     }

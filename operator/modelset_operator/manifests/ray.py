@@ -161,7 +161,7 @@ def _start_params() -> dict[str, str]:
 
 def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int]) -> dict[str, Any]:
     keys = _api_keys(modelset.proxy.api_keys_secret)
-    url = names.ollama_url(modelset.name, modelset.namespace)
+    url = ",".join(names.ollama_url(pool.name, modelset.namespace) for pool in modelset.pools)
     return {
         "metadata": {"labels": _pod_labels(modelset.name)},
         "spec": {

@@ -7,7 +7,7 @@ from typing import Any
 from modelset_operator.api import names
 from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
-from modelset_operator.plan import events, models, ownership, status, workers
+from modelset_operator.plan import events, models, ownership, placement, status, workers
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
@@ -86,9 +86,13 @@ def told(observed: seen.Observed, problems: Sequence[str] = ()) -> Told:
 
 def _places(observed: seen.Observed, changing: Set[str]) -> tuple[state.Place, ...]:
     """Look at pods that run; often while what they hold is about to change, or nobody knows it."""
-    described = frozenset(observed.modelset.reference_keys)
     return tuple(
-        state.Place(pod.uid, pod.ip, pod.store is None or not pod.ready or pod.uid in changing, described)
+        state.Place(
+            uid=pod.uid,
+            ip=pod.ip,
+            busy=pod.store is None or not pod.ready or pod.uid in changing,
+            described=frozenset(placement.wanted_on(pod, observed.modelset)),
+        )
         for pod in observed.pods
         if pod.runs
     )
@@ -104,10 +108,14 @@ def _applies(
     guards = [*network.policies(modelset, observed.around), *disruption.budgets(modelset)]
     children: list[tuple[dict[str, Any], seen.Object | None]] = [
         *((guard, observed.guards.get((guard["kind"], guard["metadata"]["name"]))) for guard in guards),
-        (ollama.service(modelset), observed.headless),
-        (ollama.config_map(modelset, models.required(observed)), observed.config_map),
-        (ollama.stateful_set(modelset), observed.stateful_set),
     ]
+    for pool in modelset.pools:
+        held, required = observed.of(pool), models.required(pool, observed)
+        children += [
+            (ollama.service(modelset, pool), held.headless),
+            (ollama.config_map(modelset, pool, required), held.config_map),
+            (ollama.stateful_set(modelset, pool), held.stateful_set),
+        ]
     if observed.kuberay_installed:
         children.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
     foreign = [ownership.stranger(current, modelset) for _, current in children if current is not None]
@@ -146,30 +154,25 @@ def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     for pod in observed.pods:
         if pod.store is None:
             continue
-        missing = {
-            model.reference.key: str(model.reference)
-            for model in observed.modelset.models
-            if model.reference.key not in pod.store.held
-        }
         pulls.extend(
-            state.WantedPull(pod.name, pod.uid, pod.ip, text, key, observed.modelset.insecure)
-            for key, text in missing.items()
+            state.WantedPull(pod.name, pod.uid, pod.ip, str(model.reference), key, model.source)
+            for key, model in placement.wanted_on(pod, observed.modelset).items()
+            if key not in pod.store.held
         )
     return tuple(pulls)
 
 
 def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
-    """Return what pods hold and the spec does not want.
+    """Return what pods hold and should not.
 
     Not on pods that are downloading: deleting a model can take a layer that the other one shares.
     """
-    wanted = observed.modelset.reference_keys
     garbage: list[state.Removal] = []
     for pod in observed.pods:
         if pod.store is None or _downloading(pod, observed):
             continue
         store = pod.store
-        unwanted = sorted(store.held.keys() - wanted)
+        unwanted = sorted(store.held.keys() - placement.wanted_on(pod, observed.modelset).keys())
         garbage.extend(
             state.Removal(pod.name, pod.uid, pod.ip, store.names[key], key in store.loaded)
             for key in unwanted

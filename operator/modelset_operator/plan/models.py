@@ -8,6 +8,7 @@ from modelset_operator.api import spec
 from modelset_operator.engines import state
 from modelset_operator.manifests import ray
 from modelset_operator.plan import observed as seen
+from modelset_operator.plan import placement
 
 PENDING, PULLING, LOADING, READY, FAILED = "Pending", "Pulling", "Loading", "Ready", "Failed"
 
@@ -17,11 +18,15 @@ FAILURES_UNTIL_GIVEN_UP = 3
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """One model as the status tells it. `kind` is Chat or Embedding, empty while not known."""
+    """One model as the status tells it: `ready_pods` of `pods` that should hold it.
+
+    `kind` is Chat or Embedding, empty while not known.
+    """
 
     model: spec.Model
     phase: str
     ready_pods: int
+    pods: int
     message: str = ""
     progress: str = ""
     kind: str = ""
@@ -34,9 +39,10 @@ def judge_all(observed: seen.Observed) -> tuple[Judged, ...]:
 
 
 def judge(model: spec.Model, observed: seen.Observed) -> Judged:
-    """Tell what one model has come to over all pods."""
+    """Tell what one model has come to over all pods that should hold it."""
     key = model.reference.key
-    holders = [pod for pod in observed.pods if pod.store is not None and key in pod.store.held]
+    pods = placement.pods_for(model, observed)
+    holders = [pod for pod in pods if pod.store is not None and key in pod.store.held]
     ready = [pod for pod in holders if pod.ready]
     held = _best(holders, key)
     kind = _kind(model, held)
@@ -45,6 +51,7 @@ def judge(model: spec.Model, observed: seen.Observed) -> Judged:
         model=model,
         phase=phase,
         ready_pods=len(ready),
+        pods=placement.copies(model, observed.modelset),
         message=message or _note(model, held),
         progress=_progress(model, observed, phase),
         kind=kind,
@@ -83,7 +90,8 @@ def _phase(
             return LOADING, problem or "Ollama has not told yet what the model can do"
         pods = ", ".join(pod.name for pod in holders)
         return LOADING, f"on disk, waiting for {pods} to become ready"
-    pulls = [(pod, observed.pull(pod, model.reference.key)) for pod in observed.pods]
+    wanting = placement.pods_for(model, observed)
+    pulls = [(pod, observed.pull(pod, model.reference.key)) for pod in wanting]
     running = [pull for _, pull in pulls if pull is not None and pull.phase is state.PullPhase.RUNNING]
     if any(pull.moving for pull in running):
         return PULLING, ""
@@ -116,7 +124,7 @@ def _problem(holders: Sequence[seen.Pod], key: str) -> str:
 def _failures(model: spec.Model, observed: seen.Observed) -> str:
     """Return what Ollama said on the pods that failed to pull, each reason once with its pods."""
     reasons: dict[str, list[str]] = {}
-    for pod in observed.pods:
+    for pod in placement.pods_for(model, observed):
         pull = observed.pull(pod, model.reference.key)
         if pull is not None and pull.failures and pull.message:
             reasons.setdefault(pull.message, []).append(pod.name)
@@ -124,11 +132,12 @@ def _failures(model: spec.Model, observed: seen.Observed) -> str:
 
 
 def _why_pending(model: spec.Model, observed: seen.Observed) -> str:
-    if observed.modelset.ollama.replicas == 0:
+    if not observed.modelset.pods:
         return "spec.ollama.replicas is 0"
-    if not observed.pods:
+    pods = placement.pods_for(model, observed)
+    if not pods:
         return "no Ollama pod has been created yet"
-    for pod in observed.pods:
+    for pod in pods:
         pull = observed.pull(pod, model.reference.key)
         if pull is not None and pull.message:
             return f"{pod.name}: {pull.message}"
@@ -148,12 +157,15 @@ def _note(model: spec.Model, held: state.Held | None) -> str:
 
 
 def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
-    """Return how much of the model the set's pods have, as `42%`; below 100% until every one holds it."""
+    """Return how much of the model the pods that should hold it have, as `42%`.
+
+    It stays below 100% until every one of them holds it.
+    """
     if phase == PENDING:
         return ""
     key = model.reference.key
     parts = []
-    for pod in observed.pods:
+    for pod in placement.pods_for(model, observed):
         pull = observed.pull(pod, key)
         if pod.store is not None and key in pod.store.held:
             parts.append(1.0)
@@ -162,7 +174,7 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
             parts.append(min(pull.fraction, 0.99) if pull is not None else 0.0)
     if not parts or (phase == FAILED and not any(parts)):
         return ""
-    done = sum(parts) / max(len(parts), observed.modelset.ollama.replicas)
+    done = sum(parts) / max(len(parts), placement.copies(model, observed.modelset))
     if done >= 1:
         return "100%"
     return f"{max(min(int(done * 100), 99), _told_before(model, observed, phase))}%"
@@ -171,7 +183,8 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
 def _told_before(model: spec.Model, observed: seen.Observed, phase: str) -> int:
     """Return the percentage told last for the same download; a restart begins to count layers anew."""
     previous = observed.previous_model(model.name)
-    same_pods = str(previous.get("readyReplicas", "")).endswith(f"/{observed.modelset.ollama.replicas}")
+    copies = placement.copies(model, observed.modelset)
+    same_pods = str(previous.get("readyReplicas", "")).endswith(f"/{copies}")
     if phase != PULLING or previous.get("phase") != PULLING or not same_pods:
         return 0
     told = str(previous.get("progress", "")).removesuffix("%")
@@ -200,20 +213,22 @@ def listed_entries(judged: Sequence[Judged], observed: seen.Observed) -> list[di
     return sorted(entries, key=lambda entry: (entry["model"], entry["servedNames"]))
 
 
-def required(observed: seen.Observed) -> tuple[spec.Model, ...]:
-    """Return the models without which no pod is ready: all but those that cannot be had.
+def required(pool: spec.Pool, observed: seen.Observed) -> tuple[spec.Model, ...]:
+    """Return the models without which no pod of a pool is ready: all wanted there but those not to be had.
 
     One that has failed does not hold the others back; a pod that starts meanwhile is ready without it.
     """
-    return tuple(model for model in observed.modelset.models if not _cannot_be_had(model, observed))
+    wanted = placement.wanted_in(pool, observed.modelset).values()
+    return tuple(model for model in wanted if not _cannot_be_had(model, observed))
 
 
 def _cannot_be_had(model: spec.Model, observed: seen.Observed) -> bool:
-    pulls = [observed.pull(pod, model.reference.key) for pod in observed.pods]
+    pods = placement.pods_for(model, observed)
+    pulls = [observed.pull(pod, model.reference.key) for pod in pods]
     begun = [pull for pull in pulls if pull is not None]
     if any(pull.unknown_model or pull.failures >= FAILURES_UNTIL_GIVEN_UP for pull in begun):
         return True
     # Under an earlier run of the operator it had failed, and nothing better is known since.
     previous = observed.previous_model(model.name)
-    held = any(pod.store is not None and model.reference.key in pod.store.held for pod in observed.pods)
+    held = any(pod.store is not None and model.reference.key in pod.store.held for pod in pods)
     return not begun and not held and previous.get("phase") == FAILED

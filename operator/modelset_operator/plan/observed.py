@@ -11,13 +11,24 @@ Object = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Pod:
-    """An Ollama pod. `runs`: Ollama's container does; `looked_at`: Ollama was asked what it holds.
+class PoolObjects:
+    """What the API server holds for a pool, None where it holds no such object."""
 
+    stateful_set: Object | None = None
+    config_map: Object | None = None
+    headless: Object | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pod:
+    """An Ollama pod, and the name of its pool.
+
+    `runs`: Ollama's container does; `looked_at`: Ollama was asked what it holds;
     `store` is None while Ollama does not answer.
     """
 
     name: str
+    pool: str
     uid: str
     ip: str
     ready: bool = False
@@ -48,7 +59,7 @@ class Tolerated:
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-    """One look. `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
+    """One look. `pools` by name; `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
 
     `guards` are the set's NetworkPolicies and PodDisruptionBudgets, by kind and name; `around` those who may
     come to its pods from outside.
@@ -59,11 +70,9 @@ class Observed:
     modelset: spec.ModelSet
     resource: Object
     now: str
-    stateful_set: Object | None = None
-    config_map: Object | None = None
+    pools: Mapping[str, PoolObjects] = dataclasses.field(default_factory=dict)
     guards: Mapping[tuple[str, str], Object] = dataclasses.field(default_factory=dict)
     around: neighbours.Neighbours = neighbours.UNKNOWN
-    headless: Object | None = None
     ray_service: Object | None = None
     serve_service: Object | None = None
     kuberay_installed: bool = True
@@ -91,6 +100,10 @@ class Observed:
             if entry.get("name") == name:
                 return dict(entry)
         return {}
+
+    def of(self, pool: spec.Pool) -> PoolObjects:
+        """Return what there is of a pool."""
+        return self.pools.get(pool.name, PoolObjects())
 
     def pull(self, pod: Pod, key: str) -> state.Pull | None:
         """Return the download of a model onto a pod, if one was begun."""

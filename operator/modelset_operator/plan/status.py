@@ -48,15 +48,26 @@ def build(
     ready_models = sum(one.phase == models.READY for one in judged)
     return {
         "observedGeneration": modelset.generation,
-        "replicas": int(((observed.stateful_set or {}).get("status") or {}).get("replicas", 0)),
+        "replicas": sum(_replicas(observed.of(pool).stateful_set) for pool in modelset.pools),
         "selector": names.selector_text(names.ollama_selector(modelset.name)),
         "endpoint": names.endpoint(modelset.name, modelset.namespace),
         "modelNames": labels.model_names_text(served_names),
         "modelsReady": f"{ready_models}/{len(judged)}",
-        "ollamaReady": f"{ready_pods}/{modelset.ollama.replicas}",
-        "conditions": [_condition(leaf, observed) for leaf in conditions],
+        "ollamaReady": f"{ready_pods}/{modelset.pods}",
+        "conditions": [
+            _condition(leaf, observed.status, modelset.generation, observed.now) for leaf in conditions
+        ],
         "models": [_model(one, observed) for one in judged],
     }
+
+
+def unusable(resource: Mapping[str, Any], now: str, problem: str) -> dict[str, Any]:
+    """Return the status of a set whose spec cannot be read: as it was, but for why it is not Ready."""
+    before = resource.get("status") or {}
+    others = [one for one in before.get("conditions") or () if one.get("type") != READY]
+    leaf = Leaf(READY, False, "InvalidSpec", _cut(problem))
+    ready = _condition(leaf, before, resource["metadata"].get("generation", 1), now)
+    return {**before, "conditions": [ready, *others]}
 
 
 def is_true(status: Mapping[str, Any], kind: str) -> bool:
@@ -72,7 +83,7 @@ def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
         "name": one.model.name,
         "servedNames": list(one.model.served_names),
         "phase": one.phase,
-        "readyReplicas": f"{one.ready_pods}/{observed.modelset.ollama.replicas}",
+        "readyReplicas": f"{one.ready_pods}/{one.pods}",
     }
     previous = observed.previous_model(one.model.name)
     # What is known of a model does not become unknown because its pod restarts.
@@ -104,7 +115,7 @@ def _models_leaf(judged: Sequence[models.Judged]) -> Leaf:
 
 
 def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
-    wanted = observed.modelset.ollama.replicas
+    wanted = observed.modelset.pods
     if wanted == 0:
         return Leaf(OLLAMA_READY, False, "ScaledToZero", "spec.ollama.replicas is 0")
     told = f"{ready} of {wanted} Ollama pods are ready"
@@ -114,11 +125,15 @@ def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
     return Leaf(OLLAMA_READY, False, "PodsNotReady", _cut("; ".join([told, *waiting])))
 
 
-def _rolling(observed: seen.Observed) -> bool:
-    if observed.stateful_set is None:
+def _replicas(stateful_set: seen.Object | None) -> int:
+    return int(((stateful_set or {}).get("status") or {}).get("replicas", 0))
+
+
+def _rolling(stateful_set: seen.Object | None) -> bool:
+    if stateful_set is None:
         return True
-    status = observed.stateful_set.get("status") or {}
-    behind = status.get("observedGeneration", 0) < observed.stateful_set["metadata"].get("generation", 0)
+    status = stateful_set.get("status") or {}
+    behind = status.get("observedGeneration", 0) < stateful_set["metadata"].get("generation", 0)
     return bool(behind or status.get("updatedReplicas", 0) < status.get("replicas", 0))
 
 
@@ -130,7 +145,7 @@ def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> 
     """Return why what serves is not yet all that the spec asks for: reason and message; None when it is."""
     if not applied:
         return "Applying", "a change has not reached the API server yet"
-    if _rolling(observed):
+    if any(_rolling(observed.of(pool).stateful_set) for pool in observed.modelset.pools):
         return "RollingOut", "the Ollama pods are being replaced one by one"
     if not proxy.settled:
         return proxy.reason, proxy.message
@@ -164,10 +179,10 @@ def _progressing_leaf(
     return Leaf(PROGRESSING, False, "Settled", "nothing is left to do")
 
 
-def _condition(leaf: Leaf, observed: seen.Observed) -> dict[str, Any]:
+def _condition(leaf: Leaf, before: Mapping[str, Any], generation: int, now: str) -> dict[str, Any]:
     status = "True" if leaf.true else "False"
-    changed = observed.now
-    for previous in observed.status.get("conditions") or ():
+    changed = now
+    for previous in before.get("conditions") or ():
         if previous.get("type") == leaf.type and previous.get("status") == status:
             changed = previous.get("lastTransitionTime", changed)
     return {
@@ -175,7 +190,7 @@ def _condition(leaf: Leaf, observed: seen.Observed) -> dict[str, Any]:
         "status": status,
         "reason": leaf.reason,
         "message": leaf.message,
-        "observedGeneration": observed.modelset.generation,
+        "observedGeneration": generation,
         "lastTransitionTime": changed,
     }
 

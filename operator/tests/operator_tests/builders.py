@@ -57,6 +57,7 @@ def pod(ordinal: int = 0, *, store: state.Store | None = None, ready: bool = Fal
     """Return an Ollama pod."""
     return seen.Pod(
         name=f"assistants-ollama-{ordinal}",
+        pool="assistants-ollama",
         uid=f"pod-{ordinal}",
         ip=f"10.0.0.{ordinal + 1}",
         ready=ready,

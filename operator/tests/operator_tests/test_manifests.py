@@ -25,7 +25,10 @@ def ray_cluster(modelset: spec.ModelSet, entries: Sequence[dict[str, Any]] = ())
 def pod_templates(modelset: spec.ModelSet, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     cluster = ray_cluster(modelset, entries)
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    return [ollama.stateful_set(modelset)["spec"]["template"], *(group["template"] for group in groups)]
+    return [
+        ollama.stateful_set(modelset, *modelset.pools)["spec"]["template"],
+        *(group["template"] for group in groups),
+    ]
 
 
 def serve_config(modelset: spec.ModelSet, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -64,8 +67,8 @@ def test_nothing_about_models_reaches_a_pod_template() -> None:
 def test_children_go_with_their_set() -> None:
     modelset = builders.modelset("a")
     for manifest in (
-        ollama.service(modelset),
-        ollama.stateful_set(modelset),
+        ollama.service(modelset, *modelset.pools),
+        ollama.stateful_set(modelset, *modelset.pools),
         ray.ray_service(modelset, [], NOTHING),
     ):
         (owner,) = manifest["metadata"]["ownerReferences"]
@@ -76,7 +79,7 @@ def test_children_go_with_their_set() -> None:
 @pytest.mark.parametrize(("retain", "policy"), [(False, "Delete"), (True, "Retain")])
 def test_claims_go_with_the_set_unless_they_are_to_be_kept(retain: bool, policy: str) -> None:
     modelset = builders.modelset("a", ollama={"storage": {"size": "2Gi", "retain": retain}})
-    policies = ollama.stateful_set(modelset)["spec"]["persistentVolumeClaimRetentionPolicy"]
+    policies = ollama.stateful_set(modelset, *modelset.pools)["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert policies == {"whenDeleted": policy, "whenScaled": "Retain"}
 
 
@@ -92,7 +95,7 @@ def test_the_stateful_set_takes_what_the_spec_says() -> None:
             "storage": {"size": "50Gi", "storageClassName": "fast"},
         },
     )
-    manifest = ollama.stateful_set(modelset)
+    manifest = ollama.stateful_set(modelset, *modelset.pools)
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     (claim,) = manifest["spec"]["volumeClaimTemplates"]
@@ -122,13 +125,17 @@ def test_a_pod_starts_by_itself_once_its_volume_holds_its_models(
 ) -> None:
     modelset = builders.modelset(*required or ("a:1",))
     wanted = modelset.models if required else ()
-    (tmp_path / "required").write_text(ollama.config_map(modelset, wanted)["data"]["required"])
+    (tmp_path / "required").write_text(
+        ollama.config_map(modelset, *modelset.pools, wanted)["data"]["required"]
+    )
     for name in holds:
         reference = references.parse(name)
         manifest = tmp_path / "manifests" / reference.host / reference.namespace / reference.model
         manifest.mkdir(parents=True)
         (manifest / reference.tag).write_text("{}")
-    probe = ollama.stateful_set(modelset)["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    probe = ollama.stateful_set(modelset, *modelset.pools)["spec"]["template"]["spec"]["containers"][0][
+        "startupProbe"
+    ]
     *shell, script = probe["exec"]["command"]
     script = script.replace("/etc/modelset/required", f"{tmp_path}/required").replace(
         "/var/lib/ollama/models", str(tmp_path)
@@ -141,10 +148,12 @@ def test_a_manifest_that_is_still_being_written_does_not_count(tmp_path: pathlib
     manifest = tmp_path / "manifests" / modelset.models[0].reference.manifest_path
     manifest.parent.mkdir(parents=True)
     manifest.touch()
-    (tmp_path / "required").write_text(ollama.config_map(modelset, modelset.models)["data"]["required"])
-    script = ollama.stateful_set(modelset)["spec"]["template"]["spec"]["containers"][0]["startupProbe"][
-        "exec"
-    ]["command"][-1]
+    (tmp_path / "required").write_text(
+        ollama.config_map(modelset, *modelset.pools, modelset.models)["data"]["required"]
+    )
+    script = ollama.stateful_set(modelset, *modelset.pools)["spec"]["template"]["spec"]["containers"][0][
+        "startupProbe"
+    ]["exec"]["command"][-1]
     script = script.replace("/etc/modelset/", f"{tmp_path}/").replace("/var/lib/ollama/models", str(tmp_path))
     assert subprocess.run(["sh", "-c", script], check=False).returncode != 0
 

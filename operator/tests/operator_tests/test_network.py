@@ -157,7 +157,13 @@ def test_names_can_be_resolved(component: str, protocol: str) -> None:
     [
         ({"models": ("a", "hf.co/team/b:Q4")}, {443}),
         ({"models": ("a",), "registry": {"host": "models.example:5000"}}, {443, 5000}),
-        ({"models": ("a", "other.example:5001/team/b"), "registry": {"insecure": True}}, {80, 443, 5001}),
+        (
+            {
+                "models": ("a", "other.example:5001/team/b"),
+                "registry": {"host": "plain.example", "insecure": True},
+            },
+            {80, 443, 5001},
+        ),
     ],
 )
 def test_ollama_reaches_registries_at_the_ports_that_models_name(

@@ -1,12 +1,17 @@
+import json
+from typing import Any
+
 import httpx
 import pytest
 
-from modelset_operator.engines import ollama
+from modelset_operator.api import sources
+from modelset_operator.engines import ollama, port
 
 from . import fake_ollama
 
-URL = "http://10.0.0.1:11434"
+ADDRESS = "10.0.0.1"
 NAME = "models.example:5000/library/m:1"
+SOURCE = sources.Source("models.example:5000", insecure=True)
 
 
 @pytest.fixture
@@ -27,8 +32,8 @@ def answering(content: bytes, status: int = 200) -> ollama.Ollama:
     return ollama.Ollama(httpx.AsyncClient(transport=transport))
 
 
-async def pull(client: ollama.Ollama, name: str = NAME) -> list[ollama.Progress]:
-    return [progress async for progress in client.pull(URL, name, insecure=True)]
+async def pull(client: ollama.Ollama, name: str = NAME) -> list[port.Progress]:
+    return [progress async for progress in client.ensure(ADDRESS, name, SOURCE)]
 
 
 async def test_a_pull_tells_its_progress_and_then_the_pod_holds_the_model(client: ollama.Ollama) -> None:
@@ -36,14 +41,56 @@ async def test_a_pull_tells_its_progress_and_then_the_pod_holds_the_model(client
     layers = [(one.completed, one.total) for one in progress if one.digest]
     assert layers == [(0, 1000), (500, 1000), (1000, 1000), (0, 10), (5, 10), (10, 10)]
     assert progress[-1].status == "success"
-    store = await client.store(URL)
+    store = await client.inspect(ADDRESS)
     assert store.held[NAME].size == 1010
-    assert await client.capabilities(URL, NAME) == ("completion", "tools")
+    assert await client.describe(ADDRESS, NAME) == ("completion", "tools")
 
 
 async def test_an_error_in_mid_stream_is_ollamas_own_word(client: ollama.Ollama) -> None:
-    with pytest.raises(ollama.OllamaError, match=r"^pull model manifest: file does not exist$"):
+    with pytest.raises(port.RefusedError, match=r"^pull model manifest: file does not exist$") as refused:
         await pull(client, "nope:1")
+    assert refused.value.unknown_model
+
+
+async def test_another_error_in_mid_stream_says_nothing_about_the_model(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    fleet.broken[NAME] = "no space left on device"
+    with pytest.raises(port.RefusedError) as refused:
+        await pull(client)
+    assert not refused.value.unknown_model
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+async def test_a_pull_is_as_secure_as_its_source(insecure: bool) -> None:
+    asked: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content)["insecure"])
+        return httpx.Response(200, content=b'{"status": "success"}')
+
+    client = ollama.Ollama(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    source = sources.Source("models.example:5000", insecure)
+    assert [one.status async for one in client.ensure(ADDRESS, NAME, source)] == ["success"]
+    assert asked == [insecure]
+
+
+@pytest.mark.parametrize(("keep_alive", "sent"), [("-1", -1), ("300", 300), ("5m", "5m")])
+async def test_a_model_is_loaded_for_as_long_as_was_said(keep_alive: str, sent: int | str) -> None:
+    asked: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, content=b'{"embeddings": []}')
+
+    client = ollama.Ollama(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    await client.load(ADDRESS, NAME, keep_alive=keep_alive)
+    assert asked == [("/api/embed", {"model": NAME, "keep_alive": sent})]
+
+
+async def test_a_list_with_what_is_no_name_is_no_answer() -> None:
+    with pytest.raises(port.UnreachableError, match="no name"):
+        await answering(b'{"models": [{"name": "a//b"}]}').inspect(ADDRESS)
 
 
 @pytest.mark.parametrize(
@@ -54,21 +101,21 @@ async def test_an_error_in_mid_stream_is_ollamas_own_word(client: ollama.Ollama)
     ],
 )
 async def test_an_error_before_the_stream(content: bytes, status: int, message: str) -> None:
-    with pytest.raises(ollama.OllamaError, match=message):
+    with pytest.raises(port.RefusedError, match=message):
         await pull(answering(content, status))
 
 
 @pytest.mark.parametrize("content", [b'{"status": "pulling manifest"}\n', b"", b"not json\n"])
 async def test_a_pull_that_does_not_end_in_success_is_not_complete(content: bytes) -> None:
-    with pytest.raises(ollama.UnreachableError):
+    with pytest.raises(port.UnreachableError):
         await pull(answering(content))
 
 
 async def test_a_pod_that_is_not_there(client: ollama.Ollama, fleet: fake_ollama.FakeOllamas) -> None:
     fleet.unreachable.add("10.0.0.1")
-    with pytest.raises(ollama.UnreachableError, match="Ollama does not answer"):
-        await client.store(URL)
-    with pytest.raises(ollama.UnreachableError, match="broke off"):
+    with pytest.raises(port.UnreachableError, match="Ollama does not answer"):
+        await client.inspect(ADDRESS)
+    with pytest.raises(port.UnreachableError, match="broke off"):
         await pull(client)
 
 
@@ -79,15 +126,15 @@ async def test_a_model_in_memory_is_let_go_before_it_is_deleted(
     server = fleet.servers["10.0.0.1"]
     server.loaded.add(NAME)
     server.requests.clear()
-    assert (await client.store(URL)).loaded == {NAME}
-    await client.delete(URL, NAME, unload=True)
+    assert (await client.inspect(ADDRESS)).loaded == {NAME}
+    await client.remove(ADDRESS, NAME, loaded=True)
     assert server.requests == [f"/api/generate {NAME}", f"/api/delete {NAME}"]
     assert (server.held, server.loaded) == ({}, set())
 
 
 async def test_deleting_what_is_not_there_says_so(client: ollama.Ollama) -> None:
-    with pytest.raises(ollama.OllamaError, match="not found"):
-        await client.delete(URL, NAME, unload=False)
+    with pytest.raises(port.RefusedError, match="not found"):
+        await client.remove(ADDRESS, NAME, loaded=False)
 
 
 def test_addresses() -> None:
@@ -99,14 +146,14 @@ async def test_an_answer_that_is_larger_than_any_of_ollamas_is_not_read_to_its_e
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ollama, "MOST_BYTES", 100)
-    assert await answering(b'{"capabilities": ["x"]}', 200).capabilities(URL, NAME) == ("x",)
-    with pytest.raises(ollama.UnreachableError, match="more than 100 bytes"):
-        await answering(b"x" * 101, 200).capabilities(URL, NAME)
+    assert await answering(b'{"capabilities": ["x"]}', 200).describe(ADDRESS, NAME) == ("x",)
+    with pytest.raises(port.UnreachableError, match="more than 100 bytes"):
+        await answering(b"x" * 101, 200).describe(ADDRESS, NAME)
 
 
 async def test_a_whole_answer_has_its_time_however_often_something_comes(
     client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
 ) -> None:
     fleet.hanging.add("10.0.0.1")
-    with pytest.raises(ollama.UnreachableError, match="TimeoutError"):
-        await client._ask("GET", f"{URL}/api/tags", seconds=0.01)
+    with pytest.raises(port.UnreachableError, match="TimeoutError"):
+        await client._ask("GET", f"{ollama.base_url(ADDRESS)}/api/tags", seconds=0.01)

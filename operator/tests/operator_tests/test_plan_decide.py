@@ -28,18 +28,22 @@ def settled(
     discovery = common.discovery([name for entry in listed for name in entry["servedNames"]])
     service = builders.ray_service(modelset, listed)
     service = merged(compare.with_hash(ray.ray_service(modelset, listed, discovery)), service)
-    stateful_set = compare.with_hash(ollama.stateful_set(modelset))
+    stateful_set = compare.with_hash(ollama.stateful_set(modelset, *modelset.pools))
     stateful_set["metadata"]["generation"] = 1
     stateful_set["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
     patch = common.discovery_patch(names.API_VERSION, names.KIND, resource, discovery, "assistants")
     resource["metadata"] |= compare.with_hash(patch)["metadata"]
     store = builders.store_of(dict.fromkeys(holds, CHAT), loaded)
     guards = [*network.policies(modelset, neighbours.Neighbours()), *disruption.budgets(modelset)]
+    (pool,) = modelset.pools
+    objects = seen.PoolObjects(
+        stateful_set=stateful_set,
+        headless=compare.with_hash(ollama.service(modelset, pool)),
+        config_map=compare.with_hash(ollama.config_map(modelset, pool, modelset.models)),
+    )
     values: dict[str, Any] = {
+        "pools": {pool.name: objects},
         "guards": {(one["kind"], one["metadata"]["name"]): compare.with_hash(one) for one in guards},
-        "stateful_set": stateful_set,
-        "headless": compare.with_hash(ollama.service(modelset)),
-        "config_map": compare.with_hash(ollama.config_map(modelset, modelset.models)),
         "ray_service": service,
         "pods": (builders.pod(store=store, ready=True),),
         "settled_seconds": 3600.0,
@@ -93,26 +97,30 @@ def test_without_kuberay_everything_else_goes_on() -> None:
 @pytest.mark.parametrize("change", ["spec", "labels", "gone"])
 def test_drift_is_undone(change: str) -> None:
     observed = settled("a:1", holds=("a:1",))
-    assert observed.stateful_set is not None
-    stateful_set: dict[str, Any] | None = dict(observed.stateful_set)
+    found = observed.pools["assistants-ollama"]
+    assert found.stateful_set is not None
+    stateful_set: dict[str, Any] | None = dict(found.stateful_set)
     if change == "spec":
         stateful_set["spec"] = {**stateful_set["spec"], "replicas": 5}
     elif change == "labels":
         stateful_set["metadata"] = {**stateful_set["metadata"], "labels": {}}
     else:
         stateful_set = None
-    plan = decide.plan(settled("a:1", holds=("a:1",), stateful_set=stateful_set))
+    pools = {"assistants-ollama": dataclasses.replace(found, stateful_set=stateful_set)}
+    plan = decide.plan(settled("a:1", holds=("a:1",), pools=pools))
     assert [one.manifest["kind"] for one in plan.applies] == ["StatefulSet"]
 
 
 def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> None:
     observed = settled("a:1", holds=("a:1",))
-    assert observed.headless is not None
-    changed = {**observed.headless, "spec": {**observed.headless["spec"], "clusterIP": "10.0.0.9"}}
-    digest = compare.hash_of(observed.headless)
+    found = observed.pools["assistants-ollama"]
+    assert found.headless is not None
+    changed = {**found.headless, "spec": {**found.headless["spec"], "clusterIP": "10.0.0.9"}}
+    digest = compare.hash_of(found.headless)
+    pools = {"assistants-ollama": dataclasses.replace(found, headless=changed)}
     tolerated = {("Service", "assistants-ollama"): seen.Tolerated(digest, frozenset({".spec.clusterIP"}))}
-    assert decide.plan(settled("a:1", holds=("a:1",), headless=changed)).applies
-    assert not decide.plan(settled("a:1", holds=("a:1",), headless=changed, tolerated=tolerated)).applies
+    assert decide.plan(settled("a:1", holds=("a:1",), pools=pools)).applies
+    assert not decide.plan(settled("a:1", holds=("a:1",), pools=pools, tolerated=tolerated)).applies
 
 
 def test_the_service_of_kuberay_gets_the_labels_and_nothing_else() -> None:
@@ -143,7 +151,7 @@ def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
     holds = builders.store_of({"models.example:5000/library/a:1": CHAT})
     pods = (builders.pod(0, store=holds), builders.pod(1, store=builders.store()), builders.pod(2))
     plan = decide.plan(builders.observed(resource, pods=pods))
-    assert [(pull.pod, pull.reference, pull.insecure) for pull in plan.pulls] == [
+    assert [(pull.pod, pull.reference, pull.source.insecure) for pull in plan.pulls] == [
         ("assistants-ollama-0", "models.example:5000/library/b:latest", True),
         ("assistants-ollama-1", "models.example:5000/library/a:1", True),
         ("assistants-ollama-1", "models.example:5000/library/b:latest", True),

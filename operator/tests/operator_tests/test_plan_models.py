@@ -192,7 +192,9 @@ def test_pods_do_not_wait_for_a_model_that_cannot_be_had(pull: state.Pull | None
     pulls = {} if pull is None else {("pod-0", "b:1"): pull}
     pod = builders.pod(store=builders.store(a__1=CHAT))
     observed = builders.observed(builders.resource("a:1", "b:1"), pods=(pod,), pulls=pulls)
-    assert [model.name for model in models.required(observed)] == (["a:1", "b:1"] if required else ["a:1"])
+    assert [model.name for model in models.required(*observed.modelset.pools, observed)] == (
+        ["a:1", "b:1"] if required else ["a:1"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,8 @@ def test_what_had_failed_before_a_restart_is_not_waited_for_anew(
     resource = builders.resource("a:1")
     resource["status"] = {"models": [{"name": "a:1", "phase": phase}]}
     pod = builders.pod(store=builders.store_of(dict.fromkeys(held, CHAT)))
-    assert bool(models.required(builders.observed(resource, pods=(pod,)))) is required
+    observed = builders.observed(resource, pods=(pod,))
+    assert bool(models.required(*observed.modelset.pools, observed)) is required
 
 
 def entries(observed: seen.Observed) -> list[dict[str, Any]]:

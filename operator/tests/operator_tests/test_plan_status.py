@@ -103,7 +103,13 @@ def test_a_transition_time_stays_until_the_status_turns() -> None:
 
 
 def test_a_pod_that_cannot_start_is_explained() -> None:
-    pod = seen.Pod("assistants-ollama-0", "pod-0", "", waiting="ImagePullBackOff: Back-off pulling image")
+    pod = seen.Pod(
+        "assistants-ollama-0",
+        "assistants-ollama",
+        "pod-0",
+        "",
+        waiting="ImagePullBackOff: Back-off pulling image",
+    )
     message = condition(look("a:1", pods=(pod,)), "OllamaReady")["message"]
     assert (
         message

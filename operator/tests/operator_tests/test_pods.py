@@ -22,7 +22,8 @@ PLACED = {
 
 
 def ollama_pod(modelset: spec.ModelSet) -> dict[str, Any]:
-    found: dict[str, Any] = ollama.stateful_set(modelset)["spec"]["template"]["spec"]
+    (pool,) = modelset.pools
+    found: dict[str, Any] = ollama.stateful_set(modelset, pool)["spec"]["template"]["spec"]
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from modelset_operator.api import sources
 from modelset_operator.engines import ollama, pulls, state
 
 from . import fake_ollama
@@ -41,7 +42,8 @@ class Bench:
 
 
 def wanted(model: str, insecure: bool = False) -> state.WantedPull:
-    return state.WantedPull("assistants-ollama-0", "pod-0", "10.0.0.1", model, model, insecure)
+    source = sources.Source("registry.ollama.ai", insecure)
+    return state.WantedPull("assistants-ollama-0", "pod-0", "10.0.0.1", model, model, source)
 
 
 @pytest.fixture

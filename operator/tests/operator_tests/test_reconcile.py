@@ -234,6 +234,23 @@ async def test_what_the_api_server_refuses_is_told_and_tried_again(world: World)
     assert ("StatefulSet", "default", "assistants-ollama") in world.api.objects
 
 
+async def test_a_spec_that_cannot_be_used_is_told_and_all_else_stays(world: World) -> None:
+    await world.to_ready()
+    before = world.status
+    world.edit(*MODELS, {"name": "reg.local:5000/model"})
+    await world.reconcile()
+    ready, *others = world.status["conditions"]
+    assert (ready["status"], ready["reason"], ready["observedGeneration"]) == ("False", "InvalidSpec", 2)
+    assert "reg.local:5000/library/model" in ready["message"]
+    assert {**world.status, "conditions": others} == {**before, "conditions": before["conditions"][1:]}
+    world.api.writes.clear()
+    await world.reconcile()
+    assert world.api.writes == []
+    world.edit(*MODELS)
+    await world.reconcile()
+    assert world.condition("Ready") == "True"
+
+
 async def test_kuberay_may_come_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "_MISSING_PAUSE_SECONDS", 0.0)
     world.api.missing_kinds |= {"RayService", "RayCluster"}

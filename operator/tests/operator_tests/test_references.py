@@ -35,15 +35,30 @@ def test_names_without_a_host_come_from_the_registry_of_the_set(text: str, pulle
     assert str(references.parse(text, "models.example:5000")) == pulled
 
 
-@pytest.mark.parametrize("text", ["", ":tag", "model:", "/model", "a//b", "host/ns/"])
-def test_a_part_that_is_missing_is_told(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":tag", "model:", "/model", "a//b", "host/ns/", "a/b/c/d", "-m", "m:-t", "a.b/c.d/m", "-h/n/m"),
+        *("h/n/m:t:u", "m\n", "m" * 81, "m:" + "t" * 81, "h/" + "n" * 81 + "/m"),
+    ],
+)
+def test_what_ollama_takes_for_no_name_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="not a model reference"):
+        references.parse(text)
+
+
+@pytest.mark.parametrize("text", ["reg.local:5000/model", "localhost:5000/model", "hf.co/model"])
+def test_a_host_without_a_namespace_is_not_taken_for_one(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"a host needs a namespace too, as in {text.split('/')[0]}/library/"
+    ):
         references.parse(text)
 
 
 @given(
     st.from_regex(
-        r"(h[a-z]\.x(:[0-9]{2})?/[a-z]{1,3}/|[a-z]{1,3}/)?[a-z0-9._-]{1,8}(:[a-z0-9]{1,4})?", fullmatch=True
+        r"(h[a-z]\.x(:[0-9]{2})?/[a-z]{1,3}/|[a-z]{1,3}/)?[a-z0-9][a-z0-9._-]{0,7}(:[a-z0-9]{1,4})?",
+        fullmatch=True,
     )
 )
 def test_what_tags_report_parses_to_the_same_reference(text: str) -> None:
