@@ -1,4 +1,4 @@
-"""``python -m tests.mutants [FILE ...]``: change the programs in small ways and see what the unit tests notice.
+"""``python -m tests.mutants [FILE ...]``: change programs in small ways and see what the unit tests notice.
 
 Files are named from the proxy's package on, as ``dispatch/core.py``, and those of the operator as
 ``operator/plan/decide.py``; a folder stands for all in it. Ends non-zero where a package has less than 85 %

@@ -1,4 +1,4 @@
-"""The programs whose code is changed, and which tests are to notice. Names of files are made and read here."""
+"""The programs whose code is changed, how their files are named, and which tests are to notice."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def selected(names: Sequence[str]) -> Selected:
     paths: dict[str, Path] = {}
     tests: tuple[str, ...] = ()
     for program in _PROGRAMS:
-        wanted = [name.removeprefix(program.prefix) for name in names if _of(name) is program]
+        wanted = [f"{name}/".removeprefix(program.prefix) for name in names if _of(name) is program]
         found = [
             path for part in (wanted if names else program.parts) for path in _files(program.code / part)
         ]

@@ -146,11 +146,11 @@ class FakeApi(http.Http):
         what = f"{kind.kind}/{name}" + (f"/{subresource}" if subresource else "")
         if method == "DELETE":
             self.writes.append(f"delete {what}")
-            assert isinstance(body, Mapping)
-            assert body["propagationPolicy"] == "Orphan"
+            assert body == {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
             going = _copied(self._existing(kind, namespace, name))
             going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
             return _copied(self.put(going))
+        assert method in ("POST", "PATCH")
         verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
         assert isinstance(body, Mapping | list)
         given = body if isinstance(body, Mapping) else {}

@@ -80,7 +80,7 @@ class Cluster:
         return {"objects": kept, "held": held, "made": dict(self.made)}
 
     def told(self) -> collections.Counter[tuple[str, str]]:
-        """Return how often each Event was recorded. Why a set is not ready depends on when it is looked at."""
+        """Return how often each Event was recorded; why a set is not ready depends on when it is seen."""
         return collections.Counter(
             (event["reason"], "" if event["reason"] == "NotReady" else event["message"])
             for event in self.api.events

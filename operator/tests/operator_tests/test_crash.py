@@ -1,8 +1,8 @@
-"""The operator is killed at a write, or an event goes astray: the cluster comes to the same rest all the same.
+"""The operator is killed at a write, or an event goes astray: the cluster comes to the same rest.
 
-What cannot be helped: a download that is under way when the operator is killed is asked for again, and goes on
-where it was; an Event whose status was written before the operator was killed is never told. Nothing is told
-or done twice.
+What cannot be helped: a download that is under way when the operator is killed is asked for again, and goes
+on where it was; an Event whose status was written before the operator was killed is never told. Nothing is
+told or done twice.
 
 A few of all runs are taken here; `make crash` takes every write and every event of every way.
 """
