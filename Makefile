@@ -44,8 +44,12 @@ unit: machine ## unit tests: no cluster, under half a minute
 	@$(PYTEST) operator/tests serve_app/tests tests/unit benchmarks
 
 .PHONY: mutants
-mutants: machine ## small changes to the proxy: do the unit tests notice? (MUTANTS='dispatch/core.py web')
-	@$(DEV) PYTHONPATH=.:serve_app "$$dev/bin/python" -m tests.mutants $(MUTANTS)
+mutants: machine ## small changes to the code: do the unit tests notice? (MUTANTS='dispatch/core.py operator/plan')
+	@$(DEV) PYTHONPATH=.:operator:serve_app "$$dev/bin/python" -m tests.mutants $(MUTANTS)
+
+.PHONY: crash
+crash: machine ## the operator is killed at every write, and every watch event goes astray
+	@$(PYTEST) operator/tests -m crash
 
 .PHONY: fuzz
 fuzz: machine ## 20,000 generated requests: no 5xx, no hang (FUZZ='COUNT SEED')

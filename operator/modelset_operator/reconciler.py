@@ -177,10 +177,10 @@ class Reconciler:
             if not (error.status == 422 and manifest["kind"] == "StatefulSet" and "Forbidden" in str(error)):
                 raise
             # Some fields of a StatefulSet stay as they were made. Its pods and volumes outlive it, and the
-            # next one of the name takes them over.
+            # next one of the name takes them over, as soon as the garbage collector has let go of this one.
             log.info("making StatefulSet %s anew: %s", manifest["metadata"]["name"], error)
             await self._api.orphan(manifest)
-            return await self._api.apply(manifest)
+            raise http.RefusedError(409, "it is being deleted, to be made anew around its pods") from error
 
     def _tolerate(self, owner: Set, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Remember what did not stick: unknown to this API server, or changed by a webhook."""
@@ -207,8 +207,7 @@ class Reconciler:
 
     async def _tell(self, owner: Set, observed: seen.Observed, told: decide.Told) -> None:
         removed = _removed(self._work.take_removed(owner))
-        if told.status != observed.status:
-            await self._write_status(observed.resource, told.status)
+        if told.status != observed.status and await self._write_status(observed.resource, told.status):
             removed = [*told.events, *removed]
         for event in removed:
             await self._emit(observed, event)
@@ -221,12 +220,16 @@ class Reconciler:
         if told != resource.get("status"):
             await self._write_status(resource, told)
 
-    async def _write_status(self, resource: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    async def _write_status(self, resource: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+        """Write a status onto the very set that was looked at; tell whether it was taken.
+
+        Where the set has changed meanwhile, or is another one of the name, its next look writes its own.
+        """
         metadata = resource["metadata"]
         manifest = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
-            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+            "metadata": {key: metadata[key] for key in ("name", "namespace", "resourceVersion")},
             "status": told,
         }
         try:
@@ -234,6 +237,8 @@ class Reconciler:
         except http.RefusedError as error:
             if error.status not in (404, 409):
                 raise
+            return False
+        return True
 
     async def _emit(self, observed: seen.Observed, event: events.Event) -> None:
         try:

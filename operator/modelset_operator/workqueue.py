@@ -30,10 +30,12 @@ class WorkQueue(Generic[Key]):
         work: Callable[[Key], Coroutine[Any, Any, float | None]],
         at_once: int = 8,
         expected: tuple[type[Exception], ...] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
         self._expected = expected
         self._at_once = at_once
+        self._clock = clock
         self._due: dict[Key, float] = {}
         self._active: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
@@ -44,7 +46,7 @@ class WorkQueue(Generic[Key]):
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Ask for a key to be worked on after `delay` seconds, or earlier when that was asked before."""
-        due = time.monotonic() + delay
+        due = self._clock() + delay
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             self._wake.set()
@@ -54,7 +56,7 @@ class WorkQueue(Generic[Key]):
 
         Keys that are due and wait for others do not count: where the API server is slow, many do.
         """
-        now = time.monotonic()
+        now = self._clock()
         late = [now - self._last_turn - TURN_SECONDS] if self._last_turn is not None else []
         late += [now - started for started in self._active.values()]
         return max(0.0, *late) if late else 0.0
@@ -64,7 +66,7 @@ class WorkQueue(Generic[Key]):
         try:
             while True:
                 self._wake.clear()
-                self._last_turn = now = time.monotonic()
+                self._last_turn = now = self._clock()
                 self._start_due(now)
                 await self._rest(now)
         finally:

@@ -248,7 +248,7 @@ class _Finder:
 
 def _logs(node: ast.AST) -> bool:
     match node:
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="_logger"))):
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="_logger" | "log"))):
             return True
     return False
 

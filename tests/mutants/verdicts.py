@@ -9,7 +9,7 @@ import msgspec
 from tests.mutants import operators, trials
 
 LEAST_SHARE = 0.85
-REASONS = Path(__file__).with_name("survivors.toml")
+REASONS = (Path(__file__).with_name("survivors.toml"), Path(__file__).with_name("survivors_operator.toml"))
 
 
 class Group(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,8 +25,9 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 def excused() -> dict[str, str]:
     """Return the reason of each mutant that may survive."""
-    file = msgspec.convert(tomllib.loads(REASONS.read_text()), _File)
-    return {mutant: group.reason for group in file.survivors for mutant in group.mutants}
+    files = [msgspec.convert(tomllib.loads(path.read_text()), _File) for path in REASONS]
+    groups = [group for file in files for group in file.survivors]
+    return {mutant: group.reason for group in groups for mutant in group.mutants}
 
 
 def told(path: str, mutant: operators.Mutant, source: bytes) -> str:
@@ -67,11 +68,11 @@ class Verdicts:
         rows = [(package, counts) for package, counts in self._counts.items()]
         if len(rows) > 1:
             rows.append(("all", sum(self._counts.values(), collections.Counter[str]())))
-        heading = f"{'':<12}{'mutants':>9}{'killed':>9}{'timed out':>11}{'survived':>10}{'killed':>9}"
+        heading = f"{'':<20}{'mutants':>9}{'killed':>9}{'timed out':>11}{'survived':>10}{'killed':>9}"
         return [
             heading,
             *(
-                f"{name:<12}{counts.total():>9}{counts[trials.KILLED]:>9}{counts[trials.TIMED_OUT]:>11}"
+                f"{name:<20}{counts.total():>9}{counts[trials.KILLED]:>9}{counts[trials.TIMED_OUT]:>11}"
                 f"{counts[trials.SURVIVED]:>10}{_share(counts):>9.1%}"
                 for name, counts in rows
             ),

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from tests.mutants import operators, trials, verdicts
+from tests.mutants import operators, programs, trials, verdicts
 
 
 def _changes(body: str) -> list[str]:
@@ -40,6 +40,7 @@ def _changes(body: str) -> list[str]:
         ("return b if a else c", ["return None", "return b if not (a) else c"]),
         ("return [a for a in b if c]", ["return None", "return [a for a in b if not (c)]"]),
         ("_logger.info('so', extra=a(b))", []),
+        ("log.info('so', a(b))", []),
         ("'What it does.'", []),
         ("a: int = b", []),
     ],
@@ -115,3 +116,31 @@ def test_enough_have_to_be_killed_whatever_the_reasons() -> None:
 def test_reasons_for_what_is_killed_by_now_are_told() -> None:
     found = _verdicts({"core.py f: a": "equal", "other.py f: a": "equal"}, ("f: a", trials.KILLED))
     assert found.stale({"core.py"}) == ["core.py f: a"]
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "tests"),
+    [
+        (["dispatch/core.py"], {"dispatch/core.py": "dispatch"}, ("serve_app/tests", "benchmarks")),
+        (["operator/workqueue.py"], {"operator/workqueue.py": "operator/"}, ("operator/tests",)),
+        (
+            ["operator/cluster/http.py", "app.py"],
+            {"operator/cluster/http.py": "operator/cluster", "app.py": "."},
+            ("serve_app/tests", "benchmarks", "operator/tests"),
+        ),
+    ],
+)
+def test_files_are_named_by_their_program_and_only_its_tests_are_run(
+    names: list[str], found: dict[str, str], tests: tuple[str, ...]
+) -> None:
+    selected = programs.selected(names)
+    assert {name: programs.package(name) for name in selected.paths} == found
+    assert selected.tests == tests
+
+
+def test_all_programs_are_changed_when_none_is_named() -> None:
+    names = set(programs.selected([]).paths)
+    assert {"dispatch/core.py", "operator/plan/decide.py", "operator/reconciler.py"} <= names
+    assert set(programs.selected(["operator"]).paths) >= {
+        name for name in names if name.startswith("operator/")
+    }

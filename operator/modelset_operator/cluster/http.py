@@ -37,8 +37,12 @@ class RefusedError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the same request may be taken later: too many, a conflict, a failure of the server."""
-        return self.status in (408, 409, 429) or self.status >= 500
+        """Whether another look may help: too many requests, a conflict, a failure of the server.
+
+        What another object of the name has taken the place of is a conflict too: 422 for its uid.
+        """
+        another = self.status == 422 and "metadata.uid" in str(self)
+        return another or self.status in (408, 409, 429) or self.status >= 500
 
 
 class ExpiredError(Exception):

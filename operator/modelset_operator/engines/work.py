@@ -22,7 +22,7 @@ class Work:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._looks = looks.Looks(looking, tell)
-        self._removals = removals.Removals(looking, tell)
+        self._removals = removals.Removals(looking, tell, clock)
         self.pulls = pulls.Pulls(loading, tell, clock)
 
     def sights(self, owner: Set) -> Mapping[str, looks.Sight]:

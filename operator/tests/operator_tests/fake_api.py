@@ -1,13 +1,27 @@
 """An API server in memory, behind ``http.Http``: what the real one was seen to do, errors included.
 
-Server-side apply by one manager, strategic merge of pods' conditions, JSON patches, generations, resource
-versions, preconditions, fields that cannot be changed, owners and the garbage collector, lists, and watches
-that expire.
+Seen at kube-apiserver 1.34.4, with the requests that the operator sends:
+
+- An apply that changes nothing leaves the resource version as it is. Generations rise with specs only.
+- An apply without ``force`` onto another value of another manager is 409, onto the same or none is taken.
+- ``metadata.uid``: 409 where there is no object, 422 ("field is immutable") where it is another one; what is
+  applied to a status may carry any. ``metadata.resourceVersion``, wherever it is given, has to be the present
+  one, or it is 409.
+- What is applied to an object leaves its status as it is, and what is applied to a status all else.
+- Names, namespaces, kinds and versions other than those of the path are 400; no field manager is 422.
+- Fields of a StatefulSet that stay as they were made are 422, on its way out as well. One that is deleted and
+  to orphan what it owns stays until the garbage collector has come by (here: ``collect``).
+- Owners that are not there are taken; the garbage collector deletes what has no others.
+- A second Event of a name is 409, one about an object in another namespace 422.
+- A watch with labels reports as DELETED what has lost them, as it was before, and as ADDED what has got them.
+- An entry of a list says neither its kind nor its version.
 """
 
 import asyncio
+import collections
 import contextlib
-import copy
+import dataclasses
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,8 +54,9 @@ class FakeApi(http.Http):
         self.refusals: dict[str, Exception] = {}
         self.dropped_fields: set[str] = set()
         self._applied: dict[tuple[Key, str], dict[str, Any]] = {}
+        self._made: collections.Counter[Key] = collections.Counter()
         self._version = 0
-        self._log: list[tuple[int, str, dict[str, Any]]] = []
+        self._log: list[_Change] = []
         self._forgotten = 0
         self._watches: list[_Watch] = []
 
@@ -49,30 +64,45 @@ class FakeApi(http.Http):
 
     def put(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Store an object as another client would; its generation rises when its spec changes."""
-        stored = copy.deepcopy(dict(obj))
+        stored = _copied(dict(obj))
         metadata = stored["metadata"]
         key = (stored["kind"], metadata["namespace"], metadata["name"])
         before = self.objects.get(key)
-        metadata.setdefault("uid", before["metadata"]["uid"] if before else f"uid-{self._version}")
+        if before is None:
+            self._made[key] += 1
+        uid = before["metadata"]["uid"] if before else f"{'/'.join(key)}#{self._made[key]}"
+        metadata.setdefault("uid", uid)
         generation = before["metadata"].get("generation", 1) if before else metadata.get("generation", 1)
         changed = before is not None and before.get("spec") != stored.get("spec")
         metadata["generation"] = generation + changed
         self.objects[key] = stored
-        self._tell("MODIFIED" if before else "ADDED", stored)
+        self._tell("MODIFIED" if before else "ADDED", before, stored)
         return stored
 
     def remove(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object, and all that it owns, as the garbage collector does."""
         gone = self.objects.pop((kind, namespace, name))
-        self._tell("DELETED", gone)
+        self._tell("DELETED", gone, gone)
         for key, obj in list(self.objects.items()):
             owners = obj["metadata"].get("ownerReferences") or ()
             if any(owner["uid"] == gone["metadata"]["uid"] for owner in owners):
                 self.remove(*key)
 
+    def collect(self) -> None:
+        """Be the garbage collector: orphan what is to be orphaned, delete what has no owner any more."""
+        for key, obj in list(self.objects.items()):
+            if "orphan" in obj["metadata"].get("finalizers", ()):
+                self._orphan(obj["metadata"]["uid"])
+                self.remove(*key)
+        uids = {obj["metadata"]["uid"] for obj in self.objects.values()}
+        for key, obj in list(self.objects.items()):
+            owners = obj["metadata"].get("ownerReferences") or ()
+            if key in self.objects and owners and not any(owner["uid"] in uids for owner in owners):
+                self.remove(*key)
+
     def find(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
         """Return an object as it is now."""
-        return copy.deepcopy(self.objects[(kind, namespace, name)])
+        return _copied(self.objects[(kind, namespace, name)])
 
     @contextlib.contextmanager
     def edited(self, kind: str, name: str, namespace: str = "default") -> Iterator[dict[str, Any]]:
@@ -108,18 +138,19 @@ class FakeApi(http.Http):
         """See ``http.Http``."""
         kind, namespace, name, subresource = _parsed(path)
         self._check_kind(kind.kind)
+        if isinstance(body, Mapping) and method != "DELETE":
+            _check_path(body, kind, namespace, name)
         if method == "GET":
             self.reads.append(f"get {kind.kind}/{name}")
-            return copy.deepcopy(self._existing(kind, namespace, name))
+            return _copied(self._existing(kind, namespace, name))
         what = f"{kind.kind}/{name}" + (f"/{subresource}" if subresource else "")
         if method == "DELETE":
             self.writes.append(f"delete {what}")
-            assert isinstance(body, Mapping)
-            assert body["propagationPolicy"] == "Orphan"
-            gone = copy.deepcopy(self._existing(kind, namespace, name))
-            self._orphan(gone["metadata"]["uid"])
-            self.remove(kind.kind, namespace, name)
-            return gone
+            assert body == {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
+            going = _copied(self._existing(kind, namespace, name))
+            going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
+            return _copied(self.put(going))
+        assert method in ("POST", "PATCH")
         verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
         assert isinstance(body, Mapping | list)
         given = body if isinstance(body, Mapping) else {}
@@ -127,24 +158,27 @@ class FakeApi(http.Http):
         if kind.kind in self.refusals:
             raise self.refusals[kind.kind]
         if kind == kinds.EVENT:
+            self._check_event(given)
             self.events.append(dict(given))
             return dict(given)
         if verb == "apply":
+            if "fieldManager" not in (query or {}):
+                raise http.RefusedError(422, "fieldManager: Required value: is required for apply patch")
             return self._apply(kind, given, subresource, force=(query or {}).get("force") == "true")
-        found = copy.deepcopy(self._existing(kind, namespace, name))
+        found = _copied(self._existing(kind, namespace, name))
         if isinstance(body, list):
             _json_patch(found, body)
         else:
-            _check_uid(given["metadata"], found)
+            _check_preconditions(given["metadata"], found)
             _merge_conditions(found, given["status"]["conditions"])
-        return copy.deepcopy(self.put(found))
+        return _copied(self.put(found))
 
     async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
         """See ``http.Http``."""
         self._check_kind(kind.kind)
         self.reads.append(f"list {kind.plural}")
         found = [obj for (one, _, _), obj in self.objects.items() if one == kind.kind]
-        selected = [copy.deepcopy(obj) for obj in found if _selected(obj, namespace, labels)]
+        selected = [_copied(obj) for obj in found if _selected(obj, namespace, labels)]
         for obj in selected:
             # The entries of a real list do not say what they are.
             obj.pop("kind", None)
@@ -154,33 +188,38 @@ class FakeApi(http.Http):
     async def watch(
         self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """See ``http.Http``; it lasts for ever."""
+        """See ``http.Http``."""
         self._check_kind(kind.kind)
         self.reads.append(f"watch {kind.plural}")
         if int(since) < self._forgotten:
             raise http.ExpiredError(since)
         mine = _Watch()
         self._watches.append(mine)
+        until = asyncio.get_running_loop().time() + seconds
         try:
             while True:
                 while mine.position < len(self._log):
-                    version, event, obj = self._log[mine.position]
-                    fits = version > int(since) and obj["kind"] == kind.kind
-                    if fits and _selected(obj, namespace, labels):
-                        yield event, copy.deepcopy(obj)
+                    change = self._log[mine.position]
                     mine.position += 1
+                    if change.version > int(since) and change.after["kind"] == kind.kind:
+                        for event in change.seen(namespace, labels):
+                            yield event
                 mine.caught_up.set()
-                await mine.news.wait()
+                try:
+                    async with asyncio.timeout_at(until):
+                        await mine.news.wait()
+                except TimeoutError:
+                    return
                 mine.news.clear()
         finally:
             self._watches.remove(mine)
 
     # ---- the rest ----
 
-    def _tell(self, event: str, obj: dict[str, Any]) -> None:
+    def _tell(self, event: str, before: Mapping[str, Any] | None, obj: dict[str, Any]) -> None:
         self._version += 1
         obj["metadata"]["resourceVersion"] = str(self._version)
-        self._log.append((self._version, event, copy.deepcopy(obj)))
+        self._log.append(_Change(self._version, before and _copied(before), _copied(obj), event))
         for watch in self._watches:
             watch.news.set()
             watch.caught_up.clear()
@@ -190,6 +229,12 @@ class FakeApi(http.Http):
         if found is None:
             raise http.RefusedError(404, f'{kind.plural} "{name}" not found')
         return found
+
+    def _check_event(self, given: Mapping[str, Any]) -> None:
+        if given["involvedObject"]["namespace"] != given["metadata"]["namespace"]:
+            raise http.RefusedError(422, "involvedObject.namespace: does not match event.namespace")
+        if any(event["metadata"]["name"] == given["metadata"]["name"] for event in self.events):
+            raise http.RefusedError(409, f'events "{given["metadata"]["name"]}" already exists')
 
     def _check_kind(self, kind: str) -> None:
         if kind in self.missing_kinds:
@@ -210,22 +255,47 @@ class FakeApi(http.Http):
         current = self.objects.get(key)
         if subresource and current is None:
             raise http.RefusedError(404, "not found")
-        _check_uid(metadata, current)
-        wanted = {name: value for name, value in manifest.items() if name not in self.dropped_fields}
-        result = copy.deepcopy(current) if current else {}
+        _check_preconditions(metadata, current, subresource)
+        ignored = {*self.dropped_fields, *({"metadata", "spec"} if subresource else {"status"})}
+        wanted = {name: value for name, value in manifest.items() if name not in ignored}
+        if "metadata" in wanted:
+            left_out = ("uid", "resourceVersion")
+            wanted["metadata"] = {name: value for name, value in metadata.items() if name not in left_out}
+        result = _copied(current) if current else {}
         before = self._applied.get((key, subresource))
         if before is None and current is not None and not force and _conflicts(current, wanted):
             raise http.RefusedError(409, f"Apply failed with conflicts: conflict with others using {key}")
         if before is not None:
             for path in set(_paths(before)) - set(_paths(wanted)):
                 _delete(result, path)
-        _merge(result, copy.deepcopy(wanted))
+        _merge(result, _copied(wanted))
         if kind == kinds.STATEFUL_SET and current is not None:
             _check_stateful_set(current["spec"], result["spec"], metadata["name"])
-        self._applied[(key, subresource)] = copy.deepcopy(dict(wanted))
+        self._applied[(key, subresource)] = _copied(dict(wanted))
         if current is not None and result == current:
-            return copy.deepcopy(result)
-        return copy.deepcopy(self.put(result))
+            return _copied(result)
+        return _copied(self.put(result))
+
+
+@dataclasses.dataclass
+class _Change:
+    """One entry of the log; what was deleted is `after` as it was last."""
+
+    version: int
+    before: dict[str, Any] | None
+    after: dict[str, Any]
+    event: str
+
+    def seen(self, namespace: str, labels: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the event that a watch of these labels gets, if any."""
+        fitted = self.before is not None and _selected(self.before, namespace, labels)
+        fits = self.event != "DELETED" and _selected(self.after, namespace, labels)
+        if fits:
+            yield "MODIFIED" if fitted else "ADDED", _copied(self.after)
+        elif fitted and self.before is not None:
+            gone = _copied(self.before)
+            gone["metadata"]["resourceVersion"] = str(self.version)
+            yield "DELETED", gone
 
 
 class _Watch:
@@ -233,6 +303,10 @@ class _Watch:
         self.position = 0
         self.news = asyncio.Event()
         self.caught_up = asyncio.Event()
+
+
+def _copied(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def _parsed(path: str) -> tuple[kinds.Kind, str, str, str]:
@@ -255,9 +329,27 @@ def _selected(obj: Mapping[str, Any], namespace: str, labels: str) -> bool:
     return True
 
 
-def _check_uid(metadata: Mapping[str, Any], current: Mapping[str, Any] | None) -> None:
-    if "uid" in metadata and (current is None or current["metadata"]["uid"] != metadata["uid"]):
-        raise http.RefusedError(409, "Precondition failed: UID in precondition")
+def _check_path(given: Mapping[str, Any], kind: kinds.Kind, namespace: str, name: str) -> None:
+    if (given["apiVersion"], given["kind"]) != (kind.api_version, kind.kind):
+        raise http.RefusedError(400, f"invalid object type: {given['apiVersion']}, Kind={given['kind']}")
+    if given["metadata"]["namespace"] != namespace:
+        raise http.RefusedError(400, "the namespace of the provided object does not match")
+    if name and given["metadata"]["name"] != name:
+        raise http.RefusedError(400, "the name of the object does not match the name on the URL")
+
+
+def _check_preconditions(
+    given: Mapping[str, Any], current: Mapping[str, Any] | None, subresource: str = ""
+) -> None:
+    if current is None:
+        if "uid" in given:
+            raise http.RefusedError(409, "Operation cannot be fulfilled: uid mismatch")
+        return
+    if given.get("uid", current["metadata"]["uid"]) != current["metadata"]["uid"] and not subresource:
+        raise http.RefusedError(422, f'metadata.uid: Invalid value: "{given["uid"]}": field is immutable')
+    version = current["metadata"]["resourceVersion"]
+    if given.get("resourceVersion", version) != version:
+        raise http.RefusedError(409, "Operation cannot be fulfilled: the object has been modified")
 
 
 def _check_stateful_set(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> None:
@@ -286,7 +378,7 @@ def _json_patch(found: dict[str, Any], operations: Sequence[Mapping[str, Any]]) 
         if operation["op"] == "test" and target.get(last) != operation["value"]:
             raise http.RefusedError(422, "the server rejected our request due to an error in our request")
         if operation["op"] == "add":
-            target[last] = copy.deepcopy(operation["value"])
+            target[last] = _copied(operation["value"])
 
 
 def _conflicts(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -1,8 +1,10 @@
 """Requests to the API server, against a real HTTP server on this machine."""
 
+import asyncio
+import contextlib
 import json
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp.web
@@ -18,12 +20,17 @@ class Server:
     def __init__(self) -> None:
         self.answers: dict[str, list[tuple[int, str, dict[str, str]]]] = {}
         self.asked: list[tuple[str, str, str, Any]] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.speaks = asyncio.Event()
+        self.speaks.set()
 
     def answer(self, path: str, status: int, text: str, **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answers.setdefault(path, []).append((status, text, named))
 
     async def handle(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        self.headers.append(request.headers)
+        await self.speaks.wait()
         body = await request.text()
         path = urllib.parse.unquote(request.path_qs)
         self.asked.append((request.method, path, request.headers["Content-Type"], body))
@@ -37,19 +44,27 @@ async def server() -> Server:
     return Server()
 
 
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[http.Http]:
+@contextlib.asynccontextmanager
+async def _connected(server: Server, bearer: str = "") -> AsyncIterator[http.Http]:
     app = aiohttp.web.Application()
     app.router.add_route("*", "/{tail:.*}", server.handle)
-    runner = aiohttp.web.AppRunner(app)
+    runner = aiohttp.web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
     site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     configuration = client.Configuration()
     configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    if bearer:
+        configuration.api_key["BearerToken"] = f"Bearer {bearer}"
     async with client.ApiClient(configuration) as connection:
         yield http.Http(connection)
     await runner.cleanup()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[http.Http]:
+    async with _connected(server) as connected:
+        yield connected
 
 
 SERVICE = "/api/v1/namespaces/default/services/a"
@@ -180,3 +195,69 @@ async def test_an_api_server_that_is_away() -> None:
     async with client.ApiClient(configuration) as connection:
         with pytest.raises(http.UnreachableError, match="does not answer"):
             await http.Http(connection).ask("GET", kinds.SERVICE.path("default", "a"))
+
+
+async def test_requests_say_who_asks_for_what(server: Server) -> None:
+    async with _connected(server, bearer="abc") as api:
+        server.answer(SERVICE, 200, "{}")
+        await api.ask("GET", kinds.SERVICE.path("default", "a"))
+        server.answer(PODS, 200, "")
+        assert await _watched(api) == []
+    for headers in server.headers:
+        assert headers["Authorization"] == "Bearer abc"
+        assert headers["Accept"] == headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("status", "passing"), [(400, False), (403, False), (408, True), (422, False), (429, True), (500, True)]
+)
+async def test_what_is_no_status_object_is_told_as_it_is(
+    api: http.Http, server: Server, status: int, passing: bool
+) -> None:
+    server.answer(SERVICE, status, " so it is \n")
+    with pytest.raises(http.RefusedError, match=f"^HTTP {status}: so it is$") as refused:
+        await api.ask("GET", kinds.SERVICE.path("default", "a"))
+    assert refused.value.passing == passing
+    assert refused.value.retry_after is None
+
+
+@pytest.mark.parametrize("status", [300, 304])
+async def test_only_what_is_done_is_an_answer(api: http.Http, server: Server, status: int) -> None:
+    server.answer(SERVICE, status, "")
+    with pytest.raises(http.RefusedError):
+        await api.ask("GET", kinds.SERVICE.path("default", "a"))
+
+
+async def test_an_event_is_posted(api: http.Http, server: Server) -> None:
+    event = {"metadata": {"name": "a", "namespace": "default"}}
+    server.answer("/api/v1/namespaces/default/events", 201, "{}")
+    await writes.Writes(api, lambda _: None).create_event(event)
+    assert server.asked == [
+        ("POST", "/api/v1/namespaces/default/events", "application/json", json.dumps(event))
+    ]
+
+
+async def test_what_is_looked_for_and_not_found_is_none_and_other_refusals_are_not(
+    api: http.Http, server: Server
+) -> None:
+    asking = writes.Writes(api, lambda _: None)
+    manifest = {"kind": "Service", "metadata": {"name": "a", "namespace": "default"}}
+    server.answer(SERVICE, 404, '{"message": "not found"}')
+    server.answer(SERVICE, 403, '{"message": "forbidden"}')
+    assert await asking.find(manifest) is None
+    with pytest.raises(http.RefusedError, match="forbidden"):
+        await asking.find(manifest)
+
+
+async def test_an_api_server_that_says_nothing_is_given_up(
+    api: http.Http, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr(http, "_SPARE_SECONDS", 0.05)
+    server.speaks.clear()
+    with pytest.raises(http.UnreachableError):
+        await api.ask("GET", kinds.SERVICE.path("default", "a"))
+    with pytest.raises(http.UnreachableError):
+        async for _ in api.watch(kinds.POD, "default", "", "1", 0):
+            pass
+    server.speaks.set()

@@ -68,8 +68,13 @@ async def test_a_stateful_set_whose_fixed_fields_are_to_change_is_made_anew_arou
     await world.to_ready()
     with world.api.edited("StatefulSet", "assistants-ollama") as stateful_set:
         stateful_set["spec"]["serviceName"] = "as 0.0.9 had it"
-    await world.reconcile()
+    for _ in range(2):
+        with pytest.raises(reconciler.ReconcileError, match="made anew around its pods"):
+            await world.reconcile()
     assert "delete StatefulSet/assistants-ollama" in world.api.writes
+    assert "ApplyFailed" not in json.dumps(world.status)
+    world.api.collect()
+    await world.reconcile()
     assert world.api.find("StatefulSet", "assistants-ollama")["spec"]["serviceName"] == "assistants-ollama"
     assert world.api.find("Pod", "assistants-ollama-0")["metadata"]["uid"] == "pod-0"
 
@@ -87,6 +92,18 @@ async def test_what_may_pass_is_tried_again_and_not_told_as_a_failure(world: Wor
     assert "ApplyFailed" not in json.dumps(world.status)
     world.api.refusals.clear()
     await world.reconcile()
+
+
+async def test_a_service_that_is_another_one_by_now_is_no_failure(world: World) -> None:
+    await world.to_ready()
+    service = world.api.find("Service", "assistants-serve-svc")
+    world.edit(*MODELS[:1])
+    world.api.refusals["Service"] = http.RefusedError(
+        422, f'metadata.uid: Invalid value: "{service["metadata"]["uid"]}": field is immutable'
+    )
+    with pytest.raises(reconciler.ReconcileError):
+        await world.reconcile()
+    assert "ApplyFailed" not in json.dumps(world.status)
 
 
 async def test_a_refused_change_makes_a_set_that_serves_not_ready(world: World) -> None:

@@ -159,3 +159,74 @@ async def test_all_is_listed_anew_now_and_then(bench: Bench) -> None:
     bench.api.put(other("second"))
     while bench.api.reads.count("list ollamamodelsets") < 2:
         await bench.sleep(0)
+
+
+async def test_a_watch_that_breaks_begins_behind_the_last_event_or_bookmark(bench: Bench) -> None:
+    begun: list[str] = []
+    bookmark = {"metadata": {"resourceVersion": "70"}}
+
+    async def watch(*selection: Any) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        begun.append(selection[3])
+        match len(begun):
+            case 1:
+                added = other("second")
+                added["metadata"]["resourceVersion"] = "50"
+                yield "ADDED", added
+                raise UNREACHABLE
+            case 2:
+                yield "BOOKMARK", bookmark
+                raise UNREACHABLE
+            case _:
+                await asyncio.Event().wait()
+
+    bench.api.watch = watch  # type: ignore[method-assign, assignment]
+    await bench.started()
+    while len(begun) < 3:
+        await bench.sleep(0)
+    assert begun == ["1", "50", "70"]
+    assert set(bench.store) == {("default", "assistants"), ("default", "second")}
+    # Each of them was in step in between.
+    assert bench.slept == [1.0, 1.0]
+
+
+async def test_what_is_known_goes_with_its_kind(bench: Bench) -> None:
+    await bench.started()
+    bench.told.clear()
+    bench.api.missing_kinds.add("OllamaModelSet")
+    bench.api.watches.append(http.ExpiredError())
+    bench.api.put(other("second"))
+    while not bench.reflector.missing:
+        await bench.sleep(0)
+    assert len(bench.store) == 0
+    assert ("default", "assistants") in bench.told
+
+
+async def test_a_problem_is_logged_once_and_so_is_its_end(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.api.lists += [UNREACHABLE, UNREACHABLE, FORBIDDEN]
+    with caplog.at_level("INFO"):
+        assert (bench.reflector.problem, bench.reflector.missing) == ("", False)
+        await bench.started()
+        await bench.until("assistants")
+    told = [record.getMessage() for record in caplog.records if record.name.endswith("reflector")]
+    name = "ollamamodelsets in all namespaces"
+    assert told == [
+        f"{name} cannot be watched, trying on: {UNREACHABLE}",
+        f"{name} cannot be watched, trying on: {FORBIDDEN}",
+        f"{name}: watching again",
+    ]
+
+
+async def test_a_kind_that_is_missing_is_logged_once_and_so_is_that_it_comes(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.api.missing_kinds.add("OllamaModelSet")
+    with caplog.at_level("INFO"):
+        bench.start()
+        while bench.now < 30:
+            await bench.sleep(0)
+        bench.api.missing_kinds.clear()
+        await bench.until("assistants")
+    told = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert told == ["the API server does not know the kind", "the API server knows the kind now"]

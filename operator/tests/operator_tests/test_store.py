@@ -105,3 +105,35 @@ def test_only_what_is_looked_at_is_kept() -> None:
     assert found["status"] == {"podIP": "10.0.0.1"}
     assert found["metadata"]["annotations"] == {"b": "c"}
     assert "managedFields" not in found["metadata"]
+
+
+def test_what_is_gone_with_its_kind_is_told_and_other_namespaces_stay() -> None:
+    kept = Kept()
+    elsewhere = made("b", 2)
+    elsewhere["metadata"]["namespace"] = "other"
+    for one in (made("a", 1), elsewhere):
+        kept.store.put(one)
+    kept.told.clear()
+    kept.store.clear("default")
+    assert kept.told == [("default", "one")]
+    assert list(kept.store) == [("other", "b")]
+    assert kept.store.of_set("default", "one") == []
+    kept.store.clear("")
+    assert list(kept.store) == []
+
+
+def test_what_has_no_namespace_is_kept_without_one() -> None:
+    kept = Kept()
+    given = made("a", 1)
+    del given["metadata"]["namespace"]
+    kept.store.put(given)
+    assert list(kept.store) == [("", "a")]
+
+
+def test_a_list_as_old_as_an_object_that_it_has_not_says_that_it_is_gone() -> None:
+    kept = Kept()
+    kept.store.put(made("a", 5))
+    kept.store.replace("default", [], 4)
+    assert kept.version("a") == "5"
+    kept.store.replace("default", [], 5)
+    assert kept.version("a") is None

@@ -1,0 +1,241 @@
+"""The operator is killed at a write, or an event goes astray: the cluster comes to the same rest.
+
+What cannot be helped: a download that is under way when the operator is killed is asked for again, and goes
+on where it was; an Event whose status was written before the operator was killed is never told. Nothing is
+told or done twice.
+
+A few of all runs are taken here; `make crash` takes every write and every event of every way.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from modelset_operator.cluster import reflector
+from serve_app.tests import simulated
+
+from . import builders, fake_ollama, stage
+from .worlds import MINI, MODELS, REGISTRY, SMOL
+
+EXTRA = "models.example:5000/library/extra:1"
+
+
+def _nothing(_: stage.Cluster) -> None:
+    return
+
+
+def _edited(**fields: Any) -> Callable[[stage.Cluster], None]:
+    def edit(cluster: stage.Cluster) -> None:
+        with cluster.api.edited("OllamaModelSet", "assistants") as found:
+            found["spec"].update(fields)
+
+    return edit
+
+
+def _removed(cluster: stage.Cluster) -> None:
+    if ("OllamaModelSet", "default", "assistants") in cluster.api.objects:
+        cluster.api.remove("OllamaModelSet", "default", "assistants")
+
+
+def _with_another_fixed_field(cluster: stage.Cluster) -> None:
+    with cluster.api.edited("StatefulSet", "assistants-ollama") as found:
+        found["spec"]["serviceName"] = "as it was once"
+
+
+TO_READY = "to ready"
+WAYS: dict[str, Callable[[stage.Cluster], None]] = {
+    TO_READY: _nothing,
+    "a model more": _edited(models=[*MODELS, {"name": "extra:1"}]),
+    "a model less": _edited(models=[MODELS[0]]),
+    "another model": _edited(models=[MODELS[0], {"name": "extra:1"}]),
+    "another image": _edited(ollama={"image": "ollama/ollama:next"}),
+    "another image of the proxy": _edited(proxy={"image": "modelset-proxy:next"}),
+    "a pod more": _edited(ollama={"replicas": 2}),
+    "no pod": _edited(ollama={"replicas": 0}),
+    "workers": _edited(proxy={"replicas": 3}),
+    "made anew": _with_another_fixed_field,
+    "removed": _removed,
+}
+
+
+@pytest.fixture(autouse=True)
+def quick_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything listed again within half a minute, so that it need not be waited for for an hour."""
+    monkeypatch.setattr(reflector, "WATCH_SECONDS", 15)
+    monkeypatch.setattr(reflector, "RESYNC_SECONDS", 20.0)
+    monkeypatch.setattr(reflector.random, "uniform", lambda _low, _high: 1.0)
+
+
+def _new() -> stage.Cluster:
+    cluster = stage.Cluster()
+    for name, capability in ((SMOL, "completion"), (MINI, "embedding"), (EXTRA, "completion")):
+        cluster.fleet.registry[name] = fake_ollama.Published(capabilities=(capability,))
+    cluster.api.put(builders.resource(*MODELS, registry=REGISTRY))
+    return cluster
+
+
+@functools.cache
+def _rested() -> stage.Cluster:
+    return simulated.run(stage.run(_new())).cluster
+
+
+def _begin(way: str) -> stage.Cluster:
+    if way == TO_READY:
+        return _new()
+    cluster = copy.deepcopy(_rested())
+    cluster.api.events.clear()
+    cluster.made.clear()
+    for server in cluster.fleet.servers.values():
+        server.requests.clear()
+    return cluster
+
+
+def _run(way: str, fault: stage.Fault | None = None) -> stage.Run:
+    return simulated.run(stage.run(_begin(way), WAYS[way], fault))
+
+
+_undisturbed = functools.cache(_run)
+
+
+def _faults(way: str, kind: str) -> Iterator[stage.Fault]:
+    run = _undisturbed(way)
+    if kind == "amid":
+        amid = [at for at, write in enumerate(run.writes) if write.startswith(stage.CHANGES)]
+        yield from (stage.Fault(kind, at) for at in amid)
+    else:
+        yield from (stage.Fault(kind, at) for at in range(len(_log(run, kind))))
+
+
+def _log(run: stage.Run, kind: str) -> list[str]:
+    return run.writes if kind in stage.WRITES else run.events
+
+
+def _same(way: str, fault: stage.Fault) -> None:
+    """Have a fault occur on a way, and hold what comes of it to what comes of the way without."""
+    plain = _undisturbed(way)
+    what = f"{fault.kind} {fault.at}: {_log(plain, fault.kind)[fault.at]}"
+    found = _run(way, fault)
+    assert fault.met, what
+    assert found.cluster.state() == plain.cluster.state(), what
+    assert found.cluster.told() <= plain.cluster.told(), what
+    assert found.cluster.asked() <= plain.cluster.asked() + found.broken_off, what
+    if fault.kind in stage.EVENTS:
+        assert found.cluster.told() == plain.cluster.told(), what
+
+
+def _gone(fault: stage.Fault) -> None:
+    """Have the set removed at a write on its way to Ready: nothing is left of it, and it is let alone."""
+    what = f"{fault.kind} {fault.at}: {_undisturbed(TO_READY).writes[fault.at]}"
+    cluster = _begin(TO_READY)
+    fault.then = functools.partial(_removed, cluster)
+    simulated.run(stage.run(cluster, fault=fault))
+    assert fault.met, what
+    assert cluster.api.objects == {}, what
+
+
+def _at(way: str, kind: str, log_line: str) -> stage.Fault:
+    """Return the fault at the first write or event that contains this."""
+    log = _log(_undisturbed(way), kind)
+    return stage.Fault(kind, next(at for at, line in enumerate(log) if log_line in line))
+
+
+def _last_status(kind: str) -> stage.Fault:
+    """Return the fault at the write that says that the set is Ready."""
+    writes = enumerate(_undisturbed(TO_READY).writes)
+    return stage.Fault(kind, max(at for at, write in writes if write.endswith("/status")))
+
+
+@pytest.mark.parametrize(
+    ("way", "kind", "log_line"),
+    [
+        (TO_READY, "after", "services/assistants-ollama"),
+        (TO_READY, "before", "ollamamodelsets/assistants/status"),
+        (TO_READY, "amid", "/api/pull"),
+        (TO_READY, "after", "/api/pull"),
+        (TO_READY, "lost", "ADDED Pod"),
+        (TO_READY, "expired", "ADDED StatefulSet"),
+        ("a model less", "after", "rayservices"),
+        ("a model less", "before", "/api/delete"),
+        ("a model less", "after", "/api/delete"),
+    ],
+)
+def test_a_killed_operator_and_events_that_go_astray_change_nothing(
+    way: str, kind: str, log_line: str
+) -> None:
+    _same(way, _at(way, kind, log_line))
+
+
+def test_a_model_is_deleted_once_however_late_its_pod_is_looked_at_again() -> None:
+    asked = _undisturbed("a model less").cluster.asked()
+    assert asked == {f"10.0.0.1 /api/delete {MINI}": 1}
+
+
+def test_a_status_that_the_set_is_too_new_for_is_told_once() -> None:
+    fault = _last_status("meanwhile")
+    cluster = _begin(TO_READY)
+
+    def annotate() -> None:
+        with cluster.api.edited("OllamaModelSet", "assistants") as found:
+            found["metadata"]["annotations"] = {"somebody": "was here"}
+
+    fault.then = annotate
+    found = simulated.run(stage.run(cluster, fault=fault))
+    assert fault.met
+    assert found.cluster.told() == _undisturbed(TO_READY).cluster.told()
+
+
+def test_a_status_is_not_written_onto_another_set_of_the_name() -> None:
+    fault = _last_status("meanwhile")
+    cluster = _begin(TO_READY)
+
+    def replace() -> None:
+        _removed(cluster)
+        another = builders.resource(*MODELS, registry=REGISTRY)
+        another["metadata"]["uid"] = "another"
+        cluster.api.put(another)
+
+    fault.then = replace
+    simulated.run(stage.run(cluster, fault=fault))
+    assert fault.met
+    assert sum(count for (reason, _), count in cluster.told().items() if reason == "Ready") == 1
+
+
+@pytest.mark.parametrize("kind", ["before", "meanwhile"])
+def test_a_set_that_is_removed_while_its_children_are_made_leaves_nothing(kind: str) -> None:
+    _gone(_at(TO_READY, kind, "statefulsets"))
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_leads_where_its_name_says(way: str) -> None:
+    """Otherwise nothing would be shown by all others."""
+    cluster = _undisturbed(way).cluster
+    if way == "removed":
+        assert cluster.api.objects == {}
+        return
+    found = cluster.api.find("OllamaModelSet", "assistants")
+    (ready,) = [one["status"] for one in found["status"]["conditions"] if one["type"] == "Ready"]
+    assert ready == ("False" if way == "no pod" else "True")
+    asked_for = _new().api.find("OllamaModelSet", "assistants")["spec"]
+    assert (found["spec"] == asked_for) == (way in (TO_READY, "made anew"))
+    assert len(_undisturbed(way).writes) > 2
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", [*(kind for kind in stage.WRITES if kind != "meanwhile"), *stage.EVENTS])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_write_may_be_the_last_and_every_event_go_astray(way: str, kind: str) -> None:
+    for fault in _faults(way, kind):
+        _same(way, fault)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", stage.WRITES)
+def test_a_set_that_is_removed_at_any_write_leaves_nothing(kind: str) -> None:
+    for fault in _faults(TO_READY, kind):
+        _gone(fault)
