@@ -74,9 +74,7 @@ _FRAME = PROGRESSIVE.index(b"\xff\xc2")
 def _framed(components: int, rest: bytes) -> bytes:
     """The progressive JPEG with a frame that says it has so many components, and has this instead."""
     frame = PROGRESSIVE[_FRAME + 4 : _FRAME + 9] + bytes([components]) + rest
-    return (
-        PROGRESSIVE[: _FRAME + 2] + struct.pack(">H", 2 + len(frame)) + frame + PROGRESSIVE[_FRAME + 19 :]
-    )
+    return PROGRESSIVE[: _FRAME + 2] + struct.pack(">H", 2 + len(frame)) + frame + PROGRESSIVE[_FRAME + 19 :]
 
 
 WHOLE = {

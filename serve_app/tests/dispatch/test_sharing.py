@@ -227,3 +227,69 @@ async def test_each_knows_what_the_others_have_in_memory() -> None:
         reach.gone = True
         other.ask(9)
         await until(lambda: other.heard == facts.Memory())
+
+
+def _side(running: int = 0, waiting: int = 0) -> Side:
+    side = Side()
+    side.running, side.waiting = running, waiting
+    side.sharing = sharing.Sharing("proxy", Reach(), side)
+    return side
+
+
+@pytest.mark.parametrize(
+    ("told", "waits", "owes", "tells"),
+    [
+        (None, True, False, True),
+        (None, False, True, True),
+        (None, False, False, False),
+        (ledger.Use(1, 2, SLOTS), True, True, False),
+        (ledger.Use(1, 1, SLOTS), True, False, True),
+        (ledger.Use(1, 3, SLOTS), True, False, False),
+        (ledger.Use(2, 2, SLOTS), False, True, True),
+        (ledger.Use(0, 2, SLOTS), True, False, False),
+    ],
+    ids=["new", "new, to give back", "nothing waits", "same", "wants more", "less", "holds less", "more"],
+)
+async def test_the_board_is_told_at_once_of_more_to_want_and_less_to_hold(
+    told: ledger.Use | None, waits: bool, owes: bool, tells: bool
+) -> None:
+    side = _side(running=1, waiting=1)
+    side.sharing._told = {} if told is None else {KEY: told}
+    side.sharing._owes = owes
+    side.sharing.look(waits=waits)
+    assert side.sharing._news.is_set() is tells
+
+
+@pytest.mark.parametrize(
+    ("heard", "goes_on"),
+    [
+        (board.Heard({KEY: 1}, ["proxy"], facts.Feed()), False),
+        (board.Heard({KEY: 1}, ["other", "proxy"], facts.Feed()), False),
+        (board.Heard({KEY: 2}, ["proxy"], facts.Feed()), True),
+        (board.Heard({KEY: 1}, ["proxy"], facts.Feed(sick={"http://two": "b"})), True),
+        (board.Heard({KEY: 1}, ["proxy"], facts.Feed(), facts.Memory(frozenset({KEY}))), True),
+        (board.Heard({KEY: 1}, ["proxy"], facts.Feed(), facts.Memory(rates={"a": 1.0})), False),
+    ],
+    ids=["same", "another member", "slots", "sick", "memory", "rates"],
+)
+async def test_what_is_heard_has_the_proxy_go_on_where_it_decides_something(
+    heard: board.Heard, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = _side()
+    decided: list[int] = []
+    monkeypatch.setattr(side, "decide", lambda: decided.append(side.sharing.granted(*KEY, SLOTS)))
+    side.sharing._hear(board.Heard({KEY: 1}, ["proxy"], facts.Feed()))
+    assert decided == [1]
+    side.noted.clear()
+    side.sharing._hear(heard)
+    assert decided == ([1, heard.allowed[KEY]] if goes_on else [1])
+    assert side.noted.is_set()
+    assert (side.shunned, side.heard) == (set(heard.feed.sick), heard.memory)
+
+
+@pytest.mark.parametrize(("holds", "owes"), [(1, False), (2, True)])
+async def test_who_holds_more_than_is_allowed_has_to_give_it_back(holds: int, owes: bool) -> None:
+    side = _side()
+    side.sharing._told = {KEY: ledger.Use(holds, 0, SLOTS)}
+    side.sharing._hear(board.Heard({KEY: 1}, ["proxy"], facts.Feed()))
+    assert side.sharing._owes is owes

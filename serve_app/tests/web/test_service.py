@@ -177,6 +177,38 @@ async def test_a_large_embedding_is_the_same_in_parts(
     assert [(one["prompt_tokens"], one["status"]) for one in logged] == [(7, 200)] * 2
 
 
+@pytest.mark.parametrize("parts", [[b"whole"], [b"two ", b"parts"], [b"a", b"b", b"c"]])
+async def test_no_part_of_an_answer_is_missing_and_its_end_is_told(parts: list[bytes]) -> None:
+    spoken, tokens = speaking.Spoken(), usage.Tokens()
+    found = service.Service(None, None, metrics.Nothing())  # type: ignore[arg-type]
+    await found._reply_in_parts(spoken.web(), port.Call("req_1"), iter(parts), tokens)
+    assert (spoken.status, spoken.body) == (200, b"".join(parts))
+    assert dict(spoken.headers)[b"content-length"] == b"%d" % len(spoken.body)
+    assert [message.get("more_body", False) for message in spoken.sent[1:]][-1] is False
+
+
+@pytest.mark.parametrize(
+    ("content_type", "says"),
+    [
+        (b"", True),
+        (b"application/json", True),
+        (b"Application/JSON ; charset=utf-8", True),
+        (b"application/vnd.api+json", True),
+        (b"text/plain", False),
+        (b"text/json", False),
+    ],
+)
+def test_json_is_what_says_so_or_says_nothing(content_type: bytes, says: bool) -> None:
+    assert service._says_json(content_type) is says
+
+
+async def test_a_form_is_no_request_of_json() -> None:
+    web = speaking.Spoken(headers=[(b"content-type", b"multipart/form-data; boundary=x")]).web()
+    with pytest.raises(errors.ApiError) as refusal:
+        await service.Service(None, None, metrics.Nothing())._json_body(web)  # type: ignore[arg-type]
+    assert (refusal.value.status, refusal.value.code) == (415, "unsupported_media_type")
+
+
 async def test_tokens_cannot_be_counted_before_an_answer() -> None:
     with pytest.raises(errors.ApiError) as refusal:
         await service.Service(None, None, metrics.Nothing()).count_tokens(None)  # type: ignore[arg-type]
@@ -207,3 +239,4 @@ async def test_what_took_too_long_is_not_to_be_tried_again() -> None:
         async with service._deadline(0.0):
             await asyncio.Event().wait()
     assert (refusal.value.status, refusal.value.code, refusal.value.may_retry) == (504, "timeout", False)
+    assert refusal.value.kind == "server_error"
