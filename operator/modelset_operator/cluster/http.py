@@ -10,8 +10,8 @@ from kubernetes.aio import client
 from modelset_operator.cluster import kinds
 
 REQUEST_SECONDS = 20
-# So many objects of a list come at a time.
-_PAGE = 500
+# So many objects of a list come at a time: as they come they take many times what is kept of them.
+_PAGE = 100
 # How long the API server may be silent beyond what a watch lasts, before the connection counts as dead.
 _SPARE_SECONDS = 20
 
@@ -76,16 +76,17 @@ class Http:
             return result
         raise _error(response.status, response.headers, path, data)
 
-    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
-        """Return all objects of a kind that have these labels, and from where on to watch."""
-        items: list[dict[str, Any]] = []
+    async def list(
+        self, kind: kinds.Kind, namespace: str, labels: str
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
+        """Yield all objects of a kind that have these labels, some at a time, and from where on to watch."""
         query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {})}
         while True:
             page = await self.ask("GET", kind.path(namespace), query=query)
-            items += page.get("items") or ()
             metadata = page.get("metadata") or {}
+            yield page.get("items") or [], str(metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
-                return items, str(metadata.get("resourceVersion", ""))
+                return
             query["continue"] = metadata["continue"]
 
     async def watch(

@@ -78,9 +78,11 @@ class Reflector:
 
     async def _list(self) -> None:
         selection = self.selection
-        objects, version = await self._api.list(selection.kind, selection.namespace, selection.labels)
-        self._store.replace(selection.namespace, objects, int(version))
-        self._version = version
+        listed: set[store.Key] = set()
+        async for page, version in self._api.list(selection.kind, selection.namespace, selection.labels):
+            listed |= self._store.put_all(page)
+            self._version = version
+        self._store.keep_only(selection.namespace, listed, int(self._version))
         late, self.missing = self.missing, False
         self._in_step()
         if late:

@@ -7,7 +7,7 @@ once, however late the watch tells of it.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from modelset_operator.cluster import kinds
@@ -59,15 +59,16 @@ class Store:
         """Return what belongs to a set, by name."""
         return [_read(self._objects[key]) for key in sorted(self._of_set.get((namespace, name), ()))]
 
-    def replace(self, namespace: str, objects: Iterable[Object], version: int) -> None:
-        """Take over a list of all there is in a namespace ("": in all), made at a version.
-
-        What was written since then stays.
-        """
-        listed = set()
+    def put_all(self, objects: Iterable[Object]) -> set[Key]:
+        """Take over objects, as `put` does; return their namespaces and names."""
+        keys = set()
         for one in objects:
-            listed.add(_key(one))
+            keys.add(_key(one))
             self.put(one)
+        return keys
+
+    def keep_only(self, namespace: str, listed: Set[Key], version: int) -> None:
+        """Forget all in a namespace ("": in all) but what was listed there at a version, or written since."""
         for key, kept in list(self._objects.items()):
             if key not in listed and namespace in ("", key[0]) and kept.version <= version:
                 self._drop(key)

@@ -173,8 +173,10 @@ class FakeApi(http.Http):
             _merge_conditions(found, given["status"]["conditions"])
         return _copied(self.put(found))
 
-    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
-        """See ``http.Http``."""
+    async def list(
+        self, kind: kinds.Kind, namespace: str, labels: str
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
+        """See ``http.Http``; all comes at once."""
         self._check_kind(kind.kind)
         self.reads.append(f"list {kind.plural}")
         found = [obj for (one, _, _), obj in self.objects.items() if one == kind.kind]
@@ -183,7 +185,7 @@ class FakeApi(http.Http):
             # The entries of a real list do not say what they are.
             obj.pop("kind", None)
             obj.pop("apiVersion", None)
-        return selected, str(self._version)
+        yield selected, str(self._version)
 
     async def watch(
         self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int

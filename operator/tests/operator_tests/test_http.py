@@ -120,18 +120,21 @@ async def test_a_list_comes_in_pages(api: http.Http, server: Server) -> None:
             "items": [{"metadata": {"name": name}}],
         }
         server.answer(PODS, 200, json.dumps(page))
-    items, version = await api.list(kinds.POD, "default", "a=1")
-    assert ([item["metadata"]["name"] for item in items], version) == (["p", "q"], "7")
+    pages = [page async for page in api.list(kinds.POD, "default", "a=1")]
+    assert [([item["metadata"]["name"] for item in items], version) for items, version in pages] == [
+        (["p"], "7"),
+        (["q"], "7"),
+    ]
     assert [path for _, path, _, _ in server.asked] == [
-        f"{PODS}?limit=500&labelSelector=a=1",
-        f"{PODS}?limit=500&labelSelector=a=1&continue=next",
+        f"{PODS}?limit=100&labelSelector=a=1",
+        f"{PODS}?limit=100&labelSelector=a=1&continue=next",
     ]
 
 
 async def test_all_namespaces_are_one_list(api: http.Http, server: Server) -> None:
     server.answer("/api/v1/pods", 200, '{"metadata": {"resourceVersion": "7"}}')
-    assert await api.list(kinds.POD, "", "") == ([], "7")
-    assert server.asked[0][1] == "/api/v1/pods?limit=500"
+    assert [page async for page in api.list(kinds.POD, "", "")] == [([], "7")]
+    assert server.asked[0][1] == "/api/v1/pods?limit=100"
 
 
 async def _watched(api: http.Http) -> list[tuple[str, str]]:

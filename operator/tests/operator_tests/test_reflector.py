@@ -23,10 +23,15 @@ class Flaky(fake_api.FakeApi):
         self.lists: list[Exception] = []
         self.watches: list[Exception] = []
 
-    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
+    async def list(
+        self, kind: kinds.Kind, namespace: str, labels: str
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
         if self.lists:
             raise self.lists.pop(0)
-        return await super().list(kind, namespace, labels)
+        async for objects, version in super().list(kind, namespace, labels):
+            # One at a time; none is a page as well.
+            for page in [[one] for one in objects] or [[]]:
+                yield page, version
 
     async def watch(
         self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
@@ -95,6 +100,13 @@ async def test_what_is_there_is_listed_and_what_happens_is_watched(bench: Bench)
     bench.api.remove("OllamaModelSet", "default", "assistants")
     await bench.until("second")
     assert bench.api.reads == ["list ollamamodelsets", "watch ollamamodelsets"]
+
+
+async def test_all_pages_of_a_list_count(bench: Bench) -> None:
+    bench.api.put(other("second"))
+    bench.api.put(other("third"))
+    await bench.started()
+    assert {name for _, name in bench.store} == {"assistants", "second", "third"}
 
 
 @pytest.mark.parametrize("error", [UNREACHABLE, BUSY])

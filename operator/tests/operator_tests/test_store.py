@@ -77,14 +77,15 @@ def test_a_list_replaces_all_but_what_was_written_after_it_was_made(kept: Kept) 
     for name, version in (("gone", 1), ("stays", 2), ("written since", 9)):
         kept.store.put(made(name, version))
     kept.told.clear()
-    kept.store.replace("", [made("stays", 2), made("new", 3)], 7)
+    listed = kept.store.put_all([made("stays", 2), made("new", 3)])
+    kept.store.keep_only("", listed, 7)
     assert [kept.version(name) for name in ("gone", "stays", "written since", "new")] == [None, "2", "9", "3"]
     assert kept.told == [("default", "one")] * 2
 
 
 def test_a_list_of_one_namespace_says_nothing_of_others(kept: Kept) -> None:
     kept.store.put(made("a", 1))
-    kept.store.replace("other", [], 7)
+    kept.store.keep_only("other", set(), 7)
     assert kept.version("a") == "1"
     kept.store.clear("other")
     assert kept.version("a") == "1"
