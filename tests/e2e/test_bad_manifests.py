@@ -46,7 +46,9 @@ def _with(path: str, value: Any) -> Manifest:
         pytest.param(_with("spec.models.0.type", "Vision"), "spec.models[0].type", id="unknown-type"),
         pytest.param(_with("spec.models.0.keepAlive", "soon"), "spec.models[0].keepAlive", id="bad-duration"),
         pytest.param(
-            _with("spec.models.0.keepAlive", "9999999h"), "longer than Ollama can count", id="endless-duration"
+            _with("spec.models.0.keepAlive", "9999999h"),
+            "longer than Ollama can count",
+            id="endless-duration",
         ),
         pytest.param(
             _with("spec.models.0.name", "reg.local:5000/model"), "a host needs a namespace", id="no-namespace"

@@ -1,4 +1,4 @@
-"""The proxy side of a set: a RayService, and the Serve config whose user_config carries the models."""
+"""The proxy side of a set: a RayService, and the Serve config with all that the proxy is told."""
 
 import dataclasses
 import json
@@ -110,7 +110,12 @@ def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
     }
     if memory_bytes := _memory_for_models(modelset.ollama.resources):
         limits["memoryBytesPerServer"] = memory_bytes
-    config: dict[str, Any] = {"models": list(entries), "limits": limits}
+    urls = [names.ollama_url(pool.name, modelset.namespace) for pool in modelset.pools]
+    config: dict[str, Any] = {
+        "models": list(entries),
+        "upstreams": [{"url": url} for url in urls],
+        "limits": limits,
+    }
     if modelset.proxy.allow_origins:
         config["cors"] = {"allowOrigins": list(modelset.proxy.allow_origins)}
     return config
@@ -157,7 +162,6 @@ def _start_params() -> dict[str, str]:
 
 def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int]) -> dict[str, Any]:
     keys = _api_keys(modelset.proxy.api_keys_secret)
-    url = ",".join(names.ollama_url(pool.name, modelset.namespace) for pool in modelset.pools)
     return {
         "metadata": {"labels": _pod_labels(modelset.name)},
         "spec": {
@@ -170,7 +174,7 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
                     "name": container,
                     "image": modelset.proxy.image,
                     "imagePullPolicy": "IfNotPresent",
-                    "env": [{"name": "OLLAMA_URL", "value": url}, *keys.env],
+                    **({"env": keys.env} if keys.env else {}),
                     "ports": [
                         {"name": name, "containerPort": port, "protocol": "TCP"}
                         for name, port in ports.items()
