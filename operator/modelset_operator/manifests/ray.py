@@ -145,17 +145,6 @@ def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], creat
     }
 
 
-def read_entries(ray_service: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the models of a RayService's user_config; none when it has no config or none of ours."""
-    text = ((ray_service or {}).get("spec") or {}).get("serveConfigV2") or ""
-    try:
-        config = json.loads(text)
-        entries = config["applications"][0]["deployments"][0]["user_config"]["models"]
-        return [entry for entry in entries if isinstance(entry.get("model"), str)]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return []
-
-
 def _start_params() -> dict[str, str]:
     return {"num-cpus": "1", "object-store-memory": str(OBJECT_STORE_BYTES)}
 

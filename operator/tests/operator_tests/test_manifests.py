@@ -291,19 +291,6 @@ def test_without_a_secret_everybody_may_call() -> None:
     assert "env" not in pod["containers"][0]
 
 
-def test_entries_are_read_back_as_they_were_written() -> None:
-    modelset = builders.modelset("a", "b")
-    entries = builders.listed(modelset, "a", "b")
-    assert ray.read_entries(ray.ray_service(modelset, entries, NOTHING)) == entries
-
-
-@pytest.mark.parametrize(
-    "text", ["", "not json", "[]", '{"applications": []}', '{"applications": [{"deployments": 1}]}']
-)
-def test_a_serve_config_that_is_not_ours_lists_nothing(text: str) -> None:
-    assert ray.read_entries({"spec": {"serveConfigV2": text}}) == []
-
-
 def test_discovery_reaches_the_ray_service_and_only_its_metadata() -> None:
     modelset = builders.modelset("a")
     service = ray.ray_service(modelset, [], common.discovery(["smollm2", "all-minilm"]))
