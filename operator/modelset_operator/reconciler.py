@@ -89,9 +89,11 @@ class Reconciler:
         self._observer = looker
         self._work = doing
         # By set: what the API server changed in what was applied, so that it is not applied over and over.
+        # After a restart it is applied once more, which changes nothing.
         self._tolerated: dict[Set, dict[tuple[str, str], seen.Tolerated]] = {}
         self._clock = clock
         # By set: the generation of the RayService that is running, and since when that is known.
+        # After a restart what waits for it waits anew.
         self._settled: dict[Set, tuple[int, float]] = {}
 
     async def reconcile(self, owner: Set) -> float | None:

@@ -120,6 +120,8 @@ _MODEL: dict[str, Any] = {"model": "a", "servedNames": ["a"], "type": "Chat", "c
         {"models": [{**_MODEL, "keepAlive": "soon"}]},
         {"models": [{**_MODEL, "created": -1}]},
         {"models": [{**_MODEL, "contextLength": 0}]},
+        {"models": [], "upstreams": [{"url": ""}]},
+        {"models": [], "upstreams": [{}]},
         {"models": [], "limits": {"maxInFlightPerServer": 0}},
         {"models": [], "limits": {"maxQueuedRequests": -1}},
         {"models": [], "limits": {"queueTimeoutSeconds": 0}},
@@ -137,6 +139,17 @@ def test_what_the_contract_forbids_is_refused(broken: dict[str, Any]) -> None:
         jsonschema.validate(broken, _SCHEMA)
     with pytest.raises(config.ConfigError):
         config.user_config(broken)
+
+
+def test_upstreams_are_completed_like_urls_of_the_environment() -> None:
+    given = {"models": [], "upstreams": [{"url": "pods"}, {"url": "https://ollama.example"}]}
+    jsonschema.validate(given, _SCHEMA)
+    assert config.user_config(given).urls() == ("http://pods:11434", "https://ollama.example:443")
+
+
+def test_an_upstream_that_is_no_url_is_refused() -> None:
+    with pytest.raises(config.ConfigError, match="upstreams: not an http"):
+        config.user_config({"models": [], "upstreams": [{"url": "ftp://pods"}]})
 
 
 def test_one_served_name_for_two_models_is_refused() -> None:

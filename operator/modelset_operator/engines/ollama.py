@@ -1,6 +1,7 @@
 """Ollama as an engine, through its HTTP API (Ollama 0.17, server/routes.go)."""
 
 import asyncio
+import datetime
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -38,7 +39,11 @@ class Ollama:
         spelled: dict[str, str] = {}
         for entry in tags.get("models") or ():
             key = _key(entry["name"])
-            held[key] = state.Held(digest=entry.get("digest", ""), size=entry.get("size", 0))
+            held[key] = state.Held(
+                digest=entry.get("digest", ""),
+                size=entry.get("size", 0),
+                changed=_seconds(entry.get("modified_at", "")),
+            )
             spelled[key] = entry["name"]
         running = frozenset(_key(entry["name"]) for entry in loaded.get("models") or ())
         return state.Store(held, spelled, running)
@@ -119,6 +124,13 @@ def _key(name: str) -> str:
         return references.parse(name).key
     except ValueError as error:
         raise port.UnreachableError(f"Ollama lists a model by no name of one: {error}") from error
+
+
+def _seconds(time: str) -> float:
+    try:
+        return datetime.datetime.fromisoformat(time).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _line(text: str) -> dict[str, Any]:

@@ -12,12 +12,16 @@ Set = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """One model on a pod's disk: size in bytes; capabilities are None until they have been asked for."""
+    """One model on a pod's disk: its size in bytes, and when it was fetched, in Unix seconds.
+
+    `capabilities` are None until they have been asked for.
+    """
 
     digest: str
     size: int
     capabilities: tuple[str, ...] | None = None
     problem: str = ""
+    changed: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The proxy side of a set: a RayService, and the Serve config whose user_config carries the models."""
+"""The proxy side of a set: a RayService, and the Serve config with all that the proxy is told."""
 
 import dataclasses
 import json
@@ -114,7 +114,12 @@ def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
     }
     if memory_bytes := _memory_for_models(modelset.ollama.resources):
         limits["memoryBytesPerServer"] = memory_bytes
-    config: dict[str, Any] = {"models": list(entries), "limits": limits}
+    urls = [names.ollama_url(pool.name, modelset.namespace) for pool in modelset.pools]
+    config: dict[str, Any] = {
+        "models": list(entries),
+        "upstreams": [{"url": url} for url in urls],
+        "limits": limits,
+    }
     if modelset.proxy.allow_origins:
         config["cors"] = {"allowOrigins": list(modelset.proxy.allow_origins)}
     return config
@@ -144,24 +149,12 @@ def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], creat
     }
 
 
-def read_entries(ray_service: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the models of a RayService's user_config; none when it has no config or none of ours."""
-    text = ((ray_service or {}).get("spec") or {}).get("serveConfigV2") or ""
-    try:
-        config = json.loads(text)
-        entries = config["applications"][0]["deployments"][0]["user_config"]["models"]
-        return [entry for entry in entries if isinstance(entry.get("model"), str)]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return []
-
-
 def _start_params() -> dict[str, str]:
     return {"num-cpus": "1", "object-store-memory": str(OBJECT_STORE_BYTES)}
 
 
 def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int]) -> dict[str, Any]:
     keys = _api_keys(modelset.proxy.api_keys_secret)
-    url = ",".join(names.ollama_url(pool.name, modelset.namespace) for pool in modelset.pools)
     return {
         "metadata": {"labels": _pod_labels(modelset.name)},
         "spec": {
@@ -176,7 +169,7 @@ def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int])
                     "name": container,
                     "image": modelset.proxy.image,
                     "imagePullPolicy": "IfNotPresent",
-                    "env": [{"name": "OLLAMA_URL", "value": url}, *keys.env],
+                    **({"env": keys.env} if keys.env else {}),
                     "ports": [
                         {"name": name, "containerPort": port, "protocol": "TCP"}
                         for name, port in ports.items()

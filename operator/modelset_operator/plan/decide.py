@@ -7,7 +7,7 @@ from typing import Any
 from modelset_operator.api import names
 from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
-from modelset_operator.plan import events, models, ownership, placement, status, workers
+from modelset_operator.plan import events, models, ownership, placement, status, versions, workers
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
@@ -57,9 +57,9 @@ def plan(observed: seen.Observed) -> Plan:
     entries = models.listed_entries(models.judge_all(observed), observed)
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
     garbage = _garbage(observed)
-    drained = observed.settled_seconds >= DRAIN_SECONDS and ray.read_entries(observed.ray_service) == entries
     applies, foreign = _applies(observed, entries, served_names)
-    asked = "RayService" not in [apply.manifest["kind"] for apply in applies]
+    asked = not foreign and "RayService" not in [apply.manifest["kind"] for apply in applies]
+    drained = asked and observed.settled_seconds >= DRAIN_SECONDS
     pulls = _pulls(observed)
     changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
@@ -151,15 +151,25 @@ def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: se
 
 def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     pulls: list[state.WantedPull] = []
+    outdated = _outdated(observed)
     for pod in observed.pods:
         if pod.store is None:
             continue
         pulls.extend(
             state.WantedPull(pod.name, pod.uid, pod.ip, str(model.reference), key, model.source)
             for key, model in placement.wanted_on(pod, observed.modelset).items()
-            if key not in pod.store.held
+            if key not in pod.store.held or key in outdated.get(pod.uid, ())
         )
     return tuple(pulls)
+
+
+def _outdated(observed: seen.Observed) -> Mapping[str, Set[str]]:
+    """Return the keys of models of which pods, by uid, hold another version than the newest."""
+    found: dict[str, set[str]] = {}
+    for key, model in observed.modelset.by_key.items():
+        for pod in versions.outdated(placement.pods_for(model, observed), key):
+            found.setdefault(pod.uid, set()).add(key)
+    return found
 
 
 def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:

@@ -8,7 +8,7 @@ from modelset_operator.api import spec
 from modelset_operator.engines import state
 from modelset_operator.manifests import ray
 from modelset_operator.plan import observed as seen
-from modelset_operator.plan import placement
+from modelset_operator.plan import placement, versions
 
 PENDING, PULLING, LOADING, READY, FAILED = "Pending", "Pulling", "Loading", "Ready", "Failed"
 
@@ -20,7 +20,8 @@ FAILURES_UNTIL_GIVEN_UP = 3
 class Judged:
     """One model as the status tells it: `ready_pods` of `pods` that should hold it.
 
-    `kind` is Chat or Embedding, empty while not known.
+    `kind` is Chat or Embedding, empty while not known. `outdated` are the pods that hold another version than
+    the newest, which is the one that counts.
     """
 
     model: spec.Model
@@ -31,6 +32,7 @@ class Judged:
     progress: str = ""
     kind: str = ""
     held: state.Held | None = None
+    outdated: tuple[str, ...] = ()
 
 
 def judge_all(observed: seen.Observed) -> tuple[Judged, ...]:
@@ -45,25 +47,36 @@ def judge(model: spec.Model, observed: seen.Observed) -> Judged:
     holders = [pod for pod in pods if pod.store is not None and key in pod.store.held]
     ready = [pod for pod in holders if pod.ready]
     held = _best(holders, key)
+    outdated = tuple(pod.name for pod in versions.outdated(holders, key))
     kind = _kind(model, held)
     phase, message = _phase(model, observed, holders, ready, kind)
     return Judged(
         model=model,
         phase=phase,
-        ready_pods=len(ready),
+        ready_pods=sum(pod.name not in outdated for pod in ready),
         pods=placement.copies(model, observed.modelset),
-        message=message or _note(model, held),
+        message="; ".join(filter(None, [_outdated(outdated, held), message or _note(model, held)])),
         progress=_progress(model, observed, phase),
         kind=kind,
         held=held,
+        outdated=outdated,
     )
 
 
 def _best(holders: Sequence[seen.Pod], key: str) -> state.Held | None:
-    """Of what pods hold under one name, take what has been read, a ready pod's before another's."""
-    found = [(pod.store.held[key], pod.ready) for pod in holders if pod.store is not None]
-    found.sort(key=lambda item: (item[0].capabilities is None, not item[1]))
-    return found[0][0] if found else None
+    """Of what pods hold under one name, take the newest; what it can do, from one that has told."""
+    newest = versions.newest(holders, key)
+    if newest is None or newest.capabilities is not None:
+        return newest
+    found = [pod.store.held[key] for pod in holders if pod.store is not None]
+    told = sorted((one for one in found if one.capabilities is not None), key=lambda one: one.changed)
+    return dataclasses.replace(newest, capabilities=told[-1].capabilities) if told else newest
+
+
+def _outdated(pods: Sequence[str], newest: state.Held | None) -> str:
+    if not pods or newest is None:
+        return ""
+    return f"{', '.join(pods)}: not the newest version, {newest.digest[:19]}; it is pulled again"
 
 
 def _kind(model: spec.Model, held: state.Held | None) -> str:
@@ -165,9 +178,11 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
         return ""
     key = model.reference.key
     parts = []
-    for pod in placement.pods_for(model, observed):
+    pods = placement.pods_for(model, observed)
+    outdated = versions.outdated(pods, key)
+    for pod in pods:
         pull = observed.pull(pod, key)
-        if pod.store is not None and key in pod.store.held:
+        if pod.store is not None and key in pod.store.held and pod not in outdated:
             parts.append(1.0)
         else:
             # All bytes are there before Ollama has verified them.
@@ -197,20 +212,25 @@ def listed_entries(judged: Sequence[Judged], observed: seen.Observed) -> list[di
     A model that was listed stays while it is wanted and has not failed: when its pod restarts, clients are
     told to come again (503), not that there is no such model (404).
     """
-    before = {entry["model"]: entry for entry in ray.read_entries(observed.ray_service)}
     entries = []
     for one in judged:
-        previous: Mapping[str, Any] | None = before.get(str(one.model.reference))
+        previous = observed.previous_model(one.model.name)
         if one.phase == READY:
             capabilities = (one.held.capabilities if one.held is not None else None) or ()
             kind = one.kind
-        elif previous is not None and one.phase != FAILED:
+        elif _was_listed(previous, observed) and one.phase != FAILED:
             capabilities = tuple(previous.get("capabilities") or ())
             kind = one.kind or str(previous.get("type", spec.CHAT))
         else:
             continue
         entries.append(ray.model_entry(one.model, kind, capabilities, observed.modelset.created))
     return sorted(entries, key=lambda entry: (entry["model"], entry["servedNames"]))
+
+
+def _was_listed(previous: Mapping[str, Any], observed: seen.Observed) -> bool:
+    listed = str(observed.status.get("modelNames", "")).split(";")
+    served = previous.get("servedNames") or ()
+    return bool(served) and set(served) <= set(listed)
 
 
 def required(pool: spec.Pool, observed: seen.Observed) -> tuple[spec.Model, ...]:
@@ -224,7 +244,8 @@ def required(pool: spec.Pool, observed: seen.Observed) -> tuple[spec.Model, ...]
 
 def _cannot_be_had(model: spec.Model, observed: seen.Observed) -> bool:
     pods = placement.pods_for(model, observed)
-    pulls = [observed.pull(pod, model.reference.key) for pod in pods]
+    lacking = [pod for pod in pods if pod.store is None or model.reference.key not in pod.store.held]
+    pulls = [observed.pull(pod, model.reference.key) for pod in lacking]
     begun = [pull for pull in pulls if pull is not None]
     if any(pull.unknown_model or pull.failures >= FAILURES_UNTIL_GIVEN_UP for pull in begun):
         return True

@@ -14,6 +14,8 @@ MODELS_READY = "ModelsReady"
 OLLAMA_READY = "OllamaReady"
 PROXY_READY = "ProxyReady"
 PROGRESSING = "Progressing"
+# The system's own words, whatever the engine says around them.
+_DISK_FULL = "no space left on device"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +104,13 @@ def _models_leaf(judged: Sequence[models.Judged]) -> Leaf:
     failed = [one for one in judged if one.phase == models.FAILED]
     if failed:
         told = "; ".join(f"{one.model.name}: {one.message}" for one in failed)
-        return Leaf(MODELS_READY, False, "ModelFailed", _cut(told))
+        full = any(_DISK_FULL in one.message for one in failed)
+        return Leaf(MODELS_READY, False, "DiskFull" if full else "ModelFailed", _cut(told))
     waiting = [one for one in judged if one.phase != models.READY]
+    outdated = [one for one in judged if one.outdated]
+    if outdated and not waiting:
+        told = "; ".join(f"{one.model.name}: {one.message}" for one in outdated)
+        return Leaf(MODELS_READY, False, "VersionsDiffer", _cut(told))
     if not waiting:
         return Leaf(MODELS_READY, True, "AllModelsReady", f"all {len(judged)} models can answer")
     pulling = [one for one in waiting if one.phase == models.PULLING]
@@ -170,7 +177,9 @@ def _progressing_leaf(
     if problems:
         return Leaf(PROGRESSING, False, "ApplyFailed", _cut("; ".join(problems)))
     unready = [
-        leaf for leaf in leaves if not leaf.true and leaf.reason not in ("ModelFailed", "ScaledToZero")
+        leaf
+        for leaf in leaves
+        if not leaf.true and leaf.reason not in ("ModelFailed", "DiskFull", "ScaledToZero")
     ]
     if unready:
         return Leaf(PROGRESSING, True, unready[0].reason, unready[0].message)

@@ -43,12 +43,19 @@ def store(**held: tuple[str, ...] | None) -> state.Store:
     return store_of(names)
 
 
-def store_of(held: dict[str, tuple[str, ...] | None], loaded: tuple[str, ...] = ()) -> state.Store:
-    """Return what a pod holds, by reference, with what each can do; `loaded` is in memory."""
+def store_of(
+    held: dict[str, tuple[str, ...] | None], loaded: tuple[str, ...] = (), version: int = 0
+) -> state.Store:
+    """Return what a pod holds, by reference, with what each can do; `loaded` is in memory.
+
+    Later versions have other digests.
+    """
     entries, spelled = {}, {}
     for name, capabilities in held.items():
         reference = references.parse(name)
-        entries[reference.key] = state.Held(f"digest-of-{reference}", 1_500_000, capabilities)
+        entries[reference.key] = state.Held(
+            f"digest-of-{reference}{version or ''}", 1_500_000, capabilities, changed=version
+        )
         spelled[reference.key] = str(reference)
     return state.Store(entries, spelled, frozenset(references.parse(name).key for name in loaded))
 
@@ -92,6 +99,14 @@ def listed(modelset: spec.ModelSet, *names: str, kind: str = "Chat") -> list[dic
         for model in modelset.models
         if model.name in names
     ]
+
+
+def told_listed(*names: str, kind: str = "Chat") -> dict[str, Any]:
+    """Return a status that tells of these models that clients may ask for them."""
+    entries = [
+        {"name": name, "servedNames": [name], "type": kind, "capabilities": ["completion"]} for name in names
+    ]
+    return {"modelNames": ";".join(sorted(names)), "models": entries}
 
 
 def observed(modelset_resource: dict[str, Any], **fields: Any) -> seen.Observed:

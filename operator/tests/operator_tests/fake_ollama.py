@@ -14,10 +14,11 @@ from modelset_operator.api import references
 
 @dataclasses.dataclass
 class Published:
-    """A model in the registry: the sizes of its layers, and what it can do."""
+    """A model in the registry: the sizes of its layers, what it can do, and when it was pushed last."""
 
     layers: tuple[int, ...] = (1_000_000, 500_000)
     capabilities: tuple[str, ...] = ("completion",)
+    pushed: int = 0
 
 
 @dataclasses.dataclass
@@ -99,7 +100,13 @@ class FakeOllamas(httpx.AsyncBaseTransport):
 
     def _tags(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
         models = [
-            {"name": name, "model": name, "size": sum(model.layers), "digest": f"digest-of-{name}"}
+            {
+                "name": name,
+                "model": name,
+                "size": sum(model.layers),
+                "digest": f"digest-of-{name}{model.pushed or ''}",
+                "modified_at": f"2024-05-04T14:{model.pushed:02}:49.277302595Z",
+            }
             for name, model in server.held.items()
         ]
         return 200, {"models": models}

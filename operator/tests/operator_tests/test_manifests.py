@@ -239,9 +239,11 @@ def test_limits_and_origins_reach_the_proxy_in_place() -> None:
     bounded = builders.modelset("a", ollama={"parallel": 2}, proxy={"limits": limits, "cors": cors})
     user_config = serve_config(bounded, [])["deployments"][0]["user_config"]
     jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
-    assert user_config == {"models": [], "limits": {**limits, **ours}, "cors": cors}
+    upstreams = [{"url": "http://assistants-ollama.default.svc:11434"}]
+    assert user_config == {"models": [], "upstreams": upstreams, "limits": {**limits, **ours}, "cors": cors}
     assert serve_config(plain, [])["deployments"][0]["user_config"] == {
         "models": [],
+        "upstreams": upstreams,
         "limits": ours,
     }
     assert ray_cluster(bounded) == ray_cluster(plain), "a new Ray cluster would cut streams"
@@ -286,20 +288,7 @@ def test_without_a_secret_everybody_may_call() -> None:
     cluster = ray_cluster(builders.modelset("a"))
     pod = cluster["headGroupSpec"]["template"]["spec"]
     assert "volumes" not in pod
-    assert [variable["name"] for variable in pod["containers"][0]["env"]] == ["OLLAMA_URL"]
-
-
-def test_entries_are_read_back_as_they_were_written() -> None:
-    modelset = builders.modelset("a", "b")
-    entries = builders.listed(modelset, "a", "b")
-    assert ray.read_entries(ray.ray_service(modelset, entries, NOTHING)) == entries
-
-
-@pytest.mark.parametrize(
-    "text", ["", "not json", "[]", '{"applications": []}', '{"applications": [{"deployments": 1}]}']
-)
-def test_a_serve_config_that_is_not_ours_lists_nothing(text: str) -> None:
-    assert ray.read_entries({"spec": {"serveConfigV2": text}}) == []
+    assert "env" not in pod["containers"][0]
 
 
 def test_discovery_reaches_the_ray_service_and_only_its_metadata() -> None:

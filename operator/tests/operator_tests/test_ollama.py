@@ -88,6 +88,20 @@ async def test_a_model_is_loaded_for_as_long_as_was_said(keep_alive: str, sent: 
     assert asked == [("/api/embed", {"model": NAME, "keep_alive": sent})]
 
 
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("2024-05-04T14:56:49.277302595Z", 1714834609.277302),
+        ("2024-05-04T16:56:49+02:00", 1714834609.0),
+        ("yesterday", 0.0),
+    ],
+)
+async def test_it_is_known_when_a_model_was_fetched(time: str, seconds: float) -> None:
+    listed = json.dumps({"models": [{"name": NAME, "modified_at": time}]}).encode()
+    store = await answering(listed).inspect(ADDRESS)
+    assert store.held[NAME].changed == seconds
+
+
 async def test_a_list_with_what_is_no_name_is_no_answer() -> None:
     with pytest.raises(port.UnreachableError, match="no name"):
         await answering(b'{"models": [{"name": "a//b"}]}').inspect(ADDRESS)

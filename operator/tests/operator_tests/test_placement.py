@@ -1,12 +1,14 @@
 """Several pools, of which each holds models of its own: what a plan makes of them."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from modelset_operator.api import spec
+from modelset_operator.manifests import ray
 from modelset_operator.plan import decide, models, placement, proxy, status
 from modelset_operator.plan import observed as seen
 
@@ -70,6 +72,16 @@ def test_what_another_pool_should_hold_is_garbage() -> None:
     garbage = decide.plan(observed(pod(SMALL, 0, "tiny:1", "big:1")))
     assert garbage.waits_for_drain
     assert not decide.plan(observed(pod(SMALL, 0, "tiny:1", "both:1"))).waits_for_drain
+
+
+def test_the_proxy_is_told_of_all_pools_without_a_change_of_its_pods() -> None:
+    modelset = observed().modelset
+    service = ray.ray_service(modelset, [], {"labels": {}, "annotations": {}})["spec"]
+    deployment = json.loads(service["serveConfigV2"])["applications"][0]["deployments"][0]
+    assert [entry["url"] for entry in deployment["user_config"]["upstreams"]] == [
+        f"http://{name}.default.svc:11434" for name in REPLICAS
+    ]
+    assert not any(name in json.dumps(service["rayClusterConfig"]) for name in REPLICAS)
 
 
 def test_a_model_is_counted_on_the_pods_that_should_hold_it() -> None:

@@ -232,28 +232,27 @@ def test_only_models_that_can_answer_are_listed() -> None:
 def test_a_listed_model_stays_listed_until_it_fails(
     store: state.Store | None, pull: state.Pull | None, listed: bool
 ) -> None:
-    modelset = builders.modelset("m:1")
-    observed = builders.observed(
-        builders.resource("m:1"),
-        pods=(builders.pod(store=store),),
-        pulls={} if pull is None else {("pod-0", "m:1"): pull},
-        ray_service=builders.ray_service(modelset, builders.listed(modelset, "m:1")),
-    )
-    assert bool(entries(observed)) is listed
+    resource = builders.resource("m:1") | {"status": builders.told_listed("m:1", kind="Embedding")}
+    pulls = {} if pull is None else {("pod-0", "m:1"): pull}
+    found = entries(builders.observed(resource, pods=(builders.pod(store=store),), pulls=pulls))
+    as_before = {"model": "m:1", "type": "Embedding", "capabilities": ["completion"]}
+    assert [as_before.items() <= entry.items() for entry in found] == ([True] if listed else [])
+
+
+@pytest.mark.parametrize("told", [{}, {"modelNames": "other"}, {"models": [{"name": "m:1"}]}])
+def test_a_model_that_was_not_listed_does_not_stay_so(told: dict[str, Any]) -> None:
+    resource = builders.resource("m:1") | {"status": builders.told_listed("m:1") | told}
+    assert bool(entries(builders.observed(resource))) is (not told)
 
 
 def test_a_listed_model_takes_its_new_names_at_once() -> None:
-    before = builders.modelset({"name": "m:1", "servedNames": ["old"]})
-    observed = builders.observed(
-        builders.resource({"name": "m:1", "servedNames": ["new"]}),
-        ray_service=builders.ray_service(before, builders.listed(before, "m:1")),
-    )
-    assert entries(observed)[0]["servedNames"] == ["new"]
+    resource = builders.resource({"name": "m:1", "servedNames": ["new"]})
+    resource["status"] = builders.told_listed("m:1")
+    assert entries(builders.observed(resource))[0]["servedNames"] == ["new"]
 
 
 def test_a_model_that_is_not_wanted_is_not_listed() -> None:
-    before = builders.modelset("a:1", "b:1")
     pod = builders.pod(store=builders.store(a__1=CHAT, b__1=CHAT), ready=True)
-    service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
-    observed = builders.observed(builders.resource("a:1"), pods=(pod,), ray_service=service)
+    resource = builders.resource("a:1") | {"status": builders.told_listed("a:1", "b:1")}
+    observed = builders.observed(resource, pods=(pod,))
     assert [entry["model"] for entry in entries(observed)] == ["a:1"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from modelset_operator.engines import state
 from modelset_operator.plan import decide, events, proxy
 from modelset_operator.plan import observed as seen
 
@@ -172,3 +173,17 @@ def test_readiness_events(before: str, after: str, reason: str, told: tuple[str,
     status = {"models": [], "conditions": [ready], "modelNames": "a", "endpoint": "http://e/v1"}
     found = events.transitions(was("Ready", before), status)
     assert [(event.type, event.reason) for event in found] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("write /var/lib/ollama/models/blobs/x: no space left on device", "DiskFull"),
+        ("no such host", "ModelFailed"),
+    ],
+)
+def test_a_full_disk_has_a_reason_of_its_own(message: str, reason: str) -> None:
+    failed = state.Pull(state.PullPhase.FAILED, failures=1, message=message)
+    pods = (builders.pod(store=builders.store(), ready=True),)
+    observed = look("a:1", pods=pods, pulls={("pod-0", "a:1"): failed})
+    assert condition(observed, "ModelsReady")["reason"] == reason

@@ -204,6 +204,23 @@ async def test_a_second_pod_pulls_for_itself(world: World) -> None:
     assert world.status["models"][0]["readyReplicas"] == "2/2"
 
 
+async def test_a_tag_that_has_moved_between_two_pulls_is_pulled_again(world: World) -> None:
+    world.edit(*MODELS, ollama={"replicas": 2})
+    await world.to_ready()
+    world.fleet.registry[SMOL] = fake_ollama.Published(pushed=1)
+    world.start_pod(1, "10.0.0.2")
+    await world.reconcile()
+    await world.until_pulled(SMOL, MINI, ip="10.0.0.2")
+    world.settle_pods()
+    first = world.fleet.servers["10.0.0.1"]
+    await world.until(lambda: first.held[SMOL].pushed == 1)
+    await world.reconcile()
+    assert first.requests.count(f"/api/pull {SMOL}") == 2
+    entry = world.status["models"][0]
+    assert (entry["readyReplicas"], entry["digest"]) == ("2/2", f"digest-of-{SMOL}1")
+    assert "message" not in entry
+
+
 async def test_deleting_the_set_needs_nobody(world: World) -> None:
     await world.to_ready()
     assert not world.api.find("OllamaModelSet", "assistants")["metadata"].get("finalizers")

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ from modelset_operator import observer, reconciler
 from modelset_operator.api import references
 from modelset_operator.cluster import caches, writes
 from modelset_operator.engines import ollama, pulls, work
-from modelset_operator.manifests import ray
 
 from . import builders, fake_api, fake_ollama
 
@@ -160,7 +160,9 @@ class World:
         return next(entry["status"] for entry in self.status["conditions"] if entry["type"] == kind)
 
     def listed(self) -> list[str]:
-        return [entry["model"] for entry in ray.read_entries(self.api.find("RayService", "assistants"))]
+        config = json.loads(self.api.find("RayService", "assistants")["spec"]["serveConfigV2"])
+        entries = config["applications"][0]["deployments"][0]["user_config"]["models"]
+        return [entry["model"] for entry in entries]
 
     async def to_ready(self) -> None:
         """Take a new set all the way to the steady state."""

@@ -20,6 +20,7 @@ class Name:
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._parts = urlsplit(url)
         self._families: dict[int, tuple[str, ...]] = {}
         self._family: int | None = None

@@ -60,6 +60,23 @@ class Fleet:
         # Shielded: a client that leaves while it waits must not end the round for the others.
         await asyncio.shield(self._round)
 
+    async def serve(self, urls: Sequence[str]) -> None:
+        """Look for the servers behind these URLs from now on; returns when they were looked for.
+
+        Those of URLs that stay are known all the while. Servers of others are asked for nothing more, and
+        what they are answering goes on.
+        """
+        known = {name.url: name for name in self._names}
+        wanted = [known.get(url) or addresses.Name(url) for url in urls]
+        if wanted == self._names:
+            return
+        self._names = wanted
+        if self._round is not None:
+            # It went by the former names, in part at least.
+            await asyncio.shield(self._round)
+        self._ended = 0.0
+        await self.refresh()
+
     async def next_round(self) -> None:
         """Wait until a round has ended."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +104,7 @@ class Fleet:
                     waiter.set_result(None)
 
     def _silent(self, name: addresses.Name) -> bool:
-        return not any(self.sights[url] for url in name.servers)
+        return not any(self.sights.get(url) for url in name.servers)
 
     async def _look_at_all(self) -> None:
         urls = {url for name in self._names for url in name.servers}

@@ -47,6 +47,12 @@ class ModelConfig(msgspec.Struct, rename="camel"):
     context_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
+class UpstreamConfig(msgspec.Struct, rename="camel"):
+    """Servers of models: all that the name of the URL stands for."""
+
+    url: Name
+
+
 class CorsConfig(msgspec.Struct, rename="camel"):
     """Which web pages may call the API: origins, with ``*`` for any run of characters."""
 
@@ -54,11 +60,22 @@ class CorsConfig(msgspec.Struct, rename="camel"):
 
 
 class UserConfig(msgspec.Struct, rename="camel"):
-    """The whole ``user_config``. Fields of a newer operator are ignored."""
+    """The whole ``user_config``. Fields of a newer operator are ignored.
+
+    Without upstreams the environment says where the servers are.
+    """
 
     models: list[ModelConfig]
+    upstreams: list[UpstreamConfig] = []
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
     limits: facts.Limits = facts.Limits()
+
+    def urls(self) -> tuple[str, ...]:
+        """Return where the servers are; raises ConfigError."""
+        try:
+            return tuple(addresses.base_url(upstream.url, names.PORT) for upstream in self.upstreams)
+        except ValueError as problem:
+            raise ConfigError(f"user_config: upstreams: {problem}") from None
 
     def catalog(self) -> catalog.Catalog:
         """Return the models as the rest of the proxy knows them."""
@@ -88,6 +105,7 @@ def user_config(given: Mapping[str, Any]) -> UserConfig:
             if name in seen:
                 raise ConfigError(f"user_config: two models are served as {name!r}")
             seen.add(name)
+    config.urls()
     return config
 
 

@@ -42,7 +42,9 @@ class Proxy:
         self.engine: port.Engine = (
             compatible.Compatible() if settings.engine == config.OPENAI else ollama.Ollama()
         )
-        self.fleet = fleet.Fleet(settings.ollama_urls, self.engine, interval=settings.refresh_seconds)
+        # Behind Serve the first configuration says where the servers are.
+        urls = () if behind_serve else settings.ollama_urls
+        self.fleet = fleet.Fleet(urls, self.engine, interval=settings.refresh_seconds)
         self.dispatch = dispatcher.Dispatcher(self.engine, self.fleet, measures, reach=reach)
         self.keys = access.Keys(settings.api_keys_dir)
         self._service = service.Service(self.engine, self.dispatch, measures)
@@ -69,7 +71,7 @@ class Proxy:
     async def configure(self, given: Mapping[str, Any]) -> None:
         """Take a ``user_config`` into use; an empty one means that models come from the environment.
 
-        Requests under way go on with what they began with.
+        Requests under way go on with what they began with, and at the servers where they are.
         """
         if self._discovery is not None:
             await self._discovery.stop()
@@ -77,6 +79,7 @@ class Proxy:
         if not given:
             self._app.cors = cors.Cors(self._settings.cors_origins)
             self._app.guard = self._guard(self._app.cors)
+            await self.fleet.serve(self._settings.ollama_urls)
             self._discovery = self._discover()
             await self._discovery.start()
             return
@@ -85,6 +88,7 @@ class Proxy:
         # A Service or an Ingress has any number of names; keys and NetworkPolicies guard them.
         self._app.guard = None
         self.dispatch.limits = user_config.limits
+        await self.fleet.serve(user_config.urls() or self._settings.ollama_urls)
         self._publish(user_config.catalog())
         _logger.info("configured", extra=log.facts(served=", ".join(self._service.catalog.served_names)))
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -303,5 +304,50 @@ async def test_between_two_rounds_there_is_a_pause(monkeypatch: pytest.MonkeyPat
     await looked.start()
     for _ in range(50):
         await asyncio.sleep(0)
+    assert len(engine.looks) == 1
+    await looked.stop()
+
+
+async def test_names_that_stay_are_known_all_the_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "_ROUND_SECONDS", 0.01)
+    _resolving(monkeypatch, lambda: list(_V4[:1]))
+    engine = Engine()
+    engine.servers = dict.fromkeys(("http://10.0.0.1:1", "http://10.0.0.1:2", "http://10.0.0.1:3"))
+    looked = fleet.Fleet(["http://pods:1", "http://pods:2"], engine, interval=999.0)
+    await looked.start()
+    before = looked.sights["http://10.0.0.1:1"]
+    engine.servers["http://10.0.0.1:1"] = asyncio.Event()
+    await looked.serve(["http://pods:1", "http://pods:3"])
+    assert looked.sights == {"http://10.0.0.1:1": before, "http://10.0.0.1:3": port.Sight(0.0, ANY, {})}
+    await looked.stop()
+
+
+async def test_other_names_are_looked_up_though_a_round_by_the_former_ones_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _resolving(monkeypatch, lambda: list(_V4[:1]))
+    engine = Engine()
+    hung = asyncio.Event()
+    engine.servers = {"http://10.0.0.1:1": hung, "http://10.0.0.1:2": None}
+    looked = fleet.Fleet(["http://pods:1"], engine, interval=999.0)
+    asked = asyncio.create_task(looked.refresh())
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert engine.looks == ["http://10.0.0.1:1"]
+    serving = asyncio.create_task(looked.serve(["http://pods:2"]))
+    await asyncio.sleep(0)
+    hung.set()
+    await asyncio.gather(asked, serving)
+    assert list(looked.sights) == ["http://10.0.0.1:2"]
+    await looked.stop()
+
+
+async def test_the_same_names_again_are_no_reason_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "_MIN_SPACING_SECONDS", 0.0)
+    _resolving(monkeypatch, lambda: list(_V4[:1]))
+    engine = Engine()
+    looked = fleet.Fleet(["http://pods:11434"], engine, interval=999.0)
+    await looked.start()
+    await looked.serve(["http://pods:11434"])
     assert len(engine.looks) == 1
     await looked.stop()
