@@ -72,7 +72,7 @@ async def results(count: int, work: Callable[[int], Coroutine[Any, Any, Item]]) 
 async def _begin(
     keep: Callable[[asyncio.Task[None]], None], work: Callable[[], Coroutine[Any, Any, None]], count: int
 ) -> None:
-    """Begin so many tasks, some in each turn of the event loop, so that who fails or leaves finds them kept."""
+    """Begin so many tasks, some in each turn of the event loop; who fails or leaves finds them kept."""
     for number in range(1, count + 1):
         keep(asyncio.create_task(work()))
         if number % _BEGUN_A_TURN == 0:
