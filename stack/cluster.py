@@ -91,7 +91,8 @@ def ensure() -> None:
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
         path = kubeconfig().with_suffix(".kind.json")
         path.write_text(json.dumps(config))
-        _kind("create", "cluster", "--image", image, "--config", path, "--wait", f"{NODE_READY_SECONDS}s")
+        _kind("create", "cluster", "--image", image, "--config", path)
+        kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={NODE_READY_SECONDS}s")
         # A second one on the same node only takes CPU away from small machines.
         kubectl("scale", "--namespace", "kube-system", "deployment/coredns", "--replicas=1")
 
