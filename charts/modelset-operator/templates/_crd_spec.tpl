@@ -135,7 +135,7 @@ properties:
             {{- include "modelset-operator.crd.quantity" . | nindent 12 }}
             maxLength: 32
             x-kubernetes-validations:
-              - rule: string(self).matches('^[0-9.]*[1-9]')
+              - rule: "type(self) == int ? self > 0 : self.matches('^[0-9.]*[1-9]')"
                 message: storage.size must be more than 0, such as 20Gi
             default: 20Gi
           storageClassName:

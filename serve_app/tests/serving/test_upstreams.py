@@ -44,7 +44,13 @@ async def test_without_upstreams_the_environment_says_where_they_are() -> None:
             assert set(built.fleet.sights) == {ollama.url}
 
 
-def test_behind_serve_nobody_is_asked_before_the_first_configuration() -> None:
-    built = proxy.Proxy(config.Environment(), behind_serve=True)
-    assert built.fleet.sights == {}
-    assert built.fleet._names == []
+async def test_behind_serve_the_first_configuration_says_where_they_are() -> None:
+    ollama, other = fake_ollama.FakeOllama(), fake_ollama.FakeOllama()
+    async with fake_ollama.running(ollama, other):
+        for given, server in (({}, ollama), (behind(other), other)):
+            settings = config.Environment(ollama_urls=(ollama.url,), refresh_seconds=0.05)
+            built = proxy.Proxy(settings, behind_serve=True)
+            async with running.listening(built):
+                assert built.fleet.sights == {}
+                await built.configure(given)
+                assert set(built.fleet.sights) == {server.url}
