@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -38,6 +39,31 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="serve only these namespaces ($WATCH_NAMESPACES; all of them by default)",
     )
     parser.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE", "default"),
+        help="where the operator runs and has its Lease ($POD_NAMESPACE, %(default)s)",
+    )
+    parser.add_argument(
+        "--instance",
+        default=os.environ.get("INSTANCE", "modelset-operator"),
+        metavar="NAME",
+        help="names the Lease of all replicas, and with the namespace the operator in the sets that it claims"
+        " ($INSTANCE, %(default)s)",
+    )
+    parser.add_argument(
+        "--adopt",
+        default=os.environ.get("ADOPT", ""),
+        metavar="NAMESPACE/NAME,...",
+        help="operators that are gone, whose sets this one takes over ($ADOPT)",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=int(os.environ.get("METRICS_PORT", "8081")),
+        metavar="PORT",
+        help="where to answer /metrics and /readyz ($METRICS_PORT, %(default)s)",
+    )
+    parser.add_argument(
         "--liveness",
         default=os.environ.get("LIVENESS", "http://0.0.0.0:8080/healthz"),
         metavar="URL",
@@ -58,8 +84,16 @@ def main(arguments: Sequence[str]) -> None:
     # kopf tells of every handled event and probe, httpx of every request; what matters the reconcile tells.
     for chatty in ("kopf.objects", "kopf.activities.probe", "aiohttp.access", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    namespaces = tuple(filter(None, (part.strip() for part in parsed.watch_namespaces.split(","))))
-    options = handlers.Options(spec.Images(parsed.ollama_image, parsed.proxy_image), namespaces)
+    namespaces = _parts(parsed.watch_namespaces)
+    options = handlers.Options(
+        images=spec.Images(parsed.ollama_image, parsed.proxy_image),
+        namespaces=namespaces,
+        namespace=parsed.namespace,
+        instance=parsed.instance,
+        adopts=_parts(parsed.adopt),
+        replica=socket.gethostname(),
+        metrics_port=parsed.metrics_port,
+    )
     registry = kopf.OperatorRegistry()
     handlers.register(registry, options)
     asyncio.run(
@@ -71,6 +105,10 @@ def main(arguments: Sequence[str]) -> None:
             liveness_endpoint=parsed.liveness,
         )
     )
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 if __name__ == "__main__":

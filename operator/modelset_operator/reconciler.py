@@ -107,7 +107,7 @@ class Reconciler:
             log.warning("%s/%s: %s", *owner, error)
             return RESYNC_SECONDS
         if observed is None:
-            self._forget(owner)
+            self.forget(owner)
             return None
         plan = decide.plan(observed)
         attempts = _Attempts()
@@ -130,7 +130,8 @@ class Reconciler:
         )
         return None if observed is None else self._with_settled(owner, observed)
 
-    def _forget(self, owner: Set) -> None:
+    def forget(self, owner: Set) -> None:
+        """Stop all that goes on for a set that is gone, or another operator's."""
         self._work.forget(owner)
         self._tolerated.pop(owner, None)
         self._settled.pop(owner, None)

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import client
 
+from modelset_operator import metrics
 from modelset_operator.cluster import kinds
 
 REQUEST_SECONDS = 20
@@ -131,9 +132,32 @@ class Http:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self._api.call_api(*request, _request_timeout=within)
+        what = _described(method, path, query or {}, content_type)
+        try:
+            response = await self._api.call_api(*request, _request_timeout=within)
+        except (aiohttp.ClientError, TimeoutError):
+            metrics.requested(*what, None)
+            raise
         sent: aiohttp.ClientResponse = response.response
+        metrics.requested(*what, sent.status)
         return sent
+
+
+_VERBS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+
+
+def _described(method: str, path: str, query: Mapping[str, str], content_type: str) -> tuple[str, str]:
+    """Return a request's verb and resource, as RBAC names them, but for apply, which is a patch there."""
+    _, *parts = path.removeprefix("/").split("/")
+    rest = parts[1 if path.startswith("/api/") else 2 :]
+    resource, *below = rest[2:] if rest[0] == "namespaces" and len(rest) > 2 else rest
+    if method == "GET":
+        verb = "watch" if "watch" in query else "get" if below else "list"
+    elif method == "PATCH":
+        verb = "apply" if "apply" in content_type else "patch"
+    else:
+        verb = _VERBS[method]
+    return verb, "/".join([resource, *below[1:]])
 
 
 def _unreachable(error: Exception) -> UnreachableError:

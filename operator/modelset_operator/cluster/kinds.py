@@ -27,9 +27,10 @@ SERVICE = Kind("v1", "Service", "services")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 POD = Kind("v1", "Pod", "pods")
 EVENT = Kind("v1", "Event", "events")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
 RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 BY_NAME = {
     kind.kind: kind
-    for kind in (MODEL_SET, STATEFUL_SET, SERVICE, CONFIG_MAP, POD, EVENT, RAY_SERVICE, RAY_CLUSTER)
+    for kind in (MODEL_SET, STATEFUL_SET, SERVICE, CONFIG_MAP, POD, EVENT, LEASE, RAY_SERVICE, RAY_CLUSTER)
 }

@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from modelset_operator.engines import ollama, state
+from modelset_operator import metrics
+from modelset_operator.engines import ollama, state, wording
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ AT_ONCE_PER_POD = 2
 POKE_SECONDS = 3.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
+_RESULTS: dict[type[Exception], str] = {ollama.OllamaError: "Failed", ollama.UnreachableError: "Interrupted"}
 # Ollama's words for a registry's 404 (server/images.go, pullModelManifest).
 _NOT_FOUND = "file does not exist"
 
@@ -118,11 +120,12 @@ class Pulls:
         wanted = download.wanted
         log.info("pulling %s onto %s", wanted.reference, wanted.pod)
         try:
-            await self._stream(owner, download)
+            with metrics.pull(_RESULTS):
+                await self._stream(owner, download)
         except ollama.OllamaError as error:
-            self._failed(download, str(error))
+            self._failed(download, wording.lasting(str(error)))
         except ollama.UnreachableError as error:
-            self._interrupted(download, str(error))
+            self._interrupted(download, wording.lasting(str(error)))
         else:
             log.info("pulled %s onto %s", wanted.reference, wanted.pod)
             download.pull = dataclasses.replace(
@@ -150,6 +153,9 @@ class Pulls:
         async for progress in self._client.pull(url, wanted.reference, insecure=wanted.insecure):
             if not progress.digest or not progress.total:
                 continue
+            # What the first report of a layer names may have been there before.
+            before, _ = layers.get(progress.digest, (progress.completed, 0))
+            metrics.pulled(max(0, progress.completed - before))
             layers[progress.digest] = (progress.completed, progress.total)
             done, total = (sum(column) for column in zip(*layers.values(), strict=True))
             # Layers become known one by one, so the share may fall; people see it rise only.

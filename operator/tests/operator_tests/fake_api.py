@@ -1,6 +1,6 @@
 """An API server in memory, behind ``http.Http``: what the real one was seen to do, errors included.
 
-Server-side apply by one manager, strategic merge of pods' conditions, JSON patches, generations, resource
+Server-side apply by one manager, merge patches, JSON patches, Leases, generations, resource
 versions, preconditions, fields that cannot be changed, owners and the garbage collector, lists, and watches
 that expire.
 """
@@ -120,6 +120,9 @@ class FakeApi(http.Http):
             self._orphan(gone["metadata"]["uid"])
             self.remove(kind.kind, namespace, name)
             return gone
+        if kind == kinds.LEASE:
+            assert isinstance(body, Mapping)
+            return self._write_lease(method, namespace, body)
         verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
         assert isinstance(body, Mapping | list)
         given = body if isinstance(body, Mapping) else {}
@@ -136,7 +139,8 @@ class FakeApi(http.Http):
             _json_patch(found, body)
         else:
             _check_uid(given["metadata"], found)
-            _merge_conditions(found, given["status"]["conditions"])
+            _check_version(given["metadata"], found)
+            _merge(found, copy.deepcopy(dict(given)))
         return copy.deepcopy(self.put(found))
 
     async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
@@ -202,6 +206,18 @@ class FakeApi(http.Http):
                 left = [owner for owner in owners if owner["uid"] != uid]
                 self.put({**obj, "metadata": {**obj["metadata"], "ownerReferences": left}})
 
+    def _write_lease(self, method: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        name = body["metadata"]["name"]
+        found = self.objects.get((kinds.LEASE.kind, namespace, name))
+        self.writes.append(f"{'create' if method == 'POST' else 'update'} Lease/{name}")
+        if kinds.LEASE.kind in self.refusals:
+            raise self.refusals[kinds.LEASE.kind]
+        if method == "POST" and found is not None:
+            raise http.RefusedError(409, f'leases.coordination.k8s.io "{name}" already exists')
+        if method == "PUT":
+            _check_version(body["metadata"], self._existing(kinds.LEASE, namespace, name))
+        return copy.deepcopy(self.put({**body, "kind": kinds.LEASE.kind}))
+
     def _apply(
         self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str, *, force: bool
     ) -> dict[str, Any]:
@@ -260,6 +276,11 @@ def _check_uid(metadata: Mapping[str, Any], current: Mapping[str, Any] | None) -
         raise http.RefusedError(409, "Precondition failed: UID in precondition")
 
 
+def _check_version(metadata: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    if metadata["resourceVersion"] != current["metadata"]["resourceVersion"]:
+        raise http.RefusedError(409, "the object has been modified; please apply your changes")
+
+
 def _check_stateful_set(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> None:
     changed = {field for field in before.keys() | after.keys() if before.get(field) != after.get(field)}
     if changed - _STATEFUL_SET_CHANGES:
@@ -269,12 +290,6 @@ def _check_stateful_set(before: Mapping[str, Any], after: Mapping[str, Any], nam
             f'StatefulSet.apps "{name}" is invalid: spec: Forbidden: updates to statefulset spec for fields '
             f"other than {allowed} are forbidden",
         )
-
-
-def _merge_conditions(found: dict[str, Any], conditions: Sequence[Mapping[str, Any]]) -> None:
-    present = found.setdefault("status", {}).setdefault("conditions", [])
-    for condition in conditions:
-        present[:] = [one for one in present if one["type"] != condition["type"]] + [dict(condition)]
 
 
 def _json_patch(found: dict[str, Any], operations: Sequence[Mapping[str, Any]]) -> None:
