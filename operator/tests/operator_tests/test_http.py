@@ -9,6 +9,7 @@ import aiohttp.web
 import pytest
 from kubernetes.aio import client
 
+from modelset_operator import metrics
 from modelset_operator.cluster import http, kinds, writes
 
 
@@ -180,3 +181,28 @@ async def test_an_api_server_that_is_away() -> None:
     async with client.ApiClient(configuration) as connection:
         with pytest.raises(http.UnreachableError, match="does not answer"):
             await http.Http(connection).ask("GET", kinds.SERVICE.path("default", "a"))
+
+
+async def test_requests_are_counted_with_what_came_of_them(api: http.Http, server: Server) -> None:
+    def count(code: str) -> float:
+        labels = {"verb": "get", "resource": "services", "code": code}
+        return metrics.REGISTRY.get_sample_value("modelset_operator_api_requests_total", labels) or 0.0
+
+    before = count("200"), count("403")
+    server.answer(SERVICE, 200, "{}")
+    server.answer(SERVICE, 403, "no")
+    await api.ask("GET", SERVICE)
+    with pytest.raises(http.RefusedError):
+        await api.ask("GET", SERVICE)
+    assert (count("200"), count("403")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_an_annotation_is_set_only_on_what_was_looked_at(api: http.Http, server: Server) -> None:
+    path = kinds.MODEL_SET.path("default", "assistants")
+    server.answer(path, 200, "{}")
+    metadata = {"name": "assistants", "namespace": "default", "uid": "u", "resourceVersion": "7"}
+    found = {"kind": "OllamaModelSet", "metadata": metadata}
+    await writes.Writes(api, lambda _: None).annotate(found, "a/b", "c")
+    method, _, content_type, body = server.asked[-1]
+    assert (method, content_type) == ("PATCH", "application/merge-patch+json")
+    assert json.loads(body)["metadata"] == {"uid": "u", "resourceVersion": "7", "annotations": {"a/b": "c"}}
