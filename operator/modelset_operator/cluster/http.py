@@ -11,6 +11,8 @@ from modelset_operator import metrics
 from modelset_operator.cluster import kinds
 
 REQUEST_SECONDS = 20
+# The first of a watch, before any event: the API server has taken it.
+BEGUN = "BEGUN"
 # So many objects of a list come at a time.
 _PAGE = 500
 # How long the API server may be silent beyond what a watch lasts, before the connection counts as dead.
@@ -88,7 +90,7 @@ class Http:
     async def watch(
         self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield events (ADDED, MODIFIED, DELETED, BOOKMARK) and their objects, for so long.
+        """Yield BEGUN, then events (ADDED, MODIFIED, DELETED, BOOKMARK) and their objects, for so long.
 
         Raises ExpiredError where the API server does not go back as far as `since`.
         """
@@ -103,6 +105,7 @@ class Http:
             try:
                 if response.status != 200:
                     raise _error(response.status, response.headers, path, await response.read())
+                yield BEGUN, {}
                 while line := await response.content.readline():
                     event = json.loads(line)
                     kind_of_event, found = event["type"], event["object"]

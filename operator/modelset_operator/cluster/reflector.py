@@ -115,6 +115,10 @@ class Reflector:
             selection.kind, selection.namespace, selection.labels, self._version, WATCH_SECONDS
         )
         async for event, found in events:
+            if event == http.BEGUN:
+                # A watch may begin and break at once, again and again: that is no reason to hurry.
+                self._works()
+                continue
             self._in_step()
             if event == "DELETED":
                 self._store.remove(found)
@@ -124,9 +128,13 @@ class Reflector:
         self._in_step()
 
     def _in_step(self) -> None:
+        self._works()
+        self._failures = 0
+
+    def _works(self) -> None:
         if self.problem:
             log.info("%s: watching again", self.selection)
-        self.problem, self._failures = "", 0
+        self.problem = ""
 
     async def _is_missing(self) -> None:
         if not self.missing:

@@ -166,6 +166,7 @@ class FakeApi(http.Http):
         mine = _Watch()
         self._watches.append(mine)
         try:
+            yield http.BEGUN, {}
             while True:
                 while mine.position < len(self._log):
                     version, event, obj = self._log[mine.position]

@@ -122,7 +122,7 @@ async def test_all_namespaces_are_one_list(api: http.Http, server: Server) -> No
 
 async def _watched(api: http.Http) -> list[tuple[str, str]]:
     events = api.watch(kinds.POD, "default", "a", "7", 60)
-    return [(kind, found["metadata"]["name"]) async for kind, found in events]
+    return [(kind, found["metadata"]["name"] if found else "") async for kind, found in events]
 
 
 def _event(kind: str, name: str) -> str:
@@ -131,7 +131,7 @@ def _event(kind: str, name: str) -> str:
 
 async def test_a_watch_tells_what_happens_from_a_version_on(api: http.Http, server: Server) -> None:
     server.answer(PODS, 200, _event("ADDED", "p") + _event("BOOKMARK", ""))
-    assert await _watched(api) == [("ADDED", "p"), ("BOOKMARK", "")]
+    assert await _watched(api) == [(http.BEGUN, ""), ("ADDED", "p"), ("BOOKMARK", "")]
     query = "watch=1&resourceVersion=7&allowWatchBookmarks=true&timeoutSeconds=60&labelSelector=a"
     assert server.asked[0][1] == f"{PODS}?{query}"
 
