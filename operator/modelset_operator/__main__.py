@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="serve only these namespaces ($WATCH_NAMESPACES; all of them by default)",
     )
     parser.add_argument(
+        "--instance",
+        default=os.environ.get("INSTANCE", "modelset-operator"),
+        metavar="NAME",
+        help="names the Lease of all replicas, and with the namespace the operator in the sets that it claims"
+        " ($INSTANCE, %(default)s)",
+    )
+    parser.add_argument(
+        "--adopt",
+        default=os.environ.get("ADOPT", ""),
+        metavar="NAMESPACE/NAME,...",
+        help="operators that are gone, whose sets this one takes over ($ADOPT)",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=int(os.environ.get("METRICS_PORT", "8081")),
+        metavar="PORT",
+        help="where to answer /metrics and /readyz ($METRICS_PORT, %(default)s)",
+    )
+    parser.add_argument(
         "--liveness",
         default=os.environ.get("LIVENESS", "http://0.0.0.0:8080/healthz"),
         metavar="URL",
@@ -58,7 +79,8 @@ def _add_neighbours(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--namespace",
         default=os.environ.get("POD_NAMESPACE", ""),
-        help="where the operator's own pods are ($POD_NAMESPACE; outside of the cluster)",
+        help="where the operator's own pods are, and its Lease ($POD_NAMESPACE; outside of the cluster, the"
+        " Lease in default)",
     )
     parser.add_argument(
         "--pod-labels",
@@ -114,8 +136,16 @@ def main(arguments: Sequence[str]) -> None:
     for chatty in ("kopf.objects", "kopf.activities.probe", "aiohttp.access", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     namespaces = _listed(parsed.watch_namespaces)
-    images = spec.Images(parsed.ollama_image, parsed.proxy_image)
-    options = handlers.Options(images, namespaces, around(parsed))
+    options = handlers.Options(
+        images=spec.Images(parsed.ollama_image, parsed.proxy_image),
+        namespaces=namespaces,
+        around=around(parsed),
+        namespace=parsed.namespace or "default",
+        instance=parsed.instance,
+        adopts=_listed(parsed.adopt),
+        replica=socket.gethostname(),
+        metrics_port=parsed.metrics_port,
+    )
     registry = kopf.OperatorRegistry()
     handlers.register(registry, options)
     asyncio.run(

@@ -6,45 +6,50 @@ It watches nothing: what ends its watches ends the process, and a kind that come
 import asyncio
 import contextlib
 import dataclasses
-import logging
 import os
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import kopf
 from kubernetes.aio import client, config
 
-from modelset_operator import observer, reconciler, workqueue
+from modelset_operator import acting, monitor
 from modelset_operator.api import names, neighbours, spec
-from modelset_operator.cluster import caches, http, writes
-from modelset_operator.engines import ollama, work
+from modelset_operator.cluster import http, leading
+from modelset_operator.plan import claims
 
-log = logging.getLogger(__name__)
-
-# Events come in bursts, one look serves them all.
-GATHER_SECONDS = 0.2
 # Beyond this the process is taken for stuck and restarted. Every request ends within 20 s (60 to delete).
 STUCK_SECONDS = 180.0
-
-# So long is a connection to a pod kept that nothing is asked on.
-IDLE_CONNECTION_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line sets. No namespace means all of them."""
+    """What the command line sets. No namespace to watch means all of them.
+
+    `instance` names the operator, all its replicas together, in the `namespace` where it runs.
+    """
 
     images: spec.Images
     namespaces: tuple[str, ...] = ()
     around: neighbours.Neighbours = neighbours.UNKNOWN
+    namespace: str = "default"
+    instance: str = "modelset-operator"
+    adopts: tuple[str, ...] = ()
+    replica: str = ""
+    metrics_port: int = 8081
+
+    @property
+    def identity(self) -> claims.Identity:
+        """The name by which it claims sets."""
+        return claims.Identity(f"{self.namespace}/{self.instance}", self.adopts)
 
 
 @dataclasses.dataclass
 class _Running:
     """What runs between start and stop."""
 
-    queue: workqueue.WorkQueue[reconciler.Set]
+    actor: acting.Acting
     tasks: tuple[asyncio.Task[None], ...]
     stack: contextlib.AsyncExitStack
 
@@ -68,18 +73,15 @@ class Operator:
     async def start(self, settings: kopf.OperatorSettings, **_: Any) -> None:
         """Configure kopf and start reconciling."""
         configure(settings)
+        options = self._options
         stack = contextlib.AsyncExitStack()
         api = http.Http(await stack.enter_async_context(api_client()))
-        looking = await stack.enter_async_context(_pods_client())
-        loading = await stack.enter_async_context(_pods_client())
-        doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self._look_at)
-        stack.push_async_callback(doing.close)
-        cached = caches.Caches(api, self._options.namespaces, self._look_at)
-        looker = observer.Observer(cached, self._options.images, self._options.around)
-        worker = reconciler.Reconciler(writes.Writes(api, cached.wrote), looker, doing)
-        expected = (reconciler.ReconcileError, http.RefusedError, http.UnreachableError)
-        queue = workqueue.WorkQueue(worker.reconcile, expected=expected)
-        self._running = _Running(queue, _start(cached, queue), stack)
+        actor = acting.Acting(api, options.images, options.namespaces, options.identity, options.around)
+        # A pod that is started anew is another candidate.
+        replica = f"{options.replica}_{uuid.uuid4()}"
+        leads = leading.Leading(api, options.namespace, options.instance, replica)
+        await stack.enter_async_context(monitor.serving(options.metrics_port, actor, leads))
+        self._running = _Running(actor, run(actor, leads), stack)
 
     async def stop(self, **_: Any) -> None:
         """Stop reconciling, let go of connections."""
@@ -94,33 +96,17 @@ class Operator:
         """Fail when reconciling does not get on. Only a PermanentError makes kopf answer with a failure."""
         if self._running is None or any(task.done() for task in self._running.tasks):
             raise kopf.PermanentError("reconciling does not run")
-        stuck = self._running.queue.stuck_seconds()
+        queue = self._running.actor.queue
+        stuck = queue.stuck_seconds() if queue is not None else 0.0
         if stuck > STUCK_SECONDS:
             raise kopf.PermanentError(f"reconciling has been stuck for {stuck:.0f} s")
         return {"stuckSeconds": round(stuck, 1)}
 
-    def _look_at(self, owner: reconciler.Set) -> None:
-        if self._running is not None:
-            self._running.queue.add(owner, GATHER_SECONDS)
 
-
-def _pods_client() -> httpx.AsyncClient:
-    # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
-    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
-    # each connection that is open: only those of one look share one.
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
-    return httpx.AsyncClient(trust_env=False, limits=limits)
-
-
-def _start(
-    cached: caches.Caches, queue: workqueue.WorkQueue[reconciler.Set]
-) -> tuple[asyncio.Task[None], ...]:
-    async def work() -> None:
-        # Before everything was listed once, what is not known would look as if it were not there.
-        await cached.synced()
-        await queue.run()
-
-    return asyncio.create_task(cached.run(), name="watches"), asyncio.create_task(work(), name="work queue")
+def run(actor: acting.Acting, leads: leading.Leading) -> tuple[asyncio.Task[None], ...]:
+    """Start watching, and acting whenever this replica leads."""
+    watching = asyncio.create_task(actor.cached.run(), name="watches")
+    return watching, asyncio.create_task(leads.run(lambda: actor.run(leads)), name="leading")
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -110,7 +110,7 @@ class Reconciler:
             await self._tell_unusable(owner, str(error))
             return RESYNC_SECONDS
         if observed is None:
-            self._forget(owner)
+            self.forget(owner)
             return None
         plan = decide.plan(observed)
         attempts = _Attempts()
@@ -133,7 +133,8 @@ class Reconciler:
         )
         return None if observed is None else self._with_settled(owner, observed)
 
-    def _forget(self, owner: Set) -> None:
+    def forget(self, owner: Set) -> None:
+        """Stop all that goes on for a set that is gone, or another operator's."""
         self._work.forget(owner)
         self._tolerated.pop(owner, None)
         self._settled.pop(owner, None)

@@ -61,6 +61,12 @@ class WorkQueue(Generic[Key]):
         late += [now - started for started in self._active.values()]
         return max(0.0, *late) if late else 0.0
 
+    def waiting(self) -> tuple[int, float]:
+        """Return how many keys are due and not begun, and for how many seconds the first has been."""
+        now = self._clock()
+        late = [now - due for due in self._due.values() if due <= now]
+        return len(late), max(late, default=0.0)
+
     async def run(self) -> None:
         """Dispatch until cancelled; work under way is cancelled too."""
         try:

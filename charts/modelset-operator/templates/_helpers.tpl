@@ -40,6 +40,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The release that a CRD which is there belongs to, as NAMESPACE/NAME; nothing when it is this one or none. */}}
+{{- define "modelset-operator.crdOwner" -}}
+{{- $found := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "ollamamodelsets.modelset.dev" -}}
+{{- $annotations := dig "metadata" "annotations" dict (default dict $found) -}}
+{{- $name := get $annotations "meta.helm.sh/release-name" -}}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" -}}
+{{- if and $name (or (ne $name .Release.Name) (ne $namespace .Release.Namespace)) -}}
+{{- printf "%s/%s" $namespace $name -}}
+{{- end -}}
+{{- end -}}
+
 {{/* An image as repository:tag; call with (dict "image" ... "root" $). */}}
 {{- define "modelset-operator.image" -}}
 {{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}

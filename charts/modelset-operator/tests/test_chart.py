@@ -129,9 +129,42 @@ def test_the_operator_fits_pod_security_restricted_and_needs_no_writable_root() 
     }
 
 
-def test_never_two_operators() -> None:
+def test_a_new_replica_is_ready_before_the_old_one_goes() -> None:
     deployment = one(render(), "Deployment")["spec"]
-    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    assert deployment["replicas"] == 1
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_several_replicas_are_not_evicted_together() -> None:
+    assert "PodDisruptionBudget" not in [manifest["kind"] for manifest in render()]
+    manifests = render("replicas=2")
+    budget, deployment = one(manifests, "PodDisruptionBudget"), one(manifests, "Deployment")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+
+
+def test_it_may_touch_its_own_lease_in_its_own_namespace_alone() -> None:
+    manifests = render("instance=second")
+    parsed = entry.parse(container(manifests)["args"])
+    leases = [
+        (manifest["kind"], manifest["metadata"]["namespace"], rule)
+        for manifest in manifests
+        for rule in manifest.get("rules", ())
+        if "leases" in rule["resources"]
+    ]
+    assert [(kind, namespace, rule["verbs"]) for kind, namespace, rule in leases] == [
+        ("Role", NAMESPACE, ["get", "update"]),
+        ("Role", NAMESPACE, ["create"]),
+    ]
+    assert leases[0][2]["resourceNames"] == [parsed.instance]
+
+
+def test_metrics_get_a_service_when_asked_for() -> None:
+    assert "Service" not in [manifest["kind"] for manifest in render()]
+    manifests = render("metrics.service=true")
+    (port,) = one(manifests, "Service")["spec"]["ports"]
+    ports = {found["name"]: found["containerPort"] for found in container(manifests)["ports"]}
+    assert ports[port["targetPort"]] == port["port"] == entry.parse([]).metrics_port
 
 
 def test_its_rights_name_every_verb_and_cover_no_secret() -> None:
@@ -153,6 +186,7 @@ def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     manifests = render("watchNamespaces={team-a,team-b}")
     bindings = [manifest for manifest in manifests if manifest["kind"].endswith("RoleBinding")]
     assert [(binding["kind"], binding["metadata"]["namespace"]) for binding in bindings] == [
+        ("RoleBinding", NAMESPACE),
         ("RoleBinding", "team-a"),
         ("RoleBinding", "team-b"),
     ]
@@ -242,7 +276,9 @@ def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        "replicas=2",
+        "replicas=-1",
+        "instance=Second",
+        "adopt={modelset-operator}",
         "logLevel=LOUD",
         "image.pullPolicy=Sometimes",
         "watchNamespaces={Team}",

@@ -20,6 +20,7 @@ OPENAI_LABEL = "openai-compatible"
 MODELS_LABEL = f"{GROUP}/models"
 MODEL_LABEL_PREFIX = f"model.{GROUP}/"
 MODEL_NAMES_ANNOTATION = f"{GROUP}/openai-model-names"
+OPERATOR_ANNOTATION = f"{GROUP}/operator"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
 
 OLLAMA_PORT = 11434

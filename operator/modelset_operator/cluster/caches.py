@@ -1,6 +1,7 @@
 """All that is looked at in the API server, kept by watches: nothing is read from it in between."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -27,15 +28,17 @@ class Caches:
     ) -> None:
         self._reflectors: list[reflector.Reflector] = []
 
-        def tell_all() -> None:
+        def tell_all(namespace: str) -> None:
             for key in list(self.model_sets):
-                tell(key)
+                if namespace in ("", key[0]):
+                    tell(key)
 
         def kept(kind: kinds.Kind, labels: str, owner: Callable[[store.Object], str]) -> store.Store:
             made = store.Store(kind, owner, tell)
             for namespace in tuple(namespaces) or ("",):
                 selection = reflector.Selection(kind, namespace, labels)
-                self._reflectors.append(reflector.Reflector(api, selection, made, clock, tell_all))
+                found = functools.partial(tell_all, namespace)
+                self._reflectors.append(reflector.Reflector(api, selection, made, clock, found))
             return made
 
         self.model_sets = kept(kinds.MODEL_SET, "", _own_name)
@@ -56,7 +59,29 @@ class Caches:
 
     def wrote(self, written: Mapping[str, object]) -> None:
         """Take over what the API server answered to a write, so that no look acts on what was before."""
-        self._store_of(written).put(written)
+        self._store_of(written).put(written, own=True)
+
+    def synced_in(self, namespace: str) -> bool:
+        """Whether all in a namespace was listed once: before, what is not known would seem not to be."""
+        of_it = [one for one in self._reflectors if one.selection.namespace in ("", namespace)]
+        return all(one.synced.is_set() for one in of_it)
+
+    def unsynced(self) -> list[reflector.Selection]:
+        """Return what was not listed yet. That sets are no kind that the API server knows counts as such."""
+        return [
+            one.selection
+            for one in self._reflectors
+            if not one.synced.is_set() or (one.missing and one.selection.kind == kinds.MODEL_SET)
+        ]
+
+    def failing(self) -> list[tuple[reflector.Selection, float, str]]:
+        """Return what cannot be watched, for how many seconds, and why."""
+        failing = [one for one in self._reflectors if one.problem]
+        return [(one.selection, one.failing_seconds(), one.problem) for one in failing]
+
+    def selections(self) -> list[tuple[reflector.Selection, float]]:
+        """Return what is watched, and for how many seconds each has not been in step."""
+        return [(one.selection, one.failing_seconds()) for one in self._reflectors]
 
     def _store_of(self, written: store.Object) -> store.Store:
         if written["kind"] == kinds.SERVICE.kind:

@@ -7,11 +7,14 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import client
 
+from modelset_operator import metrics
 from modelset_operator.cluster import kinds
 
 REQUEST_SECONDS = 20
 # So many objects of a list come at a time: as they come they take many times what is kept of them.
 _PAGE = 100
+# The first of a watch, before any event: the API server has taken it.
+BEGUN = "BEGUN"
 # How long the API server may be silent beyond what a watch lasts, before the connection counts as dead.
 _SPARE_SECONDS = 20
 
@@ -92,7 +95,7 @@ class Http:
     async def watch(
         self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield events (ADDED, MODIFIED, DELETED, BOOKMARK) and their objects, for so long.
+        """Yield BEGUN, then events (ADDED, MODIFIED, DELETED, BOOKMARK) and their objects, for so long.
 
         Raises ExpiredError where the API server does not go back as far as `since`.
         """
@@ -107,6 +110,7 @@ class Http:
             try:
                 if response.status != 200:
                     raise _error(response.status, response.headers, path, await response.read())
+                yield BEGUN, {}
                 while line := await response.content.readline():
                     event = json.loads(line)
                     kind_of_event, found = event["type"], event["object"]
@@ -136,9 +140,32 @@ class Http:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self._api.call_api(*request, _request_timeout=within)
+        what = _described(method, path, query or {}, content_type)
+        try:
+            response = await self._api.call_api(*request, _request_timeout=within)
+        except (aiohttp.ClientError, TimeoutError):
+            metrics.requested(*what, None)
+            raise
         sent: aiohttp.ClientResponse = response.response
+        metrics.requested(*what, sent.status)
         return sent
+
+
+_VERBS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+
+
+def _described(method: str, path: str, query: Mapping[str, str], content_type: str) -> tuple[str, str]:
+    """Return a request's verb and resource, as RBAC names them, but for apply, which is a patch there."""
+    _, *parts = path.removeprefix("/").split("/")
+    rest = parts[1 if path.startswith("/api/") else 2 :]
+    resource, *below = rest[2:] if rest[0] == "namespaces" and len(rest) > 2 else rest
+    if method == "GET":
+        verb = "watch" if "watch" in query else "get" if below else "list"
+    elif method == "PATCH":
+        verb = "apply" if "apply" in content_type else "patch"
+    else:
+        verb = _VERBS[method]
+    return verb, "/".join([resource, *below[1:]])
 
 
 def _unreachable(error: Exception) -> UnreachableError:

@@ -29,6 +29,7 @@ POD = Kind("v1", "Pod", "pods")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 EVENT = Kind("v1", "Event", "events")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
 RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 BY_NAME = {
@@ -42,6 +43,7 @@ BY_NAME = {
         NETWORK_POLICY,
         DISRUPTION_BUDGET,
         EVENT,
+        LEASE,
         RAY_SERVICE,
         RAY_CLUSTER,
     )

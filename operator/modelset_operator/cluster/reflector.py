@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 
+from modelset_operator import metrics
 from modelset_operator.cluster import http, kinds, store
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Reflector:
     """One selection of objects, reflected into a store.
 
     `problem` says what keeps it from being in step, since `problem_since` (monotonic seconds); "" is nothing.
-    `missing` tells that the API server does not know the kind; `found` is called when it does after all.
+    `missing` tells that the API server does not know the kind; `found` is called when all was listed
+    for the first time, and when the API server knows the kind after all.
     """
 
     def __init__(
@@ -63,6 +65,10 @@ class Reflector:
         self._failures = 0
         self._version = ""
 
+    def failing_seconds(self) -> float:
+        """Return for how long it has not been in step, 0 when it is."""
+        return self._clock() - self.problem_since if self.problem else 0.0
+
     async def run(self) -> None:
         """Keep in step, for ever."""
         while True:
@@ -70,6 +76,7 @@ class Reflector:
                 await self._list()
                 await self._follow()
             except http.ExpiredError:
+                metrics.watch_ended(self.selection.kind.plural, "Expired")
                 log.info("%s: what is known is too old, listing anew", self.selection)
             except http.KindMissingError:
                 await self._is_missing()
@@ -87,6 +94,8 @@ class Reflector:
         self._in_step()
         if late:
             log.info("%s: the API server knows the kind now", selection)
+        if late or not self.synced.is_set():
+            self.synced.set()
             self._found()
 
     async def _follow(self) -> None:
@@ -108,6 +117,10 @@ class Reflector:
             selection.kind, selection.namespace, selection.labels, self._version, WATCH_SECONDS
         )
         async for event, found in events:
+            if event == http.BEGUN:
+                # A watch may begin and break at once, again and again: that is no reason to hurry.
+                self._works()
+                continue
             self._in_step()
             if event == "DELETED":
                 self._store.remove(found)
@@ -117,20 +130,29 @@ class Reflector:
         self._in_step()
 
     def _in_step(self) -> None:
+        self._works()
+        self._failures = 0
+
+    def _works(self) -> None:
         if self.problem:
             log.info("%s: watching again", self.selection)
-        self.problem, self._failures = "", 0
-        self.synced.set()
+        self.problem = ""
 
     async def _is_missing(self) -> None:
         if not self.missing:
             log.warning("%s: the API server does not know the kind", self.selection)
         self.missing = True
+        self.problem, self._failures = "", 0
+        metrics.watch_ended(self.selection.kind.plural, "KindMissing")
         self._store.clear(self.selection.namespace)
-        self.synced.set()
+        if not self.synced.is_set():
+            self.synced.set()
+            self._found()
         await asyncio.sleep(_MISSING_PAUSE_SECONDS)
 
     async def _failed(self, error: http.UnreachableError | http.RefusedError) -> None:
+        reason = "Refused" if isinstance(error, http.RefusedError) else "Unreachable"
+        metrics.watch_ended(self.selection.kind.plural, reason)
         if not self.problem:
             self.problem_since = self._clock()
         if self.problem != str(error):

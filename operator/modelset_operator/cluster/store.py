@@ -55,6 +55,10 @@ class Store:
         """Yield the namespaces and names of all."""
         return iter(self._objects)
 
+    def values(self) -> Iterator[dict[str, Any]]:
+        """Yield all objects."""
+        return map(_read, self._objects.values())
+
     def of_set(self, namespace: str, name: str) -> list[dict[str, Any]]:
         """Return what belongs to a set, by name."""
         return [_read(self._objects[key]) for key in sorted(self._of_set.get((namespace, name), ()))]
@@ -74,8 +78,11 @@ class Store:
                 self._drop(key)
                 self._changed(key[0], kept.owner)
 
-    def put(self, given: Object) -> None:
-        """Take over an object, unless what is known is as new."""
+    def put(self, given: Object, *, own: bool = False) -> None:
+        """Take over an object, unless what is known is as new.
+
+        `own` is what we wrote ourselves: nothing follows from it where no more than the status has changed.
+        """
         key, version = _key(given), _version(given)
         known = self._objects.get(key)
         if known is not None and known.version >= version:
@@ -84,9 +91,11 @@ class Store:
             self._drop(key)
         owner = self._owner(given)
         data = json.dumps(self._trimmed(given), separators=(",", ":")).encode()
-        self._objects[key] = _Kept(version, owner, data)
+        kept = self._objects[key] = _Kept(version, owner, data)
         if owner:
             self._of_set.setdefault((key[0], owner), set()).add(key)
+        if own and known is not None and _apart_from_status(known) == _apart_from_status(kept):
+            return
         for one in {owner, known.owner if known is not None else ""}:
             self._changed(key[0], one)
 
@@ -134,6 +143,13 @@ class Store:
 
 def _read(kept: _Kept) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(kept.data)
+    return found
+
+
+def _apart_from_status(kept: _Kept) -> dict[str, Any]:
+    found = _read(kept)
+    found.pop("status", None)
+    found["metadata"].pop("resourceVersion", None)
     return found
 
 

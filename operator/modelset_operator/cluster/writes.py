@@ -62,6 +62,23 @@ class Writes:
             content_type="application/json-patch+json",
         )
 
+    async def annotate(self, found: Mapping[str, Any], annotation: str, value: str) -> dict[str, Any]:
+        """Set an annotation of a set; what was changed since it was `found` is a conflict."""
+        metadata = found["metadata"]
+        kind = kinds.BY_NAME[found["kind"]]
+        return await self._write(
+            "PATCH",
+            kind.path(metadata["namespace"], metadata["name"]),
+            body={
+                "metadata": {
+                    "uid": metadata["uid"],
+                    "resourceVersion": metadata["resourceVersion"],
+                    "annotations": {annotation: value},
+                }
+            },
+            content_type="application/merge-patch+json",
+        )
+
     async def create_event(self, event: Mapping[str, Any]) -> None:
         """Create an Event."""
         await self._api.ask("POST", kinds.EVENT.path(event["metadata"]["namespace"]), body=event)

@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from modelset_operator.engines import port, state
+from modelset_operator import metrics
+from modelset_operator.engines import port, state, wording
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ AT_ONCE_PER_POD = 2
 POKE_SECONDS = 3.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
+_RESULTS: dict[type[Exception], str] = {port.RefusedError: "Failed", port.UnreachableError: "Interrupted"}
 
 
 @dataclasses.dataclass
@@ -116,11 +118,12 @@ class Pulls:
         wanted = download.wanted
         log.info("pulling %s onto %s", wanted.reference, wanted.pod)
         try:
-            await self._stream(owner, download)
+            with metrics.pull(_RESULTS):
+                await self._stream(owner, download)
         except port.RefusedError as error:
-            self._failed(download, str(error), unknown_model=error.unknown_model)
+            self._failed(download, wording.lasting(str(error)), unknown_model=error.unknown_model)
         except port.UnreachableError as error:
-            self._interrupted(download, str(error))
+            self._interrupted(download, wording.lasting(str(error)))
         else:
             log.info("pulled %s onto %s", wanted.reference, wanted.pod)
             download.pull = dataclasses.replace(
@@ -147,6 +150,9 @@ class Pulls:
         async for progress in self._engine.ensure(wanted.ip, wanted.reference, wanted.source):
             if not progress.digest or not progress.total:
                 continue
+            # What the first report of a layer names may have been there before.
+            before, _ = layers.get(progress.digest, (progress.completed, 0))
+            metrics.pulled(max(0, progress.completed - before))
             layers[progress.digest] = (progress.completed, progress.total)
             done, total = (sum(column) for column in zip(*layers.values(), strict=True))
             # Layers become known one by one, so the share may fall; people see it rise only.

@@ -12,6 +12,7 @@ Seen at kube-apiserver 1.34.4, with the requests that the operator sends:
 - Fields of a StatefulSet that stay as they were made are 422, on its way out as well. One that is deleted and
   to orphan what it owns stays until the garbage collector has come by (here: ``collect``).
 - Owners that are not there are taken; the garbage collector deletes what has no others.
+- A Lease is written whole, at the version that was read; one that is there cannot be created: 409.
 - A second Event of a name is 409, one about an object in another namespace 422.
 - A watch with labels reports as DELETED what has lost them, as it was before, and as ADDED what has got them.
 - An entry of a list says neither its kind nor its version.
@@ -138,7 +139,8 @@ class FakeApi(http.Http):
         """See ``http.Http``."""
         kind, namespace, name, subresource = _parsed(path)
         self._check_kind(kind.kind)
-        if isinstance(body, Mapping) and method != "DELETE":
+        # A merge patch says only what changes.
+        if isinstance(body, Mapping) and method != "DELETE" and "merge-patch" not in content_type:
             _check_path(body, kind, namespace, name)
         if method == "GET":
             self.reads.append(f"get {kind.kind}/{name}")
@@ -150,6 +152,9 @@ class FakeApi(http.Http):
             going = _copied(self._existing(kind, namespace, name))
             going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
             return _copied(self.put(going))
+        if kind == kinds.LEASE:
+            assert isinstance(body, Mapping)
+            return self._write_lease(method, namespace, body)
         assert method in ("POST", "PATCH")
         verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
         assert isinstance(body, Mapping | list)
@@ -170,7 +175,7 @@ class FakeApi(http.Http):
             _json_patch(found, body)
         else:
             _check_preconditions(given["metadata"], found)
-            _merge_conditions(found, given["status"]["conditions"])
+            _merge(found, _copied(dict(given)))
         return _copied(self.put(found))
 
     async def list(
@@ -199,6 +204,7 @@ class FakeApi(http.Http):
         self._watches.append(mine)
         until = asyncio.get_running_loop().time() + seconds
         try:
+            yield http.BEGUN, {}
             while True:
                 while mine.position < len(self._log):
                     change = self._log[mine.position]
@@ -248,6 +254,18 @@ class FakeApi(http.Http):
             if any(owner["uid"] == uid for owner in owners):
                 left = [owner for owner in owners if owner["uid"] != uid]
                 self.put({**obj, "metadata": {**obj["metadata"], "ownerReferences": left}})
+
+    def _write_lease(self, method: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        name = body["metadata"]["name"]
+        found = self.objects.get((kinds.LEASE.kind, namespace, name))
+        self.writes.append(f"{'create' if method == 'POST' else 'update'} Lease/{name}")
+        if kinds.LEASE.kind in self.refusals:
+            raise self.refusals[kinds.LEASE.kind]
+        if method == "POST" and found is not None:
+            raise http.RefusedError(409, f'leases.coordination.k8s.io "{name}" already exists')
+        if method == "PUT":
+            _check_preconditions(body["metadata"], self._existing(kinds.LEASE, namespace, name))
+        return _copied(self.put({**body, "kind": kinds.LEASE.kind}))
 
     def _apply(
         self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str, *, force: bool
@@ -363,12 +381,6 @@ def _check_stateful_set(before: Mapping[str, Any], after: Mapping[str, Any], nam
             f'StatefulSet.apps "{name}" is invalid: spec: Forbidden: updates to statefulset spec for fields '
             f"other than {allowed} are forbidden",
         )
-
-
-def _merge_conditions(found: dict[str, Any], conditions: Sequence[Mapping[str, Any]]) -> None:
-    present = found.setdefault("status", {}).setdefault("conditions", [])
-    for condition in conditions:
-        present[:] = [one for one in present if one["type"] != condition["type"]] + [dict(condition)]
 
 
 def _json_patch(found: dict[str, Any], operations: Sequence[Mapping[str, Any]]) -> None:

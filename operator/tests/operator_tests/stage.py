@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from modelset_operator import handlers, observer, reconciler, workqueue
+from modelset_operator import acting, observer, reconciler, workqueue
 from modelset_operator.api import references
 from modelset_operator.cluster import caches, http, kinds, writes
 from modelset_operator.engines import ollama, work
@@ -224,10 +224,14 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         )
         expected = (reconciler.ReconcileError, http.RefusedError, http.UnreachableError)
         self._queue = workqueue.WorkQueue(worker.reconcile, expected=expected, clock=clock)
-        self._tasks = handlers._start(cached, self._queue)
+        self._tasks = (asyncio.create_task(cached.run()), asyncio.create_task(self._act(cached)))
+
+    async def _act(self, cached: caches.Caches) -> None:
+        await cached.synced()
+        await self._queue.run()
 
     def _look_at(self, owner: reconciler.Set) -> None:
-        self._queue.add(owner, handlers.GATHER_SECONDS)
+        self._queue.add(owner, acting.GATHER_SECONDS)
 
     async def end(self) -> None:
         """Let go of all that is left of the process."""
@@ -262,6 +266,9 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         events = self._cluster.api.watch(kind, namespace, labels, since, seconds)
         async with contextlib.aclosing(events):
             async for event, found in events:
+                if event == http.BEGUN:
+                    yield event, found
+                    continue
                 name = f"{event} {kind.kind}/{found['metadata']['name']}"
                 match self._turn(self._run.events, name, EVENTS):
                     case "lost":
@@ -327,9 +334,12 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         if self.killed.is_set():
             await asyncio.Event().wait()
 
-    async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[list[dict[str, Any]], str]:
+    async def list(
+        self, kind: kinds.Kind, namespace: str, labels: str
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
         await self._live()
-        return await self._cluster.api.list(kind, namespace, labels)
+        async for page in self._cluster.api.list(kind, namespace, labels):
+            yield page
 
 
 async def run(

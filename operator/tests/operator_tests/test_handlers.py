@@ -1,15 +1,18 @@
 """kopf's part: it starts, stops and probes; what changes says what to look at."""
 
 import asyncio
+import functools
 
 import kopf
 import pytest
 
-from modelset_operator import handlers, workqueue
-from modelset_operator.cluster import caches
+from modelset_operator import acting, handlers, workqueue
+from modelset_operator.cluster import leading
 
 from . import builders, fake_api
 
+# Lets all other tasks go on.
+a_turn = functools.partial(asyncio.sleep, 0)
 OPTIONS = handlers.Options(builders.IMAGES)
 
 
@@ -29,44 +32,44 @@ def test_kopf_watches_nothing_and_writes_nothing() -> None:
     assert settings.scanning.disabled is True
 
 
-async def test_what_changes_says_which_set_to_look_at_and_nothing_is_looked_at_before_all_is_listed() -> None:
-    looks: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+def made(api: fake_api.FakeApi) -> tuple[acting.Acting, leading.Leading]:
+    actor = acting.Acting(api, builders.IMAGES, (), OPTIONS.identity)
+    return actor, leading.Leading(api, OPTIONS.namespace, OPTIONS.instance, "replica")
 
-    async def look(owner: tuple[str, str]) -> None:
-        looks.put_nowait(owner)
 
+async def test_the_operator_stands_ready_acts_and_gives_its_lease_back() -> None:
     api = fake_api.FakeApi()
-    operator, queue = handlers.Operator(OPTIONS), workqueue.WorkQueue(look)
-    cached = caches.Caches(api, (), operator._look_at)
+    operator = handlers.Operator(OPTIONS)
+    with pytest.raises(kopf.PermanentError, match="does not run"):
+        await operator.probe()
+    actor, leads = made(api)
     operator._running = handlers._Running(
-        queue, handlers._start(cached, queue), handlers.contextlib.AsyncExitStack()
+        actor, handlers.run(actor, leads), handlers.contextlib.AsyncExitStack()
     )
     api.put(builders.resource("a:1"))
-    assert await looks.get() == ("default", "assistants")
-    assert {read.split()[0] for read in api.reads} == {"list", "watch"}
+    while "StatefulSet/assistants-ollama" not in " ".join(api.writes):
+        await a_turn()
     assert (await operator.probe())["stuckSeconds"] < 1
     tasks = operator._running.tasks
     await operator.stop()
     assert all(task.cancelled() for task in tasks)
+    assert api.find("Lease", OPTIONS.instance, OPTIONS.namespace)["spec"]["holderIdentity"] == ""
 
 
-async def test_liveness_fails_when_reconciling_does_not_run_or_does_not_get_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_liveness_fails_when_reconciling_does_not_get_on(monkeypatch: pytest.MonkeyPatch) -> None:
     operator = handlers.Operator(OPTIONS)
-    with pytest.raises(kopf.PermanentError, match="does not run"):
-        await operator.probe()
     started = asyncio.Event()
 
     async def hang(owner: tuple[str, str]) -> None:
         started.set()
         await asyncio.Event().wait()
 
-    queue = workqueue.WorkQueue(hang)
-    task = asyncio.create_task(queue.run())
-    operator._running = handlers._Running(queue, (task,), handlers.contextlib.AsyncExitStack())
+    actor, _ = made(fake_api.FakeApi())
+    actor.queue = workqueue.WorkQueue(hang)
+    task = asyncio.create_task(actor.queue.run())
+    operator._running = handlers._Running(actor, (task,), handlers.contextlib.AsyncExitStack())
     monkeypatch.setattr(handlers, "STUCK_SECONDS", -1.0)
-    queue.add(("default", "one"))
+    actor.queue.add(("default", "one"))
     await started.wait()
     with pytest.raises(kopf.PermanentError, match="stuck"):
         await operator.probe()
@@ -87,8 +90,8 @@ async def test_connections_to_pods_that_were_looked_at_do_not_pile_up(
         over.set()
         writer.close()
 
-    monkeypatch.setattr(handlers, "IDLE_CONNECTION_SECONDS", 0.0)
-    async with handlers._pods_client() as client:
+    monkeypatch.setattr(acting, "IDLE_CONNECTION_SECONDS", 0.0)
+    async with acting._pods_client() as client:
         for address in ("127.0.0.2", "127.0.0.3"):
             server = await asyncio.start_server(answer, address, 0)
             await client.get(f"http://{address}:{server.sockets[0].getsockname()[1]}")

@@ -11,6 +11,7 @@ import aiohttp.web
 import pytest
 from kubernetes.aio import client
 
+from modelset_operator import metrics
 from modelset_operator.cluster import http, kinds, writes
 
 
@@ -139,7 +140,7 @@ async def test_all_namespaces_are_one_list(api: http.Http, server: Server) -> No
 
 async def _watched(api: http.Http) -> list[tuple[str, str]]:
     events = api.watch(kinds.POD, "default", "a", "7", 60)
-    return [(kind, found["metadata"]["name"]) async for kind, found in events]
+    return [(kind, found["metadata"]["name"] if found else "") async for kind, found in events]
 
 
 def _event(kind: str, name: str) -> str:
@@ -148,7 +149,7 @@ def _event(kind: str, name: str) -> str:
 
 async def test_a_watch_tells_what_happens_from_a_version_on(api: http.Http, server: Server) -> None:
     server.answer(PODS, 200, _event("ADDED", "p") + _event("BOOKMARK", ""))
-    assert await _watched(api) == [("ADDED", "p"), ("BOOKMARK", "")]
+    assert await _watched(api) == [(http.BEGUN, ""), ("ADDED", "p"), ("BOOKMARK", "")]
     query = "watch=1&resourceVersion=7&allowWatchBookmarks=true&timeoutSeconds=60&labelSelector=a"
     assert server.asked[0][1] == f"{PODS}?{query}"
 
@@ -205,7 +206,7 @@ async def test_requests_say_who_asks_for_what(server: Server) -> None:
         server.answer(SERVICE, 200, "{}")
         await api.ask("GET", kinds.SERVICE.path("default", "a"))
         server.answer(PODS, 200, "")
-        assert await _watched(api) == []
+        assert await _watched(api) == [(http.BEGUN, "")]
     for headers in server.headers:
         assert headers["Authorization"] == "Bearer abc"
         assert headers["Accept"] == headers["Content-Type"] == "application/json"
@@ -264,3 +265,28 @@ async def test_an_api_server_that_says_nothing_is_given_up(
         async for _ in api.watch(kinds.POD, "default", "", "1", 0):
             pass
     server.speaks.set()
+
+
+async def test_requests_are_counted_with_what_came_of_them(api: http.Http, server: Server) -> None:
+    def count(code: str) -> float:
+        labels = {"verb": "get", "resource": "services", "code": code}
+        return metrics.REGISTRY.get_sample_value("modelset_operator_api_requests_total", labels) or 0.0
+
+    before = count("200"), count("403")
+    server.answer(SERVICE, 200, "{}")
+    server.answer(SERVICE, 403, "no")
+    await api.ask("GET", SERVICE)
+    with pytest.raises(http.RefusedError):
+        await api.ask("GET", SERVICE)
+    assert (count("200"), count("403")) == (before[0] + 1, before[1] + 1)
+
+
+async def test_an_annotation_is_set_only_on_what_was_looked_at(api: http.Http, server: Server) -> None:
+    path = kinds.MODEL_SET.path("default", "assistants")
+    server.answer(path, 200, "{}")
+    metadata = {"name": "assistants", "namespace": "default", "uid": "u", "resourceVersion": "7"}
+    found = {"kind": "OllamaModelSet", "metadata": metadata}
+    await writes.Writes(api, lambda _: None).annotate(found, "a/b", "c")
+    method, _, content_type, body = server.asked[-1]
+    assert (method, content_type) == ("PATCH", "application/merge-patch+json")
+    assert json.loads(body)["metadata"] == {"uid": "u", "resourceVersion": "7", "annotations": {"a/b": "c"}}

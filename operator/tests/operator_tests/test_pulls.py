@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from modelset_operator import metrics
 from modelset_operator.api import sources
-from modelset_operator.engines import ollama, pulls, state
+from modelset_operator.engines import ollama, port, pulls, state
 
 from . import fake_ollama
 
@@ -187,3 +188,29 @@ async def test_a_download_that_a_defect_has_ended_failed_and_is_tried_again(
     bench.now[0] += 10
     bench.sync("a:1")
     await bench.done("a:1")
+
+
+class Reporting(ollama.Ollama):
+    """Reports what a test says."""
+
+    def __init__(self, *reports: port.Progress) -> None:
+        self.reports = reports
+
+    async def ensure(self, *_: object) -> AsyncIterator[port.Progress]:
+        for report in self.reports:
+            yield report
+
+
+async def test_bytes_are_counted_that_have_come_and_not_those_that_were_there() -> None:
+    def count() -> float:
+        return metrics.REGISTRY.get_sample_value("modelset_operator_pulled_bytes_total") or 0.0
+
+    before, done = count(), asyncio.Event()
+    reports = [port.Progress("pulling", "layer", 100, completed) for completed in (40, 60, 100)]
+    downloads = pulls.Pulls(Reporting(*reports), lambda _: done.set())
+    downloads.sync(OWNER, [wanted("a:1")])
+    while downloads.view(OWNER)[("pod-0", "a:1")].fraction < 1:
+        done.clear()
+        await done.wait()
+    assert count() - before == 60
+    await downloads.close()

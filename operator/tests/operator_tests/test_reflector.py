@@ -38,7 +38,7 @@ class Flaky(fake_api.FakeApi):
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         async for event in super().watch(kind, namespace, labels, since, seconds):
             yield event
-            if self.watches:
+            if self.watches and event[0] != http.BEGUN:
                 raise self.watches.pop(0)
 
 
@@ -115,6 +115,9 @@ async def test_a_watch_that_breaks_goes_on_where_it_was(bench: Bench, error: Exc
     bench.api.watches.append(error)
     bench.api.put(other("second"))
     await bench.until("assistants", "second")
+    while bench.reflector.problem or not bench.slept:
+        # It works again when it has begun, with nothing to tell.
+        await bench.sleep(0)
     bench.api.put(other("third"))
     await bench.until("assistants", "second", "third")
     assert bench.api.reads == ["list ollamamodelsets", *["watch ollamamodelsets"] * 2]

@@ -11,13 +11,13 @@ import httpx
 import kopf
 import pytest
 
-from modelset_operator import handlers
+from modelset_operator import acting, handlers
 from modelset_operator.cluster import http
 
 from . import builders, fake_api, fake_ollama
 from .worlds import MODELS, REGISTRY
 
-OPTIONS = handlers.Options(builders.IMAGES)
+OPTIONS = handlers.Options(builders.IMAGES, metrics_port=0)
 
 
 class Told(fake_api.FakeApi):
@@ -48,7 +48,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Told:
 
     monkeypatch.setattr(handlers, "api_client", connected)
     monkeypatch.setattr(handlers.http, "Http", lambda connection: connection)
-    monkeypatch.setattr(handlers, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(acting, "GATHER_SECONDS", 0.0)
     return api
 
 
@@ -57,7 +57,7 @@ async def test_it_reconciles_from_its_start_to_its_stop(
 ) -> None:
     clients = [httpx.AsyncClient(transport=fake_ollama.FakeOllamas()) for _ in range(2)]
     left = list(clients)
-    monkeypatch.setattr(handlers, "_pods_client", left.pop)
+    monkeypatch.setattr(acting, "_pods_client", left.pop)
     operator, settings = handlers.Operator(OPTIONS), kopf.OperatorSettings()
     api.put(builders.resource(*MODELS, registry=REGISTRY))
     api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota")
@@ -75,7 +75,7 @@ async def test_it_reconciles_from_its_start_to_its_stop(
 
 
 async def test_it_looks_at_the_namespaces_that_it_was_given(api: Told) -> None:
-    operator = handlers.Operator(handlers.Options(builders.IMAGES, ("served",)))
+    operator = handlers.Operator(handlers.Options(builders.IMAGES, ("served",), metrics_port=0))
     elsewhere = builders.resource("a:1")
     served = builders.resource("a:1")
     served["metadata"] |= {"namespace": "served", "uid": "another"}
@@ -148,6 +148,6 @@ async def test_outside_a_cluster_the_kubeconfig_says_where_the_api_server_is(
 
 async def test_pods_are_asked_directly_and_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    async with handlers._pods_client() as client:
+    async with acting._pods_client() as client:
         assert client._mounts == {}
         assert client._transport._pool._max_connections > 10_000  # type: ignore[attr-defined]

@@ -134,7 +134,7 @@ def test_what_has_no_namespace_is_kept_without_one() -> None:
 def test_a_list_as_old_as_an_object_that_it_has_not_says_that_it_is_gone() -> None:
     kept = Kept()
     kept.store.put(made("a", 5))
-    kept.store.replace("default", [], 4)
+    kept.store.keep_only("default", set(), 4)
     assert kept.version("a") == "5"
-    kept.store.replace("default", [], 5)
+    kept.store.keep_only("default", set(), 5)
     assert kept.version("a") is None

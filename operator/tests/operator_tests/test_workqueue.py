@@ -162,3 +162,17 @@ async def test_a_queue_that_takes_no_turn_shows(monkeypatch: pytest.MonkeyPatch,
     await worked.wait()
     monkeypatch.setattr(workqueue, "TURN_SECONDS", -60.0)
     assert queue.stuck_seconds() >= 60.0
+
+
+async def test_it_tells_how_many_wait_and_for_how_long() -> None:
+    async def work(key: str) -> None:
+        raise AssertionError(key)
+
+    now = [100.0]
+    queue = workqueue.WorkQueue(work, clock=lambda: now[0])
+    assert queue.waiting() == (0, 0.0)
+    queue.add("a")
+    queue.add("b", 3.0)
+    queue.add("c", 60.0)
+    now[0] += 5.0
+    assert queue.waiting() == (2, 5.0)

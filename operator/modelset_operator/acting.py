@@ -1,0 +1,113 @@
+"""What an operator does while it leads: it looks at sets. Watching goes on also while another one leads."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import httpx
+
+from modelset_operator import metrics, observer, reconciler, workqueue
+from modelset_operator.api import names, neighbours, spec
+from modelset_operator.cluster import caches, http, leading, writes
+from modelset_operator.engines import ollama, work
+from modelset_operator.plan import claims
+
+log = logging.getLogger(__name__)
+
+# Events come in bursts, one look serves them all.
+GATHER_SECONDS = 0.2
+# So long is a connection to a pod kept that nothing is asked on.
+IDLE_CONNECTION_SECONDS = 0.5
+_RESULTS: dict[type[Exception], str] = {
+    reconciler.ReconcileError: "Refused",
+    http.RefusedError: "Refused",
+    http.UnreachableError: "Unreachable",
+}
+
+
+class Acting:
+    """Looks at sets, for as long as `run` runs."""
+
+    def __init__(
+        self,
+        api: http.Http,
+        images: spec.Images,
+        namespaces: Sequence[str],
+        identity: claims.Identity,
+        around: neighbours.Neighbours = neighbours.UNKNOWN,
+    ) -> None:
+        self.cached = caches.Caches(api, namespaces, self.look_at)
+        self.queue: workqueue.WorkQueue[reconciler.Set] | None = None
+        self._api = api
+        self._images = images
+        self._identity = identity
+        self._around = around
+        # By set: whose it is, as was told.
+        self._others: dict[reconciler.Set, str] = {}
+
+    def look_at(self, owner: reconciler.Set) -> None:
+        """Ask for a look at a set; while another one leads, that is the other's business."""
+        if self.queue is not None:
+            self.queue.add(owner, GATHER_SECONDS)
+
+    async def run(self, leads: leading.Leading) -> None:
+        """Look at all sets, and at what changes, until cancelled; then all work on pods has ended."""
+        async with contextlib.AsyncExitStack() as stack:
+            looking = await stack.enter_async_context(_pods_client())
+            loading = await stack.enter_async_context(_pods_client())
+            doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self.look_at)
+            stack.push_async_callback(doing.close)
+            written = writes.Writes(leading.LeadersHttp(self._api, leads), self.cached.wrote)
+            looker = observer.Observer(self.cached, self._images, self._around)
+            worker = reconciler.Reconciler(written, looker, doing)
+
+            async def look(owner: reconciler.Set) -> float | None:
+                with metrics.reconcile(_RESULTS):
+                    return await self._look(owner, worker, written)
+
+            self.queue = workqueue.WorkQueue(look, expected=tuple(_RESULTS))
+            stack.callback(self._rest)
+            for owner in self.cached.model_sets:
+                self.queue.add(owner)
+            await self.queue.run()
+
+    def _rest(self) -> None:
+        self.queue = None
+
+    async def _look(
+        self, owner: reconciler.Set, worker: reconciler.Reconciler, written: writes.Writes
+    ) -> float | None:
+        # It is looked at when all of its namespace has been listed; other namespaces do not wait for that.
+        if not self.cached.synced_in(owner[0]):
+            return None
+        modelset = self.cached.model_sets.get(*owner)
+        if modelset is not None and not claims.may_claim(modelset, self._identity):
+            self._leave(owner, claims.owner(modelset))
+            worker.forget(owner)
+            return None
+        self._others.pop(owner, None)
+        if (
+            modelset is not None
+            and not modelset["metadata"].get("deletionTimestamp")
+            and claims.owner(modelset) != self._identity.name
+        ):
+            await written.annotate(modelset, names.OPERATOR_ANNOTATION, self._identity.name)
+        return await worker.reconcile(owner)
+
+    def _leave(self, owner: reconciler.Set, other: str) -> None:
+        if self._others.get(owner) != other:
+            self._others[owner] = other
+            log.warning(
+                "%s/%s belongs to the operator %s (annotation %s): left alone",
+                *owner,
+                other,
+                names.OPERATOR_ANNOTATION,
+            )
+
+
+def _pods_client() -> httpx.AsyncClient:
+    # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
+    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
+    # each connection that is open: only those of one look share one.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
+    return httpx.AsyncClient(trust_env=False, limits=limits)
