@@ -82,9 +82,6 @@ def test_a_live_set_survives_the_upgrade(kube: Kube, record_testsuite_property: 
     assert _schema() != schema, "the CRD was not upgraded"
     after = live.get()
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    assert (
-        after["spec"] == before["spec"] or after["metadata"]["generation"] > before["metadata"]["generation"]
-    )
     assert _volumes(kube) == volumes, "volumes were lost"
     assert _downloads(live) == downloads, "models were downloaded again"
     digests = {model["name"]: model["digest"] for model in before["status"]["models"]}
