@@ -65,6 +65,10 @@ chart-test: machine ## the Helm chart: rendered, validated against schemas
 e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k name' selects)
 	@$(PYTEST) tests/e2e --durations=8 $(E2E)
 
+.PHONY: e2e-upgrade
+e2e-upgrade: machine ## 0.1.0 with a live set, upgraded to this chart, on a kind cluster of its own
+	@export CLUSTER=$(CLUSTER)-upgrade; $(PYTEST) tests/upgrade $(E2E)
+
 # ---- measurements ----
 
 .PHONY: bench

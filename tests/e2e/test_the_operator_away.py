@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import openai
 import pytest
 
 from stack import cluster
@@ -13,7 +14,10 @@ from tests.e2e.support.waiting import until
 
 OPERATOR = Kube(cluster.OPERATOR_NAMESPACE)
 DEPLOYMENT = "deployment/modelset-operator"
-OPERATOR_PODS = "--selector=app.kubernetes.io/name=modelset-operator"
+OPERATOR_LABEL = "app.kubernetes.io/name=modelset-operator"
+OPERATOR_PODS = f"--selector={OPERATOR_LABEL}"
+# The proxy asks DNS for Ollama pods every few seconds, and names live for up to 30 s in CoreDNS's cache.
+SERVED_SECONDS = 60
 OWNED = ("statefulsets", "services", "rayservices", "rayclusters", "pods", "persistentvolumeclaims")
 
 
@@ -40,6 +44,42 @@ def operator_scaled_to_zero() -> Iterator[None]:
     yield
     OPERATOR.run("scale", DEPLOYMENT, "--replicas=1")
     OPERATOR.run("rollout", "status", DEPLOYMENT, "--timeout=120s")
+
+
+def test_an_ollama_pod_that_is_lost_comes_back_and_serves_without_the_operator(
+    kube: Kube, request: pytest.FixtureRequest
+) -> None:
+    kube.apply(ms.manifest("alone", [ms.CHAT]))
+    alone = ms.ModelSet(kube, "alone")
+    alone.await_ready()
+    before = alone.pod_identities()
+    request.getfixturevalue("operator_scaled_to_zero")
+
+    kube.run("delete", "pod", "alone-ollama-0", "--wait", "--timeout=120s")
+
+    kube.run("wait", "--for=create", "pod/alone-ollama-0", "--timeout=60s")
+    kube.run("wait", "--for=condition=Ready", "pod/alone-ollama-0", "--timeout=180s")
+    assert alone.pod_identities()["alone-ollama-0"] != before["alone-ollama-0"]
+    with alone.client() as client:
+        answer = until(
+            lambda: _answer(client),
+            bool,
+            seconds=SERVED_SECONDS,
+            what="the new pod's answer",
+        )
+    assert answer
+    assert not OPERATOR.find("pods", OPERATOR_LABEL), "the operator came back meanwhile"
+
+
+def _answer(client: openai.OpenAI) -> str:
+    """A short answer; none as long as the proxy has not found the new pod."""
+    try:
+        said = client.chat.completions.create(
+            model="smollm2", messages=[{"role": "user", "content": "hi"}], max_completion_tokens=4
+        )
+    except openai.APIStatusError:
+        return ""
+    return said.choices[0].message.content or ""
 
 
 def _left(kube: Kube) -> list[str]:

@@ -48,13 +48,21 @@ def _model_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list
 
 def _readiness_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
     was, now = status.is_true(before, status.READY), status.is_true(after, status.READY)
-    if was == now:
+    if was == now and _refusal(after) in ("", _refusal(before)):
         return []
     ready = next(condition for condition in after["conditions"] if condition["type"] == status.READY)
     if now:
         return [Event(NORMAL, "Ready", f"serving {after['modelNames']} at {after['endpoint']}")]
     kind = NORMAL if ready["reason"] in _EXPECTED else WARNING
     return [Event(kind, "NotReady", f"{ready['reason']}: {ready['message']}")]
+
+
+def _refusal(told: Mapping[str, Any]) -> str:
+    """Return what a status says is in the way: somebody has to act, also before the set was ever ready."""
+    for condition in told.get("conditions") or ():
+        if condition.get("type") == status.READY and condition.get("reason") == status.APPLY_FAILED:
+            return str(condition.get("message"))
+    return ""
 
 
 def _size(count: int) -> str:

@@ -16,6 +16,8 @@ PROXY_READY = "ProxyReady"
 PROGRESSING = "Progressing"
 # The system's own words, whatever the engine says around them.
 _DISK_FULL = "no space left on device"
+# The reason when the API server, or an object of somebody else, is in the way.
+APPLY_FAILED = "ApplyFailed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> 
 def _ready_leaf(leaves: Sequence[Leaf], problems: Sequence[str], moving: tuple[str, str] | None) -> Leaf:
     """Aggregate: what was refused, the first leaf that is not true, or what is not there yet says why."""
     if problems:
-        return Leaf(READY, False, "ApplyFailed", _cut("; ".join(problems)))
+        return Leaf(READY, False, APPLY_FAILED, _cut("; ".join(problems)))
     for leaf in leaves:
         if not leaf.true:
             return Leaf(READY, False, leaf.reason, leaf.message)
@@ -175,7 +177,7 @@ def _progressing_leaf(
     leaves: Sequence[Leaf], problems: Sequence[str], moving: tuple[str, str] | None
 ) -> Leaf:
     if problems:
-        return Leaf(PROGRESSING, False, "ApplyFailed", _cut("; ".join(problems)))
+        return Leaf(PROGRESSING, False, APPLY_FAILED, _cut("; ".join(problems)))
     unready = [
         leaf
         for leaf in leaves

@@ -187,3 +187,27 @@ def test_a_full_disk_has_a_reason_of_its_own(message: str, reason: str) -> None:
     pods = (builders.pod(store=builders.store(), ready=True),)
     observed = look("a:1", pods=pods, pulls={("pod-0", "a:1"): failed})
     assert condition(observed, "ModelsReady")["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (None, ("ApplyFailed", "theirs"), ["ApplyFailed: theirs"]),
+        (("Creating", "theirs"), ("ApplyFailed", "theirs"), ["ApplyFailed: theirs"]),
+        (("ApplyFailed", "theirs"), ("ApplyFailed", "theirs"), []),
+        (("ApplyFailed", "theirs"), ("ApplyFailed", "another's"), ["ApplyFailed: another's"]),
+        (("ApplyFailed", "theirs"), ("Creating", "theirs"), []),
+    ],
+)
+def test_what_is_in_the_way_is_told_once_though_the_set_was_never_ready(
+    before: tuple[str, str] | None, after: tuple[str, str], told: list[str]
+) -> None:
+    def status(condition: tuple[str, str] | None) -> dict[str, Any]:
+        if condition is None:
+            return {}
+        reason, message = condition
+        ready = {"type": "Ready", "status": "False", "reason": reason, "message": message}
+        return {"models": [], "conditions": [ready]}
+
+    found = events.transitions(status(before), status(after))
+    assert [(event.type, event.message) for event in found] == [("Warning", text) for text in told]

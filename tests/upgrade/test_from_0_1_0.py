@@ -1,0 +1,91 @@
+"""`helm upgrade` from 0.1.0 with a set that serves: it goes on serving, loses nothing, and ends Ready."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+
+from stack import cluster
+from stack.step import StepFailed
+from tests.e2e.support import modelset as ms
+from tests.e2e.support.kube import Kube
+from tests.e2e.support.waiting import until
+
+UPGRADED_SECONDS = 600
+QUESTION = [{"role": "user", "content": "hi"}]
+
+
+def _ask_until(stop: threading.Event, live: ms.ModelSet) -> Iterator[str]:
+    """What was wrong with each of many requests, each on its own way to the Service; "" for nothing."""
+    while not stop.is_set():
+        try:
+            with live.client() as client:
+                answer = client.chat.completions.create(
+                    model="smollm2",
+                    messages=QUESTION,  # type: ignore[arg-type]
+                    max_completion_tokens=2,
+                )
+            yield "" if answer.choices[0].finish_reason else "no end"
+        except (openai.APIError, StepFailed) as problem:
+            yield str(problem)
+
+
+def _volumes(kube: Kube) -> dict[str, str]:
+    return {
+        claim["metadata"]["name"]: claim["metadata"]["uid"] for claim in kube.find("persistentvolumeclaims")
+    }
+
+
+def _downloads(live: ms.ModelSet) -> set[str]:
+    told = live.kube.events("live")
+    return {event["metadata"]["uid"] for event in told if event["reason"] in {"Pulling", "Pulled"}}
+
+
+def _schema() -> str:
+    crd = json.loads(cluster.kubectl("get", "crd", "ollamamodelsets.modelset.dev", "--output", "json"))
+    return json.dumps(crd["spec"], sort_keys=True)
+
+
+@pytest.mark.timeout(1800)
+def test_a_live_set_survives_the_upgrade(kube: Kube, record_testsuite_property: Any) -> None:
+    manifest = ms.manifest("live", [ms.CHAT, ms.EMBEDDING])
+    # One goes on serving while the other one is replaced.
+    manifest["spec"]["ollama"]["replicas"] = 2
+    kube.apply(manifest)
+    live = ms.ModelSet(kube, "live")
+    live.await_ready(UPGRADED_SECONDS)
+    before, volumes, downloads, schema = live.get(), _volumes(kube), _downloads(live), _schema()
+    assert len(volumes) == 2
+
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as clients:
+        asking = clients.submit(lambda: list(_ask_until(stop, live)))
+        try:
+            cluster.install_operator()
+            until(
+                lambda: kube.find("configmaps", "modelset.dev/set=live"),
+                bool,
+                seconds=UPGRADED_SECONDS,
+                what="this operator has applied what 0.1.0 did not have",
+            )
+            live.await_ready(UPGRADED_SECONDS)
+        finally:
+            stop.set()
+        problems = asking.result()
+
+    assert _schema() != schema, "the CRD was not upgraded"
+    after = live.get()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert _volumes(kube) == volumes, "volumes were lost"
+    assert _downloads(live) == downloads, "models were downloaded again"
+    digests = {model["name"]: model["digest"] for model in before["status"]["models"]}
+    assert {model["name"]: model["digest"] for model in after["status"]["models"]} == digests
+    assert problems
+    record_testsuite_property("requests answered during the upgrade", len(problems))
+    assert not [problem for problem in problems if problem]
