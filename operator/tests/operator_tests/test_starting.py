@@ -11,8 +11,8 @@ import httpx
 import kopf
 import pytest
 
-from modelset_operator import handlers
-from modelset_operator.cluster import http
+from modelset_operator import handlers, workqueue
+from modelset_operator.cluster import caches, http, kinds
 
 from . import builders, fake_api, fake_ollama
 from .worlds import MODELS, REGISTRY
@@ -151,3 +151,38 @@ async def test_pods_are_asked_directly_and_as_many_as_there_are(monkeypatch: pyt
     async with handlers._pods_client() as client:
         assert client._mounts == {}
         assert client._transport._pool._max_connections > 10_000  # type: ignore[attr-defined]
+
+
+async def test_inside_a_cluster_the_pods_own_account_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(client_configuration: Any) -> None:
+        client_configuration.host = "https://inside"
+
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(handlers.config, "load_incluster_config", load)
+    async with handlers.api_client() as api:
+        assert api.configuration.host == "https://inside"
+
+
+async def test_nothing_is_looked_at_while_pods_are_not_listed_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = asyncio.Event()
+
+    class Slow(fake_api.FakeApi):
+        async def list(self, kind: kinds.Kind, namespace: str, labels: str) -> tuple[Any, str]:
+            if kind == kinds.POD:
+                await listed.wait()
+            return await super().list(kind, namespace, labels)
+
+    looked_at: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    monkeypatch.setattr(handlers, "GATHER_SECONDS", 0.0)
+    api, queue = Slow(), workqueue.WorkQueue(looked_at.put)
+    api.put(builders.resource("a:1"))
+    tasks = handlers._start(caches.Caches(api, (), queue.add), queue)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len([read for read in api.reads if read.startswith("watch")]) == 7
+    assert looked_at.empty()
+    listed.set()
+    assert await looked_at.get() == ("default", "assistants")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
