@@ -73,7 +73,7 @@ def test_a_key_is_worked_on_at_the_earliest_of_the_times_that_were_asked_for() -
         running = asyncio.create_task(queue.run())
         queue.add("a", 40.0)
         await asyncio.sleep(1.5)
-        queue.add("a", 2.0)
+        queue.add("a", 0.25)
         queue.add("a", 30.0)
         await asyncio.sleep(60)
         assert queue.stuck_seconds() == 0
@@ -81,7 +81,7 @@ def test_a_key_is_worked_on_at_the_earliest_of_the_times_that_were_asked_for() -
         await asyncio.gather(running, return_exceptions=True)
         return times
 
-    assert simulated.run(run()) == [3.5]
+    assert simulated.run(run()) == [1.75]
 
 
 def test_what_waits_for_others_begins_when_one_of_them_ends_and_all_end_with_the_queue() -> None:
@@ -95,6 +95,7 @@ def test_what_waits_for_others_begins_when_one_of_them_ends_and_all_end_with_the
             try:
                 await asyncio.sleep(2.0 if key == "a" else 100.0)
             finally:
+                await asyncio.sleep(1.0)
                 ended.append(key)
 
         queue = workqueue.WorkQueue(work, at_once=2, clock=clock)
@@ -104,7 +105,7 @@ def test_what_waits_for_others_begins_when_one_of_them_ends_and_all_end_with_the
         await asyncio.sleep(10)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert begun == [("a", 0.0), ("b", 0.0), ("c", 2.0)]
+        assert begun == [("a", 0.0), ("b", 0.0), ("c", 3.0)]
         assert sorted(ended) == ["a", "b", "c"]
 
     simulated.run(run())

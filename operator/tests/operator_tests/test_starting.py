@@ -151,3 +151,13 @@ async def test_pods_are_asked_directly_and_as_many_as_there_are(monkeypatch: pyt
     async with acting._pods_client() as client:
         assert client._mounts == {}
         assert client._transport._pool._max_connections > 10_000  # type: ignore[attr-defined]
+
+
+async def test_inside_a_cluster_the_pods_own_account_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(client_configuration: Any) -> None:
+        client_configuration.host = "https://inside"
+
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(handlers.config, "load_incluster_config", load)
+    async with handlers.api_client() as api:
+        assert api.configuration.host == "https://inside"
