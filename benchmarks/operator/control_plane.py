@@ -92,6 +92,8 @@ def _api_server(folder: Path, etcd: str) -> Iterator[ControlPlane]:
     options += ["--service-account-issuer", plane.url, "--service-account-signing-key-file", key]
     options += ["--service-account-key-file", key, "--service-cluster-ip-range", "10.96.0.0/12"]
     options += ["--audit-policy-file", policy, "--audit-log-path", plane.audit_log]
+    # In megabytes; beyond it, the log would go on in another file.
+    options += ["--audit-log-maxsize", "10000"]
     # Nobody makes the accounts that pods run as.
     options += ["--disable-admission-plugins", "ServiceAccount"]
     group = processes.Group(

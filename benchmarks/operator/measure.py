@@ -21,8 +21,9 @@ _START_SECONDS = 60.0
 _READY_SECONDS = 900.0
 # So many sets are created at a time.
 _CREATORS = 8
-# Ready sets are settled when the operator has written nothing for so long; it waits 20 s for drains.
+# Ready sets are settled when the operator has asked for nothing for so long; it waits 20 s for drains.
 _QUIET_SECONDS = 30.0
+_SHORT_QUIET_SECONDS = 10.0
 _EDITS = 100
 _EDITS_A_SECOND = 2.0
 _PROGRESS_SECONDS = 15.0
@@ -41,6 +42,8 @@ class Figures:
     idle_memory: int
     most_memory: int
     edits: tuple[float, ...]
+    restart: audit.Counts
+    restart_memory: int
 
 
 async def measure(sets: int, idle_seconds: float, plane: control_plane.ControlPlane, folder: Path) -> Figures:
@@ -50,48 +53,69 @@ async def measure(sets: int, idle_seconds: float, plane: control_plane.ControlPl
     async with connected(plane) as api, ollamas.serving(addresses), asyncio.TaskGroup() as tasks:
         await installed.install(api, manifests.namespaces(sets))
         standing_in = tasks.create_task(Controllers(api, ollamas).run())
-        async with _operator(plane, folder) as operator:
-            figures = await _measure(sets, idle_seconds, api, operator, plane.audit_log)
+        figures = await _measure(sets, idle_seconds, api, plane, folder)
         standing_in.cancel()
     return figures
 
 
-async def _measure(sets: int, idle_seconds: float, api: Api, operator: processes.Group, log: Path) -> Figures:
+async def _measure(
+    sets: int, idle_seconds: float, api: Api, plane: control_plane.ControlPlane, folder: Path
+) -> Figures:
+    log = plane.audit_log
     began = time.time()
-    with step.step(f"{sets} sets: create them, until all are Ready"):
-        ready_seconds = await _until_ready(api, sets)
-    with step.step(f"{sets} sets: until the operator has written nothing for {_QUIET_SECONDS:.0f} s"):
-        await _until_quiet(log)
-    idle_from, cpu = time.time(), _cpu(operator)
-    with step.step(f"{sets} sets: idle for {idle_seconds:.0f} s"):
-        await asyncio.sleep(idle_seconds)
-    idle_until = time.time()
-    idle_cpu = (_cpu(operator) - cpu) / (idle_until - idle_from)
-    idle_memory = processes.memory(_main(operator))
-    with step.step(f"{sets} sets: {_EDITS} edits, {_EDITS_A_SECOND:.0f} a second"):
-        await _edit(api, sets)
-        await _until_quiet(log, _QUIET_SECONDS / 3)
-    with log.open() as lines:
-        requests = list(audit.read(lines))
-    asked = [one for one in requests if one.user == control_plane.OPERATOR]
-    idle = [one for one in asked if idle_from <= one.answered < idle_until]
+    async with _operator(plane, folder) as operator:
+        with step.step(f"{sets} sets: create them, until all are Ready"):
+            ready_seconds = await _until_ready(api, sets)
+        with step.step(f"{sets} sets: until the operator has asked for nothing for {_QUIET_SECONDS:.0f} s"):
+            await _until_quiet(log, _QUIET_SECONDS)
+        idle_from, cpu = time.time(), _cpu(operator)
+        with step.step(f"{sets} sets: idle for {idle_seconds:.0f} s"):
+            await asyncio.sleep(idle_seconds)
+        idle_until = time.time()
+        idle_cpu = (_cpu(operator) - cpu) / (idle_until - idle_from)
+        idle_memory = processes.memory(_main(operator))
+        with step.step(f"{sets} sets: {_EDITS} edits, {_EDITS_A_SECOND:.0f} a second"):
+            await _edit(api, sets)
+            await _until_quiet(log, _SHORT_QUIET_SECONDS)
+        most_memory = processes.most_memory(_main(operator))
+    restarted = time.time()
+    async with _operator(plane, folder) as operator:
+        with step.step(f"{sets} sets: with an operator that has just started"):
+            await _until_quiet(log, _SHORT_QUIET_SECONDS)
+        restart_memory = processes.most_memory(_main(operator))
+    idle = _asked(log, idle_from, idle_until)
     for what in sorted({one.what for one in idle if one.verb != audit.WATCH}):
         step.say(f"  while idle: {what}, {sum(one.what == what for one in idle)} times")
     return Figures(
         sets=sets,
         ready_seconds=ready_seconds,
-        starting=audit.count(one for one in asked if began <= one.answered < idle_from),
+        starting=audit.count(_asked(log, began, idle_from)),
         idle_seconds=idle_until - idle_from,
         idle=audit.count(idle),
         idle_cpu=idle_cpu,
         idle_memory=idle_memory,
-        most_memory=processes.most_memory(_main(operator)),
-        edits=tuple(
-            audit.answers(
-                (one for one in requests if one.came >= idle_until), control_plane.EDITOR, "rayservices"
-            )
-        ),
+        most_memory=most_memory,
+        edits=tuple(_answers(log, idle_until)),
+        restart=audit.count(_asked(log, restarted, time.time())),
+        restart_memory=restart_memory,
     )
+
+
+def _asked(log: Path, since: float, until: float) -> list[audit.Request]:
+    """Return what the operator asked in a time."""
+    with log.open() as lines:
+        return [
+            one
+            for one in audit.read(lines)
+            if one.user == control_plane.OPERATOR and since <= one.answered < until
+        ]
+
+
+def _answers(log: Path, since: float) -> list[float]:
+    """Return how long it took from each edit since then to its apply."""
+    with log.open() as lines:
+        edited = (one for one in audit.read(lines) if one.came >= since)
+        return audit.answers(edited, control_plane.EDITOR, "rayservices")
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +174,7 @@ def _is_ready(found: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-async def _until_quiet(log: Path, seconds: float = _QUIET_SECONDS) -> None:
+async def _until_quiet(log: Path, seconds: float) -> None:
     """Wait until the operator has asked for nothing for so long, but for watches and its Lease."""
     quiet_since, rest = time.monotonic(), ""
     with log.open() as lines:

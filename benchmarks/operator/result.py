@@ -44,6 +44,8 @@ FIGURES = (
     Figure(
         "from an edit to its apply, p99, s", lambda it: percentile(it.edits, 0.99), _EDIT_SECONDS, digits=2
     ),
+    Figure("after a restart: writes", lambda it: it.restart.writes, most=0),
+    Figure("after a restart: most memory, MB", lambda it: it.restart_memory / 1e6, most=_MEMORY_MB),
 )
 
 
@@ -67,5 +69,5 @@ def stored(figures: measure.Figures) -> dict[str, Any]:
 
 def restored(found: Mapping[str, Any]) -> measure.Figures:
     """Return figures that were kept as JSON."""
-    counts = {name: audit.Counts(**found[name]) for name in ("starting", "idle")}
+    counts = {name: audit.Counts(**found[name]) for name in ("starting", "idle", "restart")}
     return measure.Figures(**{**found, **counts, "edits": tuple(found["edits"])})

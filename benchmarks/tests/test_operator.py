@@ -89,6 +89,8 @@ def figures(sets: int, **fields: Any) -> measure.Figures:
         idle_memory=100_000_000,
         most_memory=120_000_000,
         edits=(0.2, 0.3),
+        restart=audit.Counts(reads=16, writes=0, watches=8, leases=0),
+        restart_memory=130_000_000,
     )
     return dataclasses.replace(usual, **fields)
 
@@ -103,6 +105,10 @@ def figures(sets: int, **fields: Any) -> measure.Figures:
         ({"most_memory": 251_000_000}, ["most memory, MB"]),
         ({"edits": (0.1,) * 98 + (1.1,) * 2}, ["from an edit to its apply, p99, s"]),
         ({"edits": (0.1,) * 99 + (1.1,)}, []),
+        (
+            {"restart": audit.Counts(reads=16, writes=1, watches=8, leases=0), "restart_memory": 251_000_000},
+            ["after a restart: writes", "after a restart: most memory, MB"],
+        ),
         ({"edits": ()}, ["from an edit to its apply, p99, s"]),
     ],
 )
