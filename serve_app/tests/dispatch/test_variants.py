@@ -134,6 +134,15 @@ def test_a_copy_goes_on_under_the_name_of_its_new_lead() -> None:
     assert len(bench.starts()) == 1
 
 
+def test_all_copies_go_on_under_the_name_of_a_lead_that_had_none() -> None:
+    bench = Bench({"s1": "bc"})
+    for model in "bc":
+        bench.ask(model)
+    bench.look(s1=_report(bench, "a", held=("a", "b", "c"), a="a", b="a", c="a"))
+    assert [(copy.model, copy.running) for copy in bench.core._state.copies("c")] == [("a", 2)]
+    assert set(bench.core._state.servers["s1"].copies) == {"a"}
+
+
 def test_a_silent_copy_is_watched_whichever_variant_is_waited_for() -> None:
     bench = _bench("v00")
     bench.ask("v09")
