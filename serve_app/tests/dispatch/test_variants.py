@@ -89,6 +89,14 @@ def test_what_one_variant_took_is_known_of_the_others() -> None:
     assert bench.core._state.lane("v02").known.load_seconds("s1") == 9.0
 
 
+def test_what_one_took_is_known_of_those_that_turn_out_to_be_its_variants() -> None:
+    bench = Bench({"s1": "ab"})
+    requests = {model: bench.ask(model)[0] for model in "ab"}
+    bench.end(requests["a"], port.Outcome(load_seconds=9.0))
+    bench.look(s1=_report(bench, "a", held=("a", "b"), a="a", b="a"))
+    assert bench.core._state.lane("b").known.load_seconds("s1") == 9.0
+
+
 def test_models_that_turn_out_to_be_variants_become_one_with_what_runs_there() -> None:
     bench = Bench({"s1": "ab"}, max_in_flight_per_server=2)
     first, second = bench.ask("a")[0], bench.ask("b")[0]
