@@ -183,7 +183,6 @@ class Work(Generic[Item]):
         for wait in self._waits:
             if not wait.expired():
                 wait.reschedule(None)
-        self._waits.clear()
 
     async def _failed(self, start: facts.Start, failure: port.ServerFailure, *, final: bool) -> None:
         """Have the unit wait for another server; raise what the client is told when there is none to try."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from modelset_proxy.dispatch import estimates, facts, growth, memory
+from modelset_proxy.dispatch import estimates, facts, growth, memory, state
 from modelset_proxy.engines import port
 from serve_app.tests.dispatch.bench import MODELS, Bench
 
@@ -237,6 +237,36 @@ def test_models_that_come_and_go_are_not_remembered_for_ever() -> None:
     state = bench.core._state
     assert "a" in state.lanes
     assert max(len(state.lanes), len(state._known)) < 1100
+
+
+def test_as_many_models_as_may_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "_MOST_IDLE", 2)
+    bench = Bench({"s1": ""})
+    known = bench.core._state
+    for passing, remembered in (("x", {"x"}), ("y", {"x", "y"}), ("z", set())):
+        known.lane(passing)
+        bench.look()
+        assert known.lanes.keys() == remembered
+
+
+def test_nobody_has_ever_asked_for_what_could_not_be_had() -> None:
+    bench = Bench({"s1": ""}, memory_bytes_per_server=800)
+    bench.look(s1=facts.Report(bench.now, frozenset(MODELS), {}, weights={"a": 900}))
+    with pytest.raises(facts.NeverFits):
+        bench.arrive("a")
+    assert bench.core.demand(bench.now)["a"].idle_seconds == bench.now
+
+
+def test_what_another_server_has_too_is_worth_little() -> None:
+    bench = Bench({"s1": "ab", "s2": "b"})
+    for model in "ab":
+        bench.end(bench.ask(model)[0])
+    known = bench.core._state
+    only, spare = (
+        next(known.worth(copy, bench.now) for copy in known.copies(model) if copy.server.url == "s1")
+        for model in "ab"
+    )
+    assert spare == pytest.approx(only * memory._SPARE_WORTH)
 
 
 def test_what_can_never_fit_is_refused() -> None:

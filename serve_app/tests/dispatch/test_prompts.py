@@ -1,5 +1,9 @@
 """What is known of a prompt without reading it as the model does."""
 
+from typing import Any
+
+import pytest
+
 from modelset_proxy.dispatch import memory, prompts
 
 
@@ -28,9 +32,33 @@ def test_of_a_long_prompt_only_the_beginning_is_looked_at() -> None:
     assert found.tokens == 250_001
 
 
+class Part(str):
+    """Notes when something is taken of it."""
+
+    taken = False
+
+    def __getitem__(self, key: Any) -> str:
+        self.taken = True
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize(("left", "taken"), [(2, True), (1, False), (0, False)])
+def test_nothing_is_taken_of_what_comes_after_the_beginning(left: int, taken: bool) -> None:
+    after = Part("after")
+    prompts.prompt("m", ["x" * (128 * 256 - left), after])
+    assert after.taken is taken
+
+
 def test_text_that_is_no_unicode_is_looked_at_all_the_same() -> None:
     assert prompts.prompt("m", ["\ud800"]).prefix
 
 
 def test_four_characters_are_a_token_and_there_is_at_least_one() -> None:
     assert [prompts.prompt("m", ["x" * count]).tokens for count in (0, 3, 4, 7)] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("count", "blocks"), [(254, 1), (255, 2)])
+def test_a_block_is_as_many_bytes_of_the_model_and_the_parts_with_one_between(
+    count: int, blocks: int
+) -> None:
+    assert len(prompts.prompt("m", ["x" * count]).prefix) == blocks

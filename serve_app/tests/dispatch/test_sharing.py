@@ -67,16 +67,25 @@ class Reach:
         self.gone = False
         self.silent = False
         self.exchanges = 0
+        self.held = 0.0
+        self.at_once = self.most_at_once = 0
 
     async def exchange(
         self, member: str, told: board.Told, known: board.Heard | None, hold_seconds: float
     ) -> board.Heard:
         self.exchanges += 1
+        self.held = hold_seconds
         if self.gone:
             raise sharing.BoardLost("gone")
-        if self.silent:
-            await asyncio.Event().wait()
-        return await self.board.exchange(member, told, known, hold_seconds)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.silent:
+                await asyncio.Event().wait()
+            return await self.board.exchange(member, told, known, hold_seconds)
+        finally:
+            await asyncio.sleep(0)  # a connection takes a moment to close
+            self.at_once -= 1
 
     async def leave(self, member: str) -> None:
         if self.gone:
@@ -171,6 +180,7 @@ async def test_whoever_begins_without_a_board_has_all() -> None:
     assert side.sharing.granted(*KEY, SLOTS) == 0
     task = asyncio.create_task(side.sharing.run())
     await side.sharing.settle(5)
+    assert asyncio.get_running_loop().time() == 0.0
     side.ask(9)
     assert side.running == 4
     task.cancel()
@@ -287,9 +297,59 @@ async def test_what_is_heard_has_the_proxy_go_on_where_it_decides_something(
     assert (side.shunned, side.heard) == (set(heard.feed.sick), heard.memory)
 
 
-@pytest.mark.parametrize(("holds", "owes"), [(1, False), (2, True)])
-async def test_who_holds_more_than_is_allowed_has_to_give_it_back(holds: int, owes: bool) -> None:
+@pytest.mark.parametrize(
+    ("holds", "allowed", "owes"), [(1, {KEY: 1}, False), (2, {KEY: 1}, True), (1, {}, True), (0, {}, False)]
+)
+async def test_who_holds_more_than_is_allowed_has_to_give_it_back(
+    holds: int, allowed: dict[ledger.Key, int], owes: bool
+) -> None:
     side = _side()
     side.sharing._told = {KEY: ledger.Use(holds, 0, SLOTS)}
-    side.sharing._hear(board.Heard({KEY: 1}, ["proxy"], facts.Feed()))
+    side.sharing._hear(board.Heard(allowed, ["proxy"], facts.Feed()))
     assert side.sharing._owes is owes
+
+
+async def test_whoever_begins_owes_nothing() -> None:
+    side = _side(running=1)
+    side.sharing.look(waits=False)
+    assert not side.sharing._news.is_set()
+
+
+async def test_what_the_board_was_not_told_of_it_is_told_once_it_has_answered() -> None:
+    side = _side()
+    side.sharing._hear(board.Heard({KEY: 1}, ["proxy"], facts.Feed()))
+    assert side.sharing._news.is_set()
+
+
+async def test_the_board_answers_sooner_while_somebody_wants_slots() -> None:
+    reach = Reach()
+    async with proxies(reach, 1) as (one,):
+        await asyncio.sleep(3)
+        assert reach.held == sharing._IDLE_SECONDS
+        one.ask(9)
+        await asyncio.sleep(3)
+        assert reach.held == sharing._BUSY_SECONDS
+
+
+async def test_one_exchange_has_ended_before_the_next_begins() -> None:
+    reach = Reach()
+    async with proxies(reach, 1) as (one,):
+        before = reach.exchanges
+        one.ask(9)
+        await until(lambda: reach.exchanges > before)
+        assert reach.most_at_once == 1
+
+
+async def test_that_slots_are_shared_again_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    reach = Reach()
+    async with proxies(reach, 1):
+        assert caplog.records == []
+        reach.gone = True
+        await asyncio.sleep(3)
+        reach.gone = False
+        await asyncio.sleep(9)
+    assert [record.message for record in caplog.records] == [
+        "cannot share slots, going on alone",
+        "slots are shared again",
+    ]

@@ -89,6 +89,14 @@ def test_what_one_variant_took_is_known_of_the_others() -> None:
     assert bench.core._state.lane("v02").known.load_seconds("s1") == 9.0
 
 
+def test_what_one_took_is_known_of_those_that_turn_out_to_be_its_variants() -> None:
+    bench = Bench({"s1": "ab"})
+    requests = {model: bench.ask(model)[0] for model in "ab"}
+    bench.end(requests["a"], port.Outcome(load_seconds=9.0))
+    bench.look(s1=_report(bench, "a", held=("a", "b"), a="a", b="a"))
+    assert bench.core._state.lane("b").known.load_seconds("s1") == 9.0
+
+
 def test_models_that_turn_out_to_be_variants_become_one_with_what_runs_there() -> None:
     bench = Bench({"s1": "ab"}, max_in_flight_per_server=2)
     first, second = bench.ask("a")[0], bench.ask("b")[0]
@@ -132,6 +140,15 @@ def test_a_copy_goes_on_under_the_name_of_its_new_lead() -> None:
     assert bench.starts() == []
     bench.end(request)
     assert len(bench.starts()) == 1
+
+
+def test_all_copies_go_on_under_the_name_of_a_lead_that_had_none() -> None:
+    bench = Bench({"s1": "bc"})
+    for model in "bc":
+        bench.ask(model)
+    bench.look(s1=_report(bench, "a", held=("a", "b", "c"), a="a", b="a", c="a"))
+    assert [(copy.model, copy.running) for copy in bench.core._state.copies("c")] == [("a", 2)]
+    assert set(bench.core._state.servers["s1"].copies) == {"a"}
 
 
 def test_a_silent_copy_is_watched_whichever_variant_is_waited_for() -> None:

@@ -249,6 +249,7 @@ class TestTurnsThatDoNotCome:
         async with refused(code):
             await bench.ask(Job({}))
         assert bench.servers.refreshed == 1
+        assert asyncio.get_running_loop().time() == 0.0
 
     async def test_a_look_may_find_one(self) -> None:
         bench = Bench(s1="a")
@@ -623,6 +624,33 @@ class TestSilence:
         await bench.dispatch.close()
 
 
+async def test_whoever_takes_nothing_is_dropped() -> None:
+    bench = Bench(s1="a")
+    await bench.dispatch.start()
+    dropped: list[float] = []
+    loop = asyncio.get_running_loop()
+    call = port.Call("req_1", "first", drop=lambda: dropped.append(loop.time()))
+    async with (
+        bench.dispatch.open(Job({"s1": ["one", "two"]}), MODEL, call) as work,
+        contextlib.aclosing(work.answer(0)) as answer,
+    ):
+        await anext(answer)
+        await asyncio.sleep(60.5)
+        assert dropped == []
+        await asyncio.sleep(2)
+        assert len(dropped) == 1
+    await bench.dispatch.close()
+
+
+async def test_whoever_waits_for_the_next_word_is_not_dropped() -> None:
+    bench = Bench(s1="a")
+    await bench.dispatch.start()
+    dropped: list[bool] = []
+    items, _ = await bench.ask(Job({"s1": ["one", 100.0, "two"]}), drop=lambda: dropped.append(True))
+    assert (items, dropped) == (["one", "two"], [])
+    await bench.dispatch.close()
+
+
 async def test_whoever_waits_for_a_change_hears_of_it() -> None:
     bench = Bench(s1="a")
     loop = asyncio.get_running_loop()
@@ -700,6 +728,21 @@ async def test_what_follows_a_unit_that_had_to_wait_is_waited_for() -> None:
     async with bench.dispatch.open(job, MODEL, port.Call("req_1", "first"), units=2) as work:
         assert [item async for item in work.answer(0)] == ["x"]
         assert [item async for item in work.answer(1)] == ["x"]
+    await first
+
+
+async def test_what_waits_beside_a_unit_that_has_begun_is_waited_for() -> None:
+    bench = Bench(s1="a")
+    bench.limit(queue_timeout_seconds=5)
+    first = asyncio.create_task(bench.ask(Job({"s1": [3.0]})))
+    await asyncio.sleep(1)
+    job = Job({"s1": [20.0, "x"]})
+    async with bench.dispatch.open(job, MODEL, port.Call("req_1", "first"), units=2) as work:
+
+        async def items(unit: int) -> list[str]:
+            return [item async for item in work.answer(unit)]
+
+        assert await asyncio.gather(items(0), items(1)) == [["x"], ["x"]]
     await first
 
 
