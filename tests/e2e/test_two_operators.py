@@ -34,8 +34,9 @@ def _lease() -> Manifest:
 
 
 def _holder() -> str:
-    """The pod that leads, as the Lease tells."""
-    return str(_lease().get("holderIdentity", ""))
+    """The pod that leads, as the Lease tells, which names each start of it."""
+    pod, _, _ = str(_lease().get("holderIdentity", "")).partition("_")
+    return pod
 
 
 def _pods() -> set[str]:
