@@ -64,6 +64,23 @@ def test_log_probabilities_come_with_the_likeliest_others() -> None:
     assert found.top == [pieces.TokenLogprob("b", -2, [98])]
 
 
+def test_log_probabilities_of_thoughts_are_not_those_of_the_text_after_them() -> None:
+    reader = answers.Reader()
+    thought, said = ({"token": token, "logprob": -1} for token in ("hm", "b\ufffd"))
+    assert _read(reader, message={"thinking": "hm"}, logprobs=[thought]).logprobs == []
+    [found] = _read(reader, message={"content": "bc"}, logprobs=[said]).logprobs
+    assert found.token == "b\ufffd"
+
+
+@pytest.mark.parametrize("said", [{"token": "b"}, {"token": "?", "bytes": [98]}], ids=["text", "bytes"])
+def test_log_probabilities_are_placed_by_the_bytes_of_a_token_where_they_are_told(
+    said: dict[str, Any],
+) -> None:
+    entries = [{"logprob": -1, **token} for token in ({"token": "a"}, said, {"token": "c"})]
+    [found] = _read(answers.Reader(), message={"content": "b"}, done=True, logprobs=entries).logprobs
+    assert found.token == said["token"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("2024-05-04T14:56:49.277302595Z", 1714834609), ("1970-01-01T00:00:01+00:00", 1), ("", 0), ("soon", 0)],
