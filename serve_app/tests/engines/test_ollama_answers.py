@@ -7,8 +7,9 @@ import pytest
 
 from modelset_proxy.engines import asking, decoders, port
 from modelset_proxy.engines.ollama import answers, engine, going_on, native
-from modelset_proxy.openai import errors, pieces
+from modelset_proxy.openai import catalog, errors, pieces, requests
 
+_MODEL = catalog.Model(name="m:1", served_names=("m",), kind=catalog.CHAT)
 _QUESTION = asking.Question("/api/chat", b"", "messages", streams=False, schema="tools")
 
 
@@ -194,3 +195,19 @@ def test_a_server_without_the_memory_for_a_model_is_well_otherwise() -> None:
     body = b'{"error": "model requires more system memory (9 GiB) than is available (2 GiB)"}'
     refusal = answers.refusal(500, body, _QUESTION)
     assert (refusal.absent, refusal.error.code) == (True, "model_too_large")
+
+
+async def test_each_unit_of_a_completion_is_asked_for_with_its_prompt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ollama = engine.Ollama()
+    monkeypatch.setattr(ollama._http, "ask", lambda _url, question, *_: json.loads(question.body)["prompt"])
+    request = requests.completion(b'{"model": "m", "prompt": ["a", "b"], "n": 2}')
+    job = await ollama.complete(request, _MODEL)
+    asked: list[Any] = [job.ask("s1", unit, port.Attempt("req_1", "s1")) for unit in (0, 1, 2, 3, 0)]
+    assert asked == ["a", "a", "b", "b", "a"]
+
+
+async def test_vectors_do_not_go_on_elsewhere() -> None:
+    job = await engine.Ollama().embed(requests.embedding(b'{"model": "m", "input": "a"}'), _MODEL)
+    assert not job.goes_on(port.Told(["a"]))
