@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
 from modelset_proxy.engines import asking, decoders, port
@@ -182,3 +184,16 @@ async def test_what_a_model_can_do_is_told_by_whoever_holds_it() -> None:
         found = [await ollama.capabilities(server.url, name) for name in ("base:1", "gone:1")]
     await ollama.close()
     assert found == [{"completion", "tools"}, None]
+
+
+async def test_a_server_that_says_nothing_of_a_model_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "_SHOW_TIMEOUT", aiohttp.ClientTimeout(total=0.02))
+    connections = http.Http()
+    await connections.start()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with asyncio.timeout(5):
+            with pytest.raises(port.UnreachableError, match="TimeoutError"):
+                await connections.show(f"http://127.0.0.1:{silent.getsockname()[1]}", "m:1")
+    await connections.close()
