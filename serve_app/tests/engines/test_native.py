@@ -181,3 +181,11 @@ def test_arguments_may_have_half_a_million_characters_and_no_more() -> None:
     with pytest.raises(errors.ApiError) as refusal:
         replayed(1)
     assert refusal.value.code == "string_above_max_length"
+
+
+@pytest.mark.parametrize(("held", "kept"), [({}, {}), (_HELD, _KEPT)], ids=["as it is", "held"])
+def test_texts_are_embedded_by_the_model_as_it_is_held(held: dict[str, Any], kept: dict[str, Any]) -> None:
+    request = requests.embedding(b'{"model": "e", "input": "a", "dimensions": 3}')
+    body = native.embedding(request, msgspec.structs.replace(_EMBEDDING, **held))
+    assert isinstance(body, bytes)
+    assert json.loads(body) == {"model": "e:1", "input": ["a"], "truncate": False, "dimensions": 3, **kept}
