@@ -189,3 +189,10 @@ def test_texts_are_embedded_by_the_model_as_it_is_held(held: dict[str, Any], kep
     body = native.embedding(request, msgspec.structs.replace(_EMBEDDING, **held))
     assert isinstance(body, bytes)
     assert json.loads(body) == {"model": "e:1", "input": ["a"], "truncate": False, "dimensions": 3, **kept}
+
+
+@pytest.mark.parametrize("kind", ["input_audio", "file"])
+def test_what_cannot_be_read_is_named(kind: str) -> None:
+    with pytest.raises(errors.ApiError, match=f"type '{kind}' cannot be read") as refusal:
+        _chat([{"role": "user", "content": [{"type": kind, kind: {}}]}])
+    assert refusal.value.param == "messages[0].content[0]"
