@@ -196,3 +196,19 @@ def test_what_cannot_be_read_is_named(kind: str) -> None:
     with pytest.raises(errors.ApiError, match=f"type '{kind}' cannot be read") as refusal:
         _chat([{"role": "user", "content": [{"type": kind, kind: {}}]}])
     assert refusal.value.param == "messages[0].content[0]"
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://x.example/a.png", "unsupported_value"),
+        ("data:image/png;base64", "invalid_value"),
+        ("data:text/plain;base64,eA==", "invalid_value"),
+        ("data:image/png,x", "invalid_value"),
+    ],
+)
+def test_an_image_that_is_not_sent_along_is_refused_where_it_is(url: str, code: str) -> None:
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(errors.ApiError) as refusal:
+        _chat([{"role": "user", "content": content}], model={"capabilities": None})
+    assert (refusal.value.param, refusal.value.code) == ("messages[0].content[0].image_url.url", code)
