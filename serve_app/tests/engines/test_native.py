@@ -212,3 +212,25 @@ def test_an_image_that_is_not_sent_along_is_refused_where_it_is(url: str, code: 
     with pytest.raises(errors.ApiError) as refusal:
         _chat([{"role": "user", "content": content}], model={"capabilities": None})
     assert (refusal.value.param, refusal.value.code) == ("messages[0].content[0].image_url.url", code)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, {"type": "object", "properties": {}}),
+        (
+            {"properties": {"a": True, "b": {"type": "string"}}},
+            {"properties": {"a": {}, "b": {"type": "string"}}},
+        ),
+        ({"type": "string", "properties": 1, "required": ["a"]}, {"type": "string", "properties": 1}),
+    ],
+    ids=["none", "anything", "odd"],
+)
+def test_parameters_of_tools_are_such_as_ollama_reads(
+    given: dict[str, Any] | None, sent: dict[str, Any]
+) -> None:
+    function = {"name": "f", "parameters": given}
+    [tool] = _chat([{"role": "user", "content": "hi"}], tools=[{"type": "function", "function": function}])[
+        "tools"
+    ]
+    assert tool["function"]["parameters"] == {"type": "object", **(given or {}), **sent}
