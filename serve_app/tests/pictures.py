@@ -15,9 +15,9 @@ def png(colour: Colour = RED, side: int = 8) -> bytes:
 
 
 def cut_up(chunks: int) -> bytes:
-    """A PNG with so many chunks in all, nearly all of them empty."""
+    """A PNG with so many chunks in all, nearly all of them of one byte."""
     whole = png()
-    return whole[:33] + _chunk(b"tEXt", b"") * (chunks - 3) + whole[33:]
+    return whole[:33] + _chunk(b"tEXt", b"x") * (chunks - 3) + whole[33:]
 
 
 def segmented(segments: int) -> bytes:
@@ -34,6 +34,11 @@ def commented(size: int) -> bytes:
     """A PNG with a chunk of so many bytes that is none of its pixels."""
     whole = png()
     return whole[:33] + _chunk(b"tEXt", bytes(size)) + whole[33:]
+
+
+def said_to_have(side: int) -> bytes:
+    """A PNG that is said to be a square with this side, and has the pixels of a small one."""
+    return _png(side, _ROWS)
 
 
 def _png(side: int, rows: bytes) -> bytes:
@@ -82,6 +87,13 @@ WHOLE = {
     "progressive": PROGRESSIVE,
     "baseline": BASELINE,
     # Telephones append a film, cameras a preview.
+    "jpeg-with-a-preview": (
+        PROGRESSIVE[:2]
+        + b"\xff\xe1"
+        + struct.pack(">H", 2 + len(PROGRESSIVE))
+        + PROGRESSIVE
+        + PROGRESSIVE[2:]
+    ),
     "jpeg-and-more": PROGRESSIVE + b"\0\0\0\x18ftypmp42" * 9,
     "png-and-more": png() + b"\n",
 }
@@ -99,9 +111,10 @@ BROKEN = {
     "png-with-a-wrong-bit": _flipped(png(), 45),
     "png-without-pixels": _SIGNATURE + png()[8:33] + _chunk(b"IEND", b""),
     "png-without-a-header": _SIGNATURE + png()[33:],
-    "png-with-a-short-header": _SIGNATURE + _chunk(b"IHDR", b"\0" * 8) + png()[33:],
-    "png-of-no-size": _png(0, _ROWS),
-    "png-that-decodes-to-gigabytes": _png(40_000, _ROWS),
+    "png-with-a-short-header": _SIGNATURE + _chunk(b"IHDR", png()[16:24]) + png()[33:],
+    "png-with-its-size-in-another-chunk": _SIGNATURE + _chunk(b"tEXt", png()[16:29]) + png()[33:],
+    "png-of-no-size": said_to_have(0),
+    "png-that-decodes-to-gigabytes": said_to_have(40_000),
     "only-a-start": b"\xff\xd8\xff",
     "jpeg-cut-off-before-its-frame": PROGRESSIVE[:_FRAME],
     "jpeg-cut-off-in-a-segment": PROGRESSIVE[: _FRAME + 9],
@@ -116,6 +129,7 @@ BROKEN = {
     "jpeg-with-more-components-than-it-says": _framed(1, b"\1\x11\0" * 3),
     "jpeg-of-twelve-bits": PROGRESSIVE[: _FRAME + 4] + b"\x0c" + PROGRESSIVE[_FRAME + 5 :],
     "jpeg-of-no-size": PROGRESSIVE[: _FRAME + 5] + b"\0\0" + PROGRESSIVE[_FRAME + 7 :],
+    "jpeg-of-no-width": PROGRESSIVE[: _FRAME + 7] + b"\0\0" + PROGRESSIVE[_FRAME + 9 :],
     "jpeg-that-decodes-to-gigabytes": PROGRESSIVE[: _FRAME + 5] + b"\xff" * 4 + PROGRESSIVE[_FRAME + 9 :],
     "jpeg-with-arithmetic-coding": PROGRESSIVE.replace(b"\xff\xc2", b"\xff\xc9"),
 }

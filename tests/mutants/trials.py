@@ -64,6 +64,8 @@ class Trials:
         self._failed = False
         self._functions: dict[Place, list[types.FunctionType]] = {}
         self._tests: list[Test] = []
+        # Tests that noticed a change, by the file and the function or constant that was changed.
+        self._noticed: dict[tuple[Path, str], set[str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in how a test went."""
@@ -89,6 +91,9 @@ class Trials:
                 if len(running) == self._jobs:
                     self._await(running)
                 change, tests = self._prepared(path, mutant)
+                noticed = self._noticed.get((path, mutant.place), set())
+                # What noticed another change of the same function is likeliest of all.
+                tests.sort(key=lambda test: test[0].nodeid not in noticed)
                 running[_fork(functools.partial(self._try, change, tests))] = path, mutant
         while running:
             self._await(running)
@@ -98,7 +103,11 @@ class Trials:
         pid, status = os.wait()
         code = os.waitstatus_to_exitcode(status)
         verdict = SURVIVED if code == 0 else TIMED_OUT if code == -signal.SIGALRM else KILLED
-        self._done(*running.pop(pid), verdict)
+        path, mutant = running.pop(pid)
+        if (noticed := self._scratch / str(pid)).exists():
+            self._noticed.setdefault((path, mutant.place), set()).add(noticed.read_text())
+            noticed.unlink()
+        self._done(path, mutant, verdict)
 
     # ---- which tests come by what ----
 
@@ -158,6 +167,7 @@ class Trials:
         for item, passage in tests:
             signal.setitimer(signal.ITIMER_REAL, _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds)
             if self._fails(item):
+                (self._scratch / str(os.getpid())).write_text(item.nodeid)
                 os._exit(_FAILED)
             left -= passage.work_seconds
             if left < 0:

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
 from modelset_proxy.engines import asking, decoders, port
-from modelset_proxy.engines.ollama import http
+from modelset_proxy.engines.ollama import engine, http
 from modelset_proxy.openai import errors
 from serve_app.tests import fake_ollama
 
@@ -172,3 +174,26 @@ async def test_a_pull_that_fails_says_why(reply: bytes, why: str) -> None:
     async with _answering(reply) as (connections, url, _):
         with pytest.raises(http.PullFailedError, match=why):
             [_ async for _ in connections.pull(url, "m:1", insecure=False)]
+
+
+async def test_what_a_model_can_do_is_told_by_whoever_holds_it() -> None:
+    server = fake_ollama.FakeOllama({"base:1": ["completion", "tools"]})
+    ollama = engine.Ollama()
+    await ollama.start()
+    async with fake_ollama.running(server):
+        found = [await ollama.capabilities(server.url, name) for name in ("base:1", "gone:1")]
+    await ollama.close()
+    assert found == [{"completion", "tools"}, None]
+
+
+async def test_a_server_that_says_nothing_of_a_model_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "_SHOW_TIMEOUT", aiohttp.ClientTimeout(total=0.02))
+    connections = http.Http()
+    await connections.start()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with asyncio.timeout(5):
+            with pytest.raises(port.UnreachableError, match="TimeoutError"):
+                await connections.show(f"http://127.0.0.1:{silent.getsockname()[1]}", "m:1")
+    await connections.close()

@@ -88,6 +88,7 @@ def test_what_the_server_may_know_is_passed_on_unchanged(body: dict[str, Any]) -
     [
         ({"n": 3, "modalities": ["text"], "functions": [{"name": "f"}], "function_call": "none"}, {}),
         ({"max_tokens": 5, "max_completion_tokens": 6}, {"max_tokens": 6}),
+        ({"max_tokens": 0}, {}),
         ({"stop": ["", "x"]}, {"stop": ["x"]}),
         ({"stop": ""}, {}),
         ({"repeat_penalty": 1.5}, {"repeat_penalty": 1.5, "repetition_penalty": 1.5}),

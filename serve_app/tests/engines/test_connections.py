@@ -233,3 +233,8 @@ async def test_what_is_relayed_keeps_its_kind_and_is_asked_for_under_the_servers
     assert b"a:1" in body
     assert b"served" not in body
     assert (job.streams, job.goes_on(port.Told(["a"])), job._question.param) == (False, False, "file")
+
+
+def test_a_failure_says_why_and_nothing_else() -> None:
+    error = errors.unavailable("The client is told something else.", code="upstream_error")
+    assert str(port.ServerFailure(error, "the connection broke", lost=True)) == "the connection broke"

@@ -59,6 +59,12 @@ async def test_what_is_no_whole_image_never_reaches_ollama(case: str) -> None:
     )
 
 
+async def test_an_image_may_have_a_hundred_million_pixels() -> None:
+    await _check(_encoded(pictures.said_to_have(10_000)))
+    with pytest.raises(errors.ApiError, match="more than 100 million pixels"):
+        await _check(_encoded(pictures.said_to_have(10_001)))
+
+
 @pytest.mark.parametrize("case", ["junk", "webp", "gif"])
 async def test_another_format_is_told_the_ones_there_are(case: str) -> None:
     with pytest.raises(errors.ApiError, match="PNG nor JPEG"):

@@ -181,3 +181,56 @@ def test_arguments_may_have_half_a_million_characters_and_no_more() -> None:
     with pytest.raises(errors.ApiError) as refusal:
         replayed(1)
     assert refusal.value.code == "string_above_max_length"
+
+
+@pytest.mark.parametrize(("held", "kept"), [({}, {}), (_HELD, _KEPT)], ids=["as it is", "held"])
+def test_texts_are_embedded_by_the_model_as_it_is_held(held: dict[str, Any], kept: dict[str, Any]) -> None:
+    request = requests.embedding(b'{"model": "e", "input": "a", "dimensions": 3}')
+    body = native.embedding(request, msgspec.structs.replace(_EMBEDDING, **held))
+    assert isinstance(body, bytes)
+    assert json.loads(body) == {"model": "e:1", "input": ["a"], "truncate": False, "dimensions": 3, **kept}
+
+
+@pytest.mark.parametrize("kind", ["input_audio", "file"])
+def test_what_cannot_be_read_is_named(kind: str) -> None:
+    with pytest.raises(errors.ApiError, match=f"type '{kind}' cannot be read") as refusal:
+        _chat([{"role": "user", "content": [{"type": kind, kind: {}}]}])
+    assert refusal.value.param == "messages[0].content[0]"
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://x.example/a.png", "unsupported_value"),
+        ("data:image/png;base64", "invalid_value"),
+        ("data:text/plain;base64,eA==", "invalid_value"),
+        ("data:image/png,x", "invalid_value"),
+    ],
+)
+def test_an_image_that_is_not_sent_along_is_refused_where_it_is(url: str, code: str) -> None:
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(errors.ApiError) as refusal:
+        _chat([{"role": "user", "content": content}], model={"capabilities": None})
+    assert (refusal.value.param, refusal.value.code) == ("messages[0].content[0].image_url.url", code)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, {"type": "object", "properties": {}}),
+        (
+            {"properties": {"a": True, "b": {"type": "string"}}},
+            {"properties": {"a": {}, "b": {"type": "string"}}},
+        ),
+        ({"type": "string", "properties": 1, "required": ["a"]}, {"type": "string", "properties": 1}),
+    ],
+    ids=["none", "anything", "odd"],
+)
+def test_parameters_of_tools_are_such_as_ollama_reads(
+    given: dict[str, Any] | None, sent: dict[str, Any]
+) -> None:
+    function = {"name": "f", "parameters": given}
+    [tool] = _chat([{"role": "user", "content": "hi"}], tools=[{"type": "function", "function": function}])[
+        "tools"
+    ]
+    assert tool["function"]["parameters"] == {"type": "object", **(given or {}), **sent}

@@ -7,8 +7,9 @@ import pytest
 
 from modelset_proxy.engines import asking, decoders, port
 from modelset_proxy.engines.ollama import answers, engine, going_on, native
-from modelset_proxy.openai import errors, pieces
+from modelset_proxy.openai import catalog, errors, pieces, requests
 
+_MODEL = catalog.Model(name="m:1", served_names=("m",), kind=catalog.CHAT)
 _QUESTION = asking.Question("/api/chat", b"", "messages", streams=False, schema="tools")
 
 
@@ -62,6 +63,23 @@ def test_log_probabilities_come_with_the_likeliest_others() -> None:
     [found] = _read(answers.Reader(), message={"content": "a"}, logprobs=[entry]).logprobs
     assert (found.token, found.logprob, found.raw) == ("a", -1, [97])
     assert found.top == [pieces.TokenLogprob("b", -2, [98])]
+
+
+def test_log_probabilities_of_thoughts_are_not_those_of_the_text_after_them() -> None:
+    reader = answers.Reader()
+    thought, said = ({"token": token, "logprob": -1} for token in ("hm", "b\ufffd"))
+    assert _read(reader, message={"thinking": "hm"}, logprobs=[thought]).logprobs == []
+    [found] = _read(reader, message={"content": "bc"}, logprobs=[said]).logprobs
+    assert found.token == said["token"]
+
+
+@pytest.mark.parametrize("said", [{"token": "b"}, {"token": "?", "bytes": [98]}], ids=["text", "bytes"])
+def test_log_probabilities_are_placed_by_the_bytes_of_a_token_where_they_are_told(
+    said: dict[str, Any],
+) -> None:
+    entries = [{"logprob": -1, **token} for token in ({"token": "a"}, said, {"token": "c"})]
+    [found] = _read(answers.Reader(), message={"content": "b"}, done=True, logprobs=entries).logprobs
+    assert found.token == said["token"]
 
 
 @pytest.mark.parametrize(
@@ -177,3 +195,19 @@ def test_a_server_without_the_memory_for_a_model_is_well_otherwise() -> None:
     body = b'{"error": "model requires more system memory (9 GiB) than is available (2 GiB)"}'
     refusal = answers.refusal(500, body, _QUESTION)
     assert (refusal.absent, refusal.error.code) == (True, "model_too_large")
+
+
+async def test_each_unit_of_a_completion_is_asked_for_with_its_prompt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ollama = engine.Ollama()
+    monkeypatch.setattr(ollama._http, "ask", lambda _url, question, *_: json.loads(question.body)["prompt"])
+    request = requests.completion(b'{"model": "m", "prompt": ["a", "b"], "n": 2}')
+    job = await ollama.complete(request, _MODEL)
+    asked: list[Any] = [job.ask("s1", unit, port.Attempt("req_1", "s1")) for unit in (0, 1, 2, 3, 0)]
+    assert asked == ["a", "a", "b", "b", "a"]
+
+
+async def test_vectors_do_not_go_on_elsewhere() -> None:
+    job = await engine.Ollama().embed(requests.embedding(b'{"model": "m", "input": "a"}'), _MODEL)
+    assert not job.goes_on(port.Told(["a"]))

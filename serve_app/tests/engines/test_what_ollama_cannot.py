@@ -65,6 +65,10 @@ async def test_what_ollama_cannot_do_is_its_engines_to_refuse(case: str) -> None
     await (await translate(Compatible(), body)).check()
 
 
+async def test_as_many_candidates_as_choices_need_no_ranking() -> None:
+    await (await _completion(Ollama(), {"n": 2, "best_of": 2})).check()
+
+
 async def test_what_is_refused_waits_for_no_turn() -> None:
     fake = fake_ollama.FakeOllama()
     limits = asking.limited(maxQueuedRequests=0, maxInFlightPerServer=1)
