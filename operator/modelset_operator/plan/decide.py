@@ -29,6 +29,8 @@ class Apply:
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
+    `applies` are none before all pods that run were looked at: what they hold decides what clients may ask
+    for, and nothing is to be taken back only because it is not known yet.
     `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
     be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
     missing there; `waits_for_drain` tells that garbage will be due although nothing else happens.
@@ -63,7 +65,7 @@ def plan(observed: seen.Observed) -> Plan:
     pulls = _pulls(observed)
     changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
-        applies=tuple(applies),
+        applies=tuple(applies) if observed.whole else (),
         foreign=tuple(foreign),
         places=_places(observed, changing),
         pulls=pulls,

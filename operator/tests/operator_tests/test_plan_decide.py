@@ -123,6 +123,17 @@ def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> Non
     assert not decide.plan(settled("a:1", holds=("a:1",), pools=pools, tolerated=tolerated)).applies
 
 
+@pytest.mark.parametrize(("looked_at", "applied"), [(True, ["RayService"]), (False, [])])
+def test_nothing_is_taken_back_before_all_pods_were_looked_at(looked_at: bool, applied: list[str]) -> None:
+    before = builders.modelset("a:1", "b:1")
+    service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
+    observed = settled("a:1", "b:1", holds=("a:1",), ray_service=service)
+    # It has just started, or the operator has, which had not told yet that this pod holds b:1.
+    another = dataclasses.replace(builders.pod(1), runs=True, looked_at=looked_at)
+    plan = decide.plan(dataclasses.replace(observed, pods=(*observed.pods, another)))
+    assert [one.manifest["kind"] for one in plan.applies] == applied
+
+
 def test_the_service_of_kuberay_gets_the_labels_and_nothing_else() -> None:
     observed = settled("a:1", holds=("a:1",))
     assert observed.ray_service is not None
