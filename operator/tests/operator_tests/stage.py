@@ -16,10 +16,10 @@ from typing import Any
 
 import httpx
 
-from modelset_operator import acting, observer, reconciler, workqueue
+from modelset_operator import acting
 from modelset_operator.api import references
-from modelset_operator.cluster import caches, http, kinds, writes
-from modelset_operator.engines import ollama, work
+from modelset_operator.cluster import http, kinds, leading
+from modelset_operator.plan import claims
 
 from . import builders, fake_api, fake_ollama
 
@@ -206,6 +206,14 @@ class Run:
     broken_off: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
+class _Leading(leading.Leading):
+    """Holds the Lease: what becomes of that is tested elsewhere."""
+
+    @property
+    def leads(self) -> bool:
+        return True
+
+
 class Process(http.Http, httpx.AsyncBaseTransport):
     """One operator: all that it asks goes by here, until it is killed."""
 
@@ -214,24 +222,16 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         self._run = run
         self._fault = fault
         self.killed = asyncio.Event()
-        self._tasks: tuple[asyncio.Task[None], ...] = ()
-        client = ollama.Ollama(httpx.AsyncClient(transport=self))
-        clock = asyncio.get_running_loop().time
-        self._work = work.Work(client, client, self._look_at, clock)
-        cached = caches.Caches(self, (), self._look_at, clock)
-        worker = reconciler.Reconciler(
-            writes.Writes(self, cached.wrote), observer.Observer(cached, builders.IMAGES), self._work, clock
+        actor = acting.Acting(
+            self,
+            builders.IMAGES,
+            (),
+            claims.Identity("system/modelset-operator"),
+            clock=asyncio.get_running_loop().time,
+            pods_client=lambda: httpx.AsyncClient(transport=self),
         )
-        expected = (reconciler.ReconcileError, http.RefusedError, http.UnreachableError)
-        self._queue = workqueue.WorkQueue(worker.reconcile, expected=expected, clock=clock)
-        self._tasks = (asyncio.create_task(cached.run()), asyncio.create_task(self._act(cached)))
-
-    async def _act(self, cached: caches.Caches) -> None:
-        await cached.synced()
-        await self._queue.run()
-
-    def _look_at(self, owner: reconciler.Set) -> None:
-        self._queue.add(owner, acting.GATHER_SECONDS)
+        leads = _Leading(self, "system", "modelset-operator", "replica")
+        self._tasks = (asyncio.create_task(actor.cached.run()), asyncio.create_task(actor.run(leads)))
 
     async def end(self) -> None:
         """Let go of all that is left of the process."""
@@ -239,7 +239,6 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._work.close()
 
     async def ask(
         self,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from modelset_operator.api import names
 from modelset_operator.cluster import reflector
 from serve_app.tests import simulated
 
@@ -151,6 +152,8 @@ def _last_status(kind: str) -> stage.Fault:
 @pytest.mark.parametrize(
     ("way", "kind", "log_line"),
     [
+        (TO_READY, "before", "ollamamodelsets/assistants"),
+        (TO_READY, "after", "ollamamodelsets/assistants"),
         (TO_READY, "after", "services/assistants-ollama"),
         (TO_READY, "before", "ollamamodelsets/assistants/status"),
         (TO_READY, "amid", "/api/pull"),
@@ -168,6 +171,13 @@ def test_a_killed_operator_and_events_that_go_astray_change_nothing(
     _same(way, _at(way, kind, log_line))
 
 
+def test_the_first_write_claims_the_set() -> None:
+    """It is one of those at which the operator is killed."""
+    assert _undisturbed(TO_READY).writes[0].endswith("/ollamamodelsets/assistants")
+    found = _undisturbed(TO_READY).cluster.api.find("OllamaModelSet", "assistants")
+    assert found["metadata"]["annotations"][names.OPERATOR_ANNOTATION] == "system/modelset-operator"
+
+
 def test_a_model_is_deleted_once_however_late_its_pod_is_looked_at_again() -> None:
     asked = _undisturbed("a model less").cluster.asked()
     assert asked == {f"10.0.0.1 /api/delete {MINI}": 1}
@@ -179,7 +189,7 @@ def test_a_status_that_the_set_is_too_new_for_is_told_once() -> None:
 
     def annotate() -> None:
         with cluster.api.edited("OllamaModelSet", "assistants") as found:
-            found["metadata"]["annotations"] = {"somebody": "was here"}
+            found["metadata"]["annotations"]["somebody"] = "was here"
 
     fault.then = annotate
     found = simulated.run(stage.run(cluster, fault=fault))
