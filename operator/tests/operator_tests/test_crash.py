@@ -46,6 +46,13 @@ def _with_another_fixed_field(cluster: stage.Cluster) -> None:
         found["spec"]["serviceName"] = "as it was once"
 
 
+def _with_a_worker_more(cluster: stage.Cluster) -> None:
+    """Be whatever adds a worker to the proxy's Ray cluster, as there is while one is scaled down."""
+    (name,) = [name for kind, _, name in cluster.api.objects if kind == "RayCluster"]
+    with cluster.api.edited("RayCluster", name) as found:
+        found["spec"]["workerGroupSpecs"][0]["replicas"] = 1
+
+
 TO_READY = "to ready"
 WAYS: dict[str, Callable[[stage.Cluster], None]] = {
     TO_READY: _nothing,
@@ -57,6 +64,7 @@ WAYS: dict[str, Callable[[stage.Cluster], None]] = {
     "a pod more": _edited(ollama={"replicas": 2}),
     "no pod": _edited(ollama={"replicas": 0}),
     "workers": _edited(proxy={"replicas": 3}),
+    "a worker too many": _with_a_worker_more,
     "made anew": _with_another_fixed_field,
     "removed": _removed,
 }
@@ -230,8 +238,10 @@ def test_each_way_leads_where_its_name_says(way: str) -> None:
     (ready,) = [one["status"] for one in found["status"]["conditions"] if one["type"] == "Ready"]
     assert ready == ("False" if way == "no pod" else "True")
     asked_for = _new().api.find("OllamaModelSet", "assistants")["spec"]
-    assert (found["spec"] == asked_for) == (way in (TO_READY, "made anew"))
-    assert len(_undisturbed(way).writes) > 2
+    assert (found["spec"] == asked_for) == (way in (TO_READY, "made anew", "a worker too many"))
+    (workers,) = [one for (kind, *_), one in cluster.api.objects.items() if kind == "RayCluster"]
+    assert workers["spec"]["workerGroupSpecs"][0]["replicas"] == (2 if way == "workers" else 0)
+    assert _undisturbed(way).writes
 
 
 @pytest.mark.crash

@@ -192,8 +192,18 @@ def test_a_model_taken_out_is_unlisted_first_and_deleted_after_the_drain() -> No
     assert removals(unlisting) == []
     draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=5.0)
     assert removals(draining) == []
-    assert decide.plan(draining).waits_for_drain
+    assert decide.plan(draining).waits
     assert removals(settled("a:1", holds=("a:1", "b:1"), loaded=("b:1",))) == [("b:1", True)]
+
+
+@pytest.mark.parametrize(("seconds", "scaled", "waits"), [(29.0, 0, True), (30.0, 1, False)])
+def test_a_worker_that_is_to_go_is_looked_at_again_when_it_may(
+    seconds: float, scaled: int, waits: bool
+) -> None:
+    groups = [{"groupName": ray.WORKER_GROUP, "replicas": 1}]
+    cluster = {"metadata": {"name": "c", "uid": "u"}, "spec": {"workerGroupSpecs": groups}}
+    plan = decide.plan(settled("a:1", holds=("a:1",), ray_clusters=(cluster,), settled_seconds=seconds))
+    assert (len(plan.scalings), plan.waits) == (scaled, waits)
 
 
 def test_garbage_waits_for_downloads_onto_the_same_pod() -> None:
