@@ -122,10 +122,10 @@ class Cluster:
         self._set_status("StatefulSet", name, status)
 
     def _adopt(self, owner: Mapping[str, Any]) -> None:
-        for key, obj in list(self.api.objects.items()):
-            if key[0] == "Pod" and not obj["metadata"]["ownerReferences"]:
-                with self.api.edited("Pod", key[2]) as pod:
-                    pod["metadata"]["ownerReferences"] = [_reference(owner)]
+        for (kind, _, name), obj in list(self.api.objects.items()):
+            if kind in ("Pod", "PersistentVolumeClaim") and not obj["metadata"]["ownerReferences"]:
+                with self.api.edited(kind, name) as found:
+                    found["metadata"]["ownerReferences"] = [_reference(owner)]
 
     def _start_pod(self, owner: Mapping[str, Any], ordinal: int, revision: str) -> None:
         ip, name = f"10.0.0.{ordinal + 1}", f"{owner['metadata']['name']}-{ordinal}"
@@ -139,6 +139,11 @@ class Cluster:
             "containerStatuses": [running],
             "conditions": [{"type": "Ready", "status": "False"}],
         }
+        (claim,) = owner["spec"]["volumeClaimTemplates"]
+        claimed = f"{claim['metadata']['name']}-{name}"
+        if ("PersistentVolumeClaim", "default", claimed) not in self.api.objects:
+            of_claim = self._child(owner, claimed, claim["metadata"]["labels"])
+            self.api.put({**claim, "metadata": of_claim})
         self.made[f"Pod {name} {revision}"] += 1
         self.api.put({"kind": "Pod", "metadata": metadata, "status": status})
 
