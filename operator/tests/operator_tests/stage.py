@@ -86,13 +86,25 @@ class Cluster:
             for event in self.api.events
         )
 
+    def flips(self) -> collections.Counter[tuple[str, str]]:
+        """Return how often each condition has come to be True or False."""
+        flips: collections.Counter[tuple[str, str]] = collections.Counter()
+        before: dict[str, str] = {}
+        for found in self.api.history(kinds.MODEL_SET.kind):
+            for condition in (found.get("status") or {}).get("conditions", ()):
+                kind, told = condition["type"], condition["status"]
+                flips[kind, told] += before.get(kind) != told
+                before[kind] = told
+        return flips
+
     def asked(self) -> collections.Counter[str]:
         """Return how often each change was asked of each Ollama."""
         return collections.Counter(
             f"{ip} {request}"
             for ip, server in self.fleet.servers.items()
             for request in server.requests
-            if request.startswith(CHANGES)
+            # What the registry does not have is asked for now and then.
+            if request.startswith(CHANGES) and request.split()[1] in self.fleet.registry
         )
 
     def _run_pods(self, name: str) -> None:
