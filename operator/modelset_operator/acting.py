@@ -78,6 +78,11 @@ class Acting:
                 with metrics.reconcile(_RESULTS):
                     return await self._look(owner, worker, written)
 
+            # The one that led before may have acted on edits of which our own watch has not told yet. To act
+            # on a set as it was would roll its pods back, and delete models. Other kinds may be behind: an
+            # apply that was done already changes nothing, a status and a claim are written only onto the set
+            # that was looked at, and before anything is deleted watches have time to catch up.
+            await self.cached.renew_sets()
             self.queue = workqueue.WorkQueue(look, expected=tuple(_RESULTS), clock=self._clock)
             stack.callback(self._rest)
             for owner in self.cached.model_sets:

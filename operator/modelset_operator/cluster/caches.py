@@ -105,6 +105,12 @@ class Caches:
         for one in self._reflectors:
             await one.synced.wait()
 
+    async def renew_sets(self) -> None:
+        """List all sets as they are now, as far as they can be listed."""
+        for one in self._reflectors:
+            if one.selection.kind == kinds.MODEL_SET:
+                await one.renew()
+
     async def run(self) -> None:
         """Keep all of it in step, for ever."""
         async with asyncio.TaskGroup() as tasks:
