@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import httpx
 
@@ -25,8 +26,16 @@ _RESULTS: dict[type[Exception], str] = {
 }
 
 
+def _pods_client() -> httpx.AsyncClient:
+    # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
+    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
+    # each connection that is open: only those of one look share one.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
+    return httpx.AsyncClient(trust_env=False, limits=limits)
+
+
 class Acting:
-    """Looks at sets, for as long as `run` runs."""
+    """Looks at sets, for as long as `run` runs. `pods_client` makes what pods are asked with."""
 
     def __init__(
         self,
@@ -35,13 +44,17 @@ class Acting:
         namespaces: Sequence[str],
         identity: claims.Identity,
         around: neighbours.Neighbours = neighbours.UNKNOWN,
+        clock: Callable[[], float] = time.monotonic,
+        pods_client: Callable[[], httpx.AsyncClient] = _pods_client,
     ) -> None:
-        self.cached = caches.Caches(api, namespaces, self.look_at)
+        self.cached = caches.Caches(api, namespaces, self.look_at, clock)
         self.queue: workqueue.WorkQueue[reconciler.Set] | None = None
         self._api = api
         self._images = images
         self._identity = identity
         self._around = around
+        self._clock = clock
+        self._pods_client = pods_client
         # By set: whose it is, as was told.
         self._others: dict[reconciler.Set, str] = {}
 
@@ -53,19 +66,24 @@ class Acting:
     async def run(self, leads: leading.Leading) -> None:
         """Look at all sets, and at what changes, until cancelled; then all work on pods has ended."""
         async with contextlib.AsyncExitStack() as stack:
-            looking = await stack.enter_async_context(_pods_client())
-            loading = await stack.enter_async_context(_pods_client())
-            doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self.look_at)
+            looking = await stack.enter_async_context(self._pods_client())
+            loading = await stack.enter_async_context(self._pods_client())
+            doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self.look_at, self._clock)
             stack.push_async_callback(doing.close)
             written = writes.Writes(leading.LeadersHttp(self._api, leads), self.cached.wrote)
             looker = observer.Observer(self.cached, self._images, self._around)
-            worker = reconciler.Reconciler(written, looker, doing)
+            worker = reconciler.Reconciler(written, looker, doing, self._clock)
 
             async def look(owner: reconciler.Set) -> float | None:
                 with metrics.reconcile(_RESULTS):
                     return await self._look(owner, worker, written)
 
-            self.queue = workqueue.WorkQueue(look, expected=tuple(_RESULTS))
+            # The one that led before may have acted on edits of which our own watch has not told yet. To act
+            # on a set as it was would roll its pods back, and delete models. Other kinds may be behind: an
+            # apply that was done already changes nothing, a status and a claim are written only onto the set
+            # that was looked at, and before anything is deleted watches have time to catch up.
+            await self.cached.renew_sets()
+            self.queue = workqueue.WorkQueue(look, expected=tuple(_RESULTS), clock=self._clock)
             stack.callback(self._rest)
             for owner in self.cached.model_sets:
                 self.queue.add(owner)
@@ -103,11 +121,3 @@ class Acting:
                 other,
                 names.OPERATOR_ANNOTATION,
             )
-
-
-def _pods_client() -> httpx.AsyncClient:
-    # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
-    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
-    # each connection that is open: only those of one look share one.
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
-    return httpx.AsyncClient(trust_env=False, limits=limits)

@@ -8,6 +8,7 @@ from typing import Any
 from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches
 from modelset_operator.engines import looks, state
+from modelset_operator.manifests import ollama
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Observer:
             modelset=modelset,
             resource=resource,
             now=now(),
-            pools={pool.name: self._pool(namespace, pool.name) for pool in modelset.pools},
+            pools={pool.name: self._pool(namespace, pool) for pool in modelset.pools},
             guards=self._guards(namespace, name),
             around=self._around,
             ray_service=ray_service,
@@ -72,12 +73,14 @@ class Observer:
         found = [one for store in stores for one in store.of_set(namespace, name)]
         return {(one["kind"], one["metadata"]["name"]): one for one in found}
 
-    def _pool(self, namespace: str, name: str) -> seen.PoolObjects:
-        cached = self._cached
+    def _pool(self, namespace: str, pool: spec.Pool) -> seen.PoolObjects:
+        cached, name = self._cached, pool.name
+        claims = (cached.volume_claims.get(namespace, claim) for claim in ollama.claims(pool))
         return seen.PoolObjects(
             stateful_set=cached.stateful_sets.get(namespace, name),
             config_map=cached.config_maps.get(namespace, name),
             headless=cached.ollama_services.get(namespace, name),
+            claims=tuple(claim for claim in claims if claim is not None),
         )
 
     def _ray_clusters(

@@ -152,7 +152,7 @@ class Reconciler:
         return dataclasses.replace(observed, settled_seconds=self._clock() - since)
 
     def _next_look(self, plan: decide.Plan, retry: float | None) -> float:
-        busy = plan.waits_for_drain or plan.removals or plan.scalings
+        busy = plan.waits or plan.removals or plan.scalings
         seconds = SOON_SECONDS if busy else RESYNC_SECONDS
         return seconds if retry is None else min(seconds, retry)
 

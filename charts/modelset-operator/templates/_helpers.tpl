@@ -101,6 +101,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Whether the volumes of pods are as large as the set says: those that were retained may not be.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list, watch]
 # What people read in `kubectl describe`.
 - apiGroups: [""]
   resources: [events]

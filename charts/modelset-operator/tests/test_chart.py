@@ -17,6 +17,7 @@ import yaml
 from modelset_operator import __main__ as entry
 from modelset_operator import __version__
 from modelset_operator.api import names, neighbours, spec
+from modelset_operator.cluster import caches, http
 
 CHART = pathlib.Path(__file__).parents[1]
 NAMESPACE = "modelset-system"
@@ -180,6 +181,19 @@ def test_its_rights_name_every_verb_and_cover_no_secret() -> None:
         for rule in manifest["rules"]
     ]
     assert [rule["resources"] for rule in operator if "delete" in rule["verbs"]] == [["statefulsets"]]
+
+
+def test_all_that_it_watches_it_may_list_and_watch() -> None:
+    watched = caches.Caches(http.Http(None), (), lambda _: None).selections()
+    allowed = {
+        resource
+        for manifest in render()
+        if manifest["kind"] == "ClusterRole" and manifest["metadata"]["name"] == "modelset-operator"
+        for rule in manifest["rules"]
+        if {"list", "watch"} <= set(rule["verbs"])
+        for resource in rule["resources"]
+    }
+    assert {selection.kind.plural for selection, _ in watched} <= allowed
 
 
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:

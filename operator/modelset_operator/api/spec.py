@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.api import names, references, sources
+from modelset_operator.api import names, quantities, references, sources
 
 AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
 
@@ -185,7 +185,7 @@ def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
         max_loaded_models=entry.get("maxLoadedModels", DEFAULT_MAX_LOADED_MODELS),
         keep_alive=entry.get("keepAlive", DEFAULT_KEEP_ALIVE),
         storage=Storage(
-            size=str(storage.get("size", DEFAULT_STORAGE_SIZE)),
+            size=_size(str(storage.get("size", DEFAULT_STORAGE_SIZE))),
             class_name=storage.get("storageClassName"),
             retain=bool(storage.get("retain", False)),
         ),
@@ -193,6 +193,14 @@ def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
         drain_seconds=entry.get("drainSeconds", DEFAULT_DRAIN_SECONDS),
         pod=_pod_fields(entry),
     )
+
+
+def _size(text: str) -> str:
+    try:
+        quantities.parse(text)
+    except ValueError as error:
+        raise SpecError(f"spec.ollama.storage.size: {error}") from error
+    return text
 
 
 def _proxy(entry: Mapping[str, Any], image: str) -> Proxy:

@@ -47,6 +47,8 @@ class Caches:
         self.config_maps = kept(kinds.CONFIG_MAP, _OLLAMA, _labelled)
         self.serve_services = kept(kinds.SERVICE, f"{_CRD_LABEL}={kinds.RAY_SERVICE.kind}", _of_ray_service)
         self.pods = kept(kinds.POD, names.SET_LABEL, _labelled)
+        # The StatefulSet controller makes them, with the labels of the template.
+        self.volume_claims = kept(kinds.VOLUME_CLAIM, _OLLAMA, _labelled)
         self.network_policies = kept(kinds.NETWORK_POLICY, names.SET_LABEL, _labelled)
         self.disruption_budgets = kept(kinds.DISRUPTION_BUDGET, names.SET_LABEL, _labelled)
         self.ray_services = kept(kinds.RAY_SERVICE, names.SET_LABEL, _labelled)
@@ -102,6 +104,12 @@ class Caches:
         """Wait until everything was listed once."""
         for one in self._reflectors:
             await one.synced.wait()
+
+    async def renew_sets(self) -> None:
+        """List all sets as they are now, as far as they can be listed."""
+        for one in self._reflectors:
+            if one.selection.kind == kinds.MODEL_SET:
+                await one.renew()
 
     async def run(self) -> None:
         """Keep all of it in step, for ever."""

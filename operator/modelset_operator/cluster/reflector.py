@@ -83,17 +83,28 @@ class Reflector:
             except (http.UnreachableError, http.RefusedError) as error:
                 await self._failed(error)
 
-    async def _list(self) -> None:
-        selection = self.selection
+    async def renew(self) -> None:
+        """Take over what there is now, however far the watch has come; it goes on where it is."""
+        try:
+            await self._take_all()
+        except (http.ExpiredError, http.KindMissingError, http.UnreachableError, http.RefusedError) as error:
+            log.warning("%s could not be listed anew, going on with what is known: %s", self.selection, error)
+
+    async def _take_all(self) -> str:
+        selection, version = self.selection, ""
         listed: set[store.Key] = set()
-        async for page, version in self._api.list(selection.kind, selection.namespace, selection.labels):
+        async for page, at in self._api.list(selection.kind, selection.namespace, selection.labels):
             listed |= self._store.put_all(page)
-            self._version = version
-        self._store.keep_only(selection.namespace, listed, int(self._version))
+            version = at
+        self._store.keep_only(selection.namespace, listed, int(version))
+        return version
+
+    async def _list(self) -> None:
+        self._version = await self._take_all()
         late, self.missing = self.missing, False
         self._in_step()
         if late:
-            log.info("%s: the API server knows the kind now", selection)
+            log.info("%s: the API server knows the kind now", self.selection)
         if late or not self.synced.is_set():
             self.synced.set()
             self._found()

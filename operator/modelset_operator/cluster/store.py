@@ -18,8 +18,8 @@ Object = Mapping[str, Any]
 Key = tuple[str, str]
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# Of a pod what is looked at; most of it is what its owner says as well.
-_POD_SPEC = ("nodeName", "readinessGates")
+# Of some specs what is looked at; most of a pod's is what its owner says as well.
+_SPECS = {kinds.POD: ("nodeName", "readinessGates"), kinds.VOLUME_CLAIM: ("resources",)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,9 +135,9 @@ class Store:
             metadata["annotations"] = {
                 name: value for name, value in metadata["annotations"].items() if name != _LAST_APPLIED
             }
-        if self._kind == kinds.POD:
+        if self._kind in _SPECS:
             spec = given.get("spec") or {}
-            kept["spec"] = {name: spec[name] for name in _POD_SPEC if name in spec}
+            kept["spec"] = {name: spec[name] for name in _SPECS[self._kind] if name in spec}
         return kept
 
 

@@ -78,6 +78,11 @@ def stateful_set(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
     }
 
 
+def claims(pool: spec.Pool) -> tuple[str, ...]:
+    """Return the names of the claims that a StatefulSet has for a pool's pods, whoever made them."""
+    return tuple(f"{CLAIM}-{pool.name}-{ordinal}" for ordinal in range(pool.ollama.replicas))
+
+
 def _labels(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, str]:
     return {**names.common_labels(modelset.name, names.OLLAMA_COMPONENT), **pool.selector}
 

@@ -29,9 +29,11 @@ class Apply:
 class Plan:
     """What to do. An empty plan with an unchanged status is the steady state: it causes no write.
 
+    `applies` are none before all pods that run were looked at: what they hold decides what clients may ask
+    for, and nothing is to be taken back only because it is not known yet.
     `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
     be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
-    missing there; `waits_for_drain` tells that garbage will be due although nothing else happens.
+    missing there; `waits` tells that garbage or a worker will be due to go although nothing else happens.
     """
 
     applies: tuple[Apply, ...]
@@ -41,7 +43,7 @@ class Plan:
     unseen: frozenset[str]
     removals: tuple[state.Removal, ...]
     scalings: tuple[workers.Scaling, ...]
-    waits_for_drain: bool
+    waits: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +65,14 @@ def plan(observed: seen.Observed) -> Plan:
     pulls = _pulls(observed)
     changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
-        applies=tuple(applies),
+        applies=tuple(applies) if observed.whole else (),
         foreign=tuple(foreign),
         places=_places(observed, changing),
         pulls=pulls,
         unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
         removals=garbage if drained else (),
         scalings=workers.scalings(observed, asked=asked),
-        waits_for_drain=bool(garbage) and not drained,
+        waits=(bool(garbage) and not drained) or workers.waits(observed, asked=asked),
     )
 
 

@@ -29,6 +29,7 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Ev
     for entry in after["models"]:
         previous = phases.get(entry["name"], {})
         events.extend(_model_events(previous, entry))
+    events.extend(_volume_events(before, after))
     events.extend(_readiness_events(before, after))
     return tuple(events)
 
@@ -44,6 +45,18 @@ def _model_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list
     if arrived and phase in (models.LOADING, models.READY):
         return [Event(NORMAL, "Pulled", f"pulled {name} ({_size(entry.get('size', 0))})")]
     return []
+
+
+def _volume_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    was, now = (_ollama(told) for told in (before, after))
+    if now.get("reason") != status.VOLUMES_TOO_SMALL or was.get("reason") == status.VOLUMES_TOO_SMALL:
+        return []
+    return [Event(WARNING, status.VOLUMES_TOO_SMALL, now["message"])]
+
+
+def _ollama(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = told.get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == status.OLLAMA_READY), {})
 
 
 def _readiness_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:

@@ -112,15 +112,17 @@ def _phase(
     if failures:
         return FAILED, failures
     previous = observed.previous_model(model.name)
-    if (
-        previous.get("phase") == FAILED
-        and observed.status.get("observedGeneration") == observed.modelset.generation
-    ):
-        # It has failed, perhaps under an earlier run of the operator, and nothing better is known since.
+    if _had_failed(model, observed):
         return FAILED, str(previous.get("message", ""))
     if running or _resumes(previous, pulls):
         return PULLING, ""
     return PENDING, _why_pending(model, observed)
+
+
+def _had_failed(model: spec.Model, observed: seen.Observed) -> bool:
+    """Whether the same spec's model was told as failed, perhaps by an earlier run of the operator."""
+    same = observed.status.get("observedGeneration") == observed.modelset.generation
+    return same and observed.previous_model(model.name).get("phase") == FAILED
 
 
 def _resumes(previous: Mapping[str, Any], pulls: Sequence[tuple[seen.Pod, state.Pull | None]]) -> bool:
@@ -246,10 +248,9 @@ def _cannot_be_had(model: spec.Model, observed: seen.Observed) -> bool:
     pods = placement.pods_for(model, observed)
     lacking = [pod for pod in pods if pod.store is None or model.reference.key not in pod.store.held]
     pulls = [observed.pull(pod, model.reference.key) for pod in lacking]
-    begun = [pull for pull in pulls if pull is not None]
-    if any(pull.unknown_model or pull.failures >= FAILURES_UNTIL_GIVEN_UP for pull in begun):
+    # One that was only begun tells nothing better than what is known from an earlier run of the operator.
+    telling = [pull for pull in pulls if pull is not None and (pull.failures or pull.moving)]
+    if any(pull.unknown_model or pull.failures >= FAILURES_UNTIL_GIVEN_UP for pull in telling):
         return True
-    # Under an earlier run of the operator it had failed, and nothing better is known since.
-    previous = observed.previous_model(model.name)
     held = any(pod.store is not None and model.reference.key in pod.store.held for pod in pods)
-    return not begun and not held and previous.get("phase") == FAILED
+    return not telling and not held and _had_failed(model, observed)

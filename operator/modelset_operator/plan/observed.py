@@ -12,11 +12,15 @@ Object = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class PoolObjects:
-    """What the API server holds for a pool, None where it holds no such object."""
+    """What the API server holds for a pool, None where it holds no such object.
+
+    `claims` are those of the volumes of the pods that the spec asks for, as far as there are any.
+    """
 
     stateful_set: Object | None = None
     config_map: Object | None = None
     headless: Object | None = None
+    claims: tuple[Object, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

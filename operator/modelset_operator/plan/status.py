@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelset_operator.api import labels, names
-from modelset_operator.plan import models
+from modelset_operator.plan import models, volumes
 from modelset_operator.plan import observed as seen
 from modelset_operator.plan import proxy as proxies
 
@@ -18,6 +18,8 @@ PROGRESSING = "Progressing"
 _DISK_FULL = "no space left on device"
 # The reason when the API server, or an object of somebody else, is in the way.
 APPLY_FAILED = "ApplyFailed"
+# The reason of OllamaReady, although it is True: models that fit into what was asked for may not fit.
+VOLUMES_TOO_SMALL = "VolumesTooSmall"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +130,13 @@ def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
     if wanted == 0:
         return Leaf(OLLAMA_READY, False, "ScaledToZero", "spec.ollama.replicas is 0")
     told = f"{ready} of {wanted} Ollama pods are ready"
+    small = volumes.too_small(observed)
+    if ready >= wanted and small:
+        return Leaf(OLLAMA_READY, True, VOLUMES_TOO_SMALL, _cut(f"{told}; {small}"))
     if ready >= wanted:
         return Leaf(OLLAMA_READY, True, "AllPodsReady", told)
     waiting = [f"{pod.name}: {pod.waiting}" for pod in observed.pods if pod.waiting]
-    return Leaf(OLLAMA_READY, False, "PodsNotReady", _cut("; ".join([told, *waiting])))
+    return Leaf(OLLAMA_READY, False, "PodsNotReady", _cut("; ".join(filter(None, [told, *waiting, small]))))
 
 
 def _replicas(stateful_set: seen.Object | None) -> int:

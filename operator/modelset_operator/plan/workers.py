@@ -31,7 +31,7 @@ def scalings(observed: seen.Observed, *, asked: bool) -> tuple[Scaling, ...]:
     those that host none go first. `asked` tells that the observed RayService asks for what the spec wants, so
     that being settled means that.
     """
-    wanted = observed.modelset.proxy.replicas - 1
+    wanted = _wanted(observed)
     found = []
     for cluster in observed.ray_clusters:
         metadata = cluster["metadata"]
@@ -40,10 +40,24 @@ def scalings(observed: seen.Observed, *, asked: bool) -> tuple[Scaling, ...]:
             continue
         if current < wanted:
             found.append(Scaling(metadata["name"], metadata["uid"], wanted))
-        elif asked and observed.settled_seconds >= SETTLED_SECONDS:
+        elif _may_go(observed, asked=asked):
             idle = _idle(metadata["name"], observed)
             found.append(Scaling(metadata["name"], metadata["uid"], wanted, idle[: current - wanted]))
     return tuple(found)
+
+
+def waits(observed: seen.Observed, *, asked: bool) -> bool:
+    """Whether workers are too many and not to go yet, though nothing else may happen until then."""
+    too_many = any((_workers(cluster) or 0) > _wanted(observed) for cluster in observed.ray_clusters)
+    return too_many and not _may_go(observed, asked=asked)
+
+
+def _wanted(observed: seen.Observed) -> int:
+    return observed.modelset.proxy.replicas - 1
+
+
+def _may_go(observed: seen.Observed, *, asked: bool) -> bool:
+    return asked and observed.settled_seconds >= SETTLED_SECONDS
 
 
 def _workers(cluster: seen.Object) -> int | None:

@@ -116,6 +116,10 @@ class FakeApi(http.Http):
         """Return the resource versions of everything."""
         return {key: obj["metadata"]["resourceVersion"] for key, obj in self.objects.items()}
 
+    def history(self, kind: str) -> Iterator[dict[str, Any]]:
+        """Yield all that objects of a kind have been, in order."""
+        return (_copied(change.after) for change in self._log if change.after["kind"] == kind)
+
     def forget(self) -> None:
         """Compact: watches that ask for what has been expire."""
         self._forgotten = self._version

@@ -16,10 +16,10 @@ from typing import Any
 
 import httpx
 
-from modelset_operator import acting, observer, reconciler, workqueue
+from modelset_operator import acting
 from modelset_operator.api import references
-from modelset_operator.cluster import caches, http, kinds, writes
-from modelset_operator.engines import ollama, work
+from modelset_operator.cluster import http, kinds, leading
+from modelset_operator.plan import claims
 
 from . import builders, fake_api, fake_ollama
 
@@ -86,13 +86,25 @@ class Cluster:
             for event in self.api.events
         )
 
+    def flips(self) -> collections.Counter[tuple[str, str]]:
+        """Return how often each condition has come to be True or False."""
+        flips: collections.Counter[tuple[str, str]] = collections.Counter()
+        before: dict[str, str] = {}
+        for found in self.api.history(kinds.MODEL_SET.kind):
+            for condition in (found.get("status") or {}).get("conditions", ()):
+                kind, told = condition["type"], condition["status"]
+                flips[kind, told] += before.get(kind) != told
+                before[kind] = told
+        return flips
+
     def asked(self) -> collections.Counter[str]:
         """Return how often each change was asked of each Ollama."""
         return collections.Counter(
             f"{ip} {request}"
             for ip, server in self.fleet.servers.items()
             for request in server.requests
-            if request.startswith(CHANGES)
+            # What the registry does not have is asked for now and then.
+            if request.startswith(CHANGES) and request.split()[1] in self.fleet.registry
         )
 
     def _run_pods(self, name: str) -> None:
@@ -122,10 +134,10 @@ class Cluster:
         self._set_status("StatefulSet", name, status)
 
     def _adopt(self, owner: Mapping[str, Any]) -> None:
-        for key, obj in list(self.api.objects.items()):
-            if key[0] == "Pod" and not obj["metadata"]["ownerReferences"]:
-                with self.api.edited("Pod", key[2]) as pod:
-                    pod["metadata"]["ownerReferences"] = [_reference(owner)]
+        for (kind, _, name), obj in list(self.api.objects.items()):
+            if kind in ("Pod", "PersistentVolumeClaim") and not obj["metadata"]["ownerReferences"]:
+                with self.api.edited(kind, name) as found:
+                    found["metadata"]["ownerReferences"] = [_reference(owner)]
 
     def _start_pod(self, owner: Mapping[str, Any], ordinal: int, revision: str) -> None:
         ip, name = f"10.0.0.{ordinal + 1}", f"{owner['metadata']['name']}-{ordinal}"
@@ -139,6 +151,11 @@ class Cluster:
             "containerStatuses": [running],
             "conditions": [{"type": "Ready", "status": "False"}],
         }
+        (claim,) = owner["spec"]["volumeClaimTemplates"]
+        claimed = f"{claim['metadata']['name']}-{name}"
+        if ("PersistentVolumeClaim", "default", claimed) not in self.api.objects:
+            of_claim = self._child(owner, claimed, claim["metadata"]["labels"])
+            self.api.put({**claim, "metadata": of_claim})
         self.made[f"Pod {name} {revision}"] += 1
         self.api.put({"kind": "Pod", "metadata": metadata, "status": status})
 
@@ -206,6 +223,14 @@ class Run:
     broken_off: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
+class _Leading(leading.Leading):
+    """Holds the Lease: what becomes of that is tested elsewhere."""
+
+    @property
+    def leads(self) -> bool:
+        return True
+
+
 class Process(http.Http, httpx.AsyncBaseTransport):
     """One operator: all that it asks goes by here, until it is killed."""
 
@@ -214,24 +239,16 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         self._run = run
         self._fault = fault
         self.killed = asyncio.Event()
-        self._tasks: tuple[asyncio.Task[None], ...] = ()
-        client = ollama.Ollama(httpx.AsyncClient(transport=self))
-        clock = asyncio.get_running_loop().time
-        self._work = work.Work(client, client, self._look_at, clock)
-        cached = caches.Caches(self, (), self._look_at, clock)
-        worker = reconciler.Reconciler(
-            writes.Writes(self, cached.wrote), observer.Observer(cached, builders.IMAGES), self._work, clock
+        actor = acting.Acting(
+            self,
+            builders.IMAGES,
+            (),
+            claims.Identity("system/modelset-operator"),
+            clock=asyncio.get_running_loop().time,
+            pods_client=lambda: httpx.AsyncClient(transport=self),
         )
-        expected = (reconciler.ReconcileError, http.RefusedError, http.UnreachableError)
-        self._queue = workqueue.WorkQueue(worker.reconcile, expected=expected, clock=clock)
-        self._tasks = (asyncio.create_task(cached.run()), asyncio.create_task(self._act(cached)))
-
-    async def _act(self, cached: caches.Caches) -> None:
-        await cached.synced()
-        await self._queue.run()
-
-    def _look_at(self, owner: reconciler.Set) -> None:
-        self._queue.add(owner, acting.GATHER_SECONDS)
+        leads = _Leading(self, "system", "modelset-operator", "replica")
+        self._tasks = (asyncio.create_task(actor.cached.run()), asyncio.create_task(actor.run(leads)))
 
     async def end(self) -> None:
         """Let go of all that is left of the process."""
@@ -239,7 +256,6 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._work.close()
 
     async def ask(
         self,

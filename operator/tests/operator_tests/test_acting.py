@@ -21,9 +21,10 @@ ME = claims.Identity("system/me", adopts=("system/gone",))
 
 
 class Api(fake_api.FakeApi):
-    """Does not let a namespace's RayServices be listed, when told so."""
+    """Does not let a namespace's RayServices be listed, or has all watches hang, when told so."""
 
     closed = ""
+    deaf = False
 
     async def list(
         self, kind: kinds.Kind, namespace: str, labels: str
@@ -32,6 +33,14 @@ class Api(fake_api.FakeApi):
             raise http.RefusedError(403, "rayservices is forbidden")
         async for page in super().list(kind, namespace, labels):
             yield page
+
+    async def watch(
+        self, kind: kinds.Kind, namespace: str, labels: str, since: str, seconds: int
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        async for event in super().watch(kind, namespace, labels, since, seconds):
+            if self.deaf:
+                await asyncio.Event().wait()
+            yield event
 
 
 class Bench:
@@ -95,6 +104,19 @@ async def test_a_set_that_is_nobody_elses_is_claimed_and_served(bench: Bench, ow
     assert bench.owner() == "system/me"
     claimed = [write for write in bench.api.writes if write == "patch OllamaModelSet/assistants"]
     assert len(claimed) == (owner != "system/me")
+
+
+async def test_a_new_leader_acts_on_no_set_as_it_was_before_it_led(bench: Bench) -> None:
+    bench.put("system/me")
+    bench.watch()
+    while monitor.unready(bench.actor):
+        await a_turn()
+    bench.api.deaf = True
+    with bench.api.edited("OllamaModelSet", "assistants") as found:
+        found["spec"]["ollama"] = {"replicas": 3}
+    bench.tasks.append(asyncio.create_task(bench.leads.run(lambda: bench.actor.run(bench.leads))))
+    await bench.until_applied()
+    assert bench.api.find("StatefulSet", "assistants-ollama")["spec"]["replicas"] == 3
 
 
 async def test_a_set_of_another_operator_is_left_alone_until_it_is_handed_over(bench: Bench) -> None:

@@ -53,4 +53,4 @@ async def test_kuberay_is_there_when_ray_services_are(missing: str, installed: b
     await cached.synced()
     assert cached.kuberay_installed == installed
     running.cancel()
-    assert json.dumps(sorted(api.reads)).count("list") == 10 - 1
+    assert json.dumps(sorted(api.reads)).count("list") == 11 - 1

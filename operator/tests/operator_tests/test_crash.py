@@ -1,5 +1,7 @@
 """The operator is killed at a write, or an event goes astray: the cluster comes to the same rest.
 
+No condition turns once more than it does undisturbed.
+
 What cannot be helped: a download that is under way when the operator is killed is asked for again, and goes
 on where it was; an Event whose status was written before the operator was killed is never told. Nothing is
 told or done twice.
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from modelset_operator.api import names
 from modelset_operator.cluster import reflector
 from serve_app.tests import simulated
 
@@ -45,17 +48,26 @@ def _with_another_fixed_field(cluster: stage.Cluster) -> None:
         found["spec"]["serviceName"] = "as it was once"
 
 
+def _with_a_worker_more(cluster: stage.Cluster) -> None:
+    """Be whatever adds a worker to the proxy's Ray cluster, as there is while one is scaled down."""
+    (name,) = [name for kind, _, name in cluster.api.objects if kind == "RayCluster"]
+    with cluster.api.edited("RayCluster", name) as found:
+        found["spec"]["workerGroupSpecs"][0]["replicas"] = 1
+
+
 TO_READY = "to ready"
 WAYS: dict[str, Callable[[stage.Cluster], None]] = {
     TO_READY: _nothing,
     "a model more": _edited(models=[*MODELS, {"name": "extra:1"}]),
     "a model less": _edited(models=[MODELS[0]]),
+    "a model that the registry does not have": _edited(models=[*MODELS, {"name": "missing:1"}]),
     "another model": _edited(models=[MODELS[0], {"name": "extra:1"}]),
     "another image": _edited(ollama={"image": "ollama/ollama:next"}),
     "another image of the proxy": _edited(proxy={"image": "modelset-proxy:next"}),
     "a pod more": _edited(ollama={"replicas": 2}),
     "no pod": _edited(ollama={"replicas": 0}),
     "workers": _edited(proxy={"replicas": 3}),
+    "a worker too many": _with_a_worker_more,
     "made anew": _with_another_fixed_field,
     "removed": _removed,
 }
@@ -122,6 +134,8 @@ def _same(way: str, fault: stage.Fault) -> None:
     assert found.cluster.state() == plain.cluster.state(), what
     assert found.cluster.told() <= plain.cluster.told(), what
     assert found.cluster.asked() <= plain.cluster.asked() + found.broken_off, what
+    if fault.kind in stage.WRITES:
+        assert found.cluster.flips() <= plain.cluster.flips(), what
     if fault.kind in stage.EVENTS:
         assert found.cluster.told() == plain.cluster.told(), what
 
@@ -151,6 +165,8 @@ def _last_status(kind: str) -> stage.Fault:
 @pytest.mark.parametrize(
     ("way", "kind", "log_line"),
     [
+        (TO_READY, "before", "ollamamodelsets/assistants"),
+        (TO_READY, "after", "ollamamodelsets/assistants"),
         (TO_READY, "after", "services/assistants-ollama"),
         (TO_READY, "before", "ollamamodelsets/assistants/status"),
         (TO_READY, "amid", "/api/pull"),
@@ -168,6 +184,13 @@ def test_a_killed_operator_and_events_that_go_astray_change_nothing(
     _same(way, _at(way, kind, log_line))
 
 
+def test_the_first_write_claims_the_set() -> None:
+    """It is one of those at which the operator is killed."""
+    assert _undisturbed(TO_READY).writes[0].endswith("/ollamamodelsets/assistants")
+    found = _undisturbed(TO_READY).cluster.api.find("OllamaModelSet", "assistants")
+    assert found["metadata"]["annotations"][names.OPERATOR_ANNOTATION] == "system/modelset-operator"
+
+
 def test_a_model_is_deleted_once_however_late_its_pod_is_looked_at_again() -> None:
     asked = _undisturbed("a model less").cluster.asked()
     assert asked == {f"10.0.0.1 /api/delete {MINI}": 1}
@@ -179,7 +202,7 @@ def test_a_status_that_the_set_is_too_new_for_is_told_once() -> None:
 
     def annotate() -> None:
         with cluster.api.edited("OllamaModelSet", "assistants") as found:
-            found["metadata"]["annotations"] = {"somebody": "was here"}
+            found["metadata"]["annotations"]["somebody"] = "was here"
 
     fault.then = annotate
     found = simulated.run(stage.run(cluster, fault=fault))
@@ -218,10 +241,12 @@ def test_each_way_leads_where_its_name_says(way: str) -> None:
         return
     found = cluster.api.find("OllamaModelSet", "assistants")
     (ready,) = [one["status"] for one in found["status"]["conditions"] if one["type"] == "Ready"]
-    assert ready == ("False" if way == "no pod" else "True")
+    assert ready == ("False" if way in ("no pod", "a model that the registry does not have") else "True")
     asked_for = _new().api.find("OllamaModelSet", "assistants")["spec"]
-    assert (found["spec"] == asked_for) == (way in (TO_READY, "made anew"))
-    assert len(_undisturbed(way).writes) > 2
+    assert (found["spec"] == asked_for) == (way in (TO_READY, "made anew", "a worker too many"))
+    (workers,) = [one for (kind, *_), one in cluster.api.objects.items() if kind == "RayCluster"]
+    assert workers["spec"]["workerGroupSpecs"][0]["replicas"] == (2 if way == "workers" else 0)
+    assert _undisturbed(way).writes
 
 
 @pytest.mark.crash

@@ -70,8 +70,8 @@ def test_a_pod_pulls_what_is_wanted_on_it_and_is_looked_at_for_that() -> None:
 
 def test_what_another_pool_should_hold_is_garbage() -> None:
     garbage = decide.plan(observed(pod(SMALL, 0, "tiny:1", "big:1")))
-    assert garbage.waits_for_drain
-    assert not decide.plan(observed(pod(SMALL, 0, "tiny:1", "both:1"))).waits_for_drain
+    assert garbage.waits
+    assert not decide.plan(observed(pod(SMALL, 0, "tiny:1", "both:1"))).waits
 
 
 def test_the_proxy_is_told_of_all_pools_without_a_change_of_its_pods() -> None:

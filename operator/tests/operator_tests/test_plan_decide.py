@@ -123,6 +123,17 @@ def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over() -> Non
     assert not decide.plan(settled("a:1", holds=("a:1",), pools=pools, tolerated=tolerated)).applies
 
 
+@pytest.mark.parametrize(("looked_at", "applied"), [(True, ["RayService"]), (False, [])])
+def test_nothing_is_taken_back_before_all_pods_were_looked_at(looked_at: bool, applied: list[str]) -> None:
+    before = builders.modelset("a:1", "b:1")
+    service = builders.ray_service(before, builders.listed(before, "a:1", "b:1"))
+    observed = settled("a:1", "b:1", holds=("a:1",), ray_service=service)
+    # It has just started, or the operator has, which had not told yet that this pod holds b:1.
+    another = dataclasses.replace(builders.pod(1), runs=True, looked_at=looked_at)
+    plan = decide.plan(dataclasses.replace(observed, pods=(*observed.pods, another)))
+    assert [one.manifest["kind"] for one in plan.applies] == applied
+
+
 def test_the_service_of_kuberay_gets_the_labels_and_nothing_else() -> None:
     observed = settled("a:1", holds=("a:1",))
     assert observed.ray_service is not None
@@ -181,8 +192,18 @@ def test_a_model_taken_out_is_unlisted_first_and_deleted_after_the_drain() -> No
     assert removals(unlisting) == []
     draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=5.0)
     assert removals(draining) == []
-    assert decide.plan(draining).waits_for_drain
+    assert decide.plan(draining).waits
     assert removals(settled("a:1", holds=("a:1", "b:1"), loaded=("b:1",))) == [("b:1", True)]
+
+
+@pytest.mark.parametrize(("seconds", "scaled", "waits"), [(29.0, 0, True), (30.0, 1, False)])
+def test_a_worker_that_is_to_go_is_looked_at_again_when_it_may(
+    seconds: float, scaled: int, waits: bool
+) -> None:
+    groups = [{"groupName": ray.WORKER_GROUP, "replicas": 1}]
+    cluster = {"metadata": {"name": "c", "uid": "u"}, "spec": {"workerGroupSpecs": groups}}
+    plan = decide.plan(settled("a:1", holds=("a:1",), ray_clusters=(cluster,), settled_seconds=seconds))
+    assert (len(plan.scalings), plan.waits) == (scaled, waits)
 
 
 def test_garbage_waits_for_downloads_onto_the_same_pod() -> None:

@@ -198,15 +198,25 @@ def test_pods_do_not_wait_for_a_model_that_cannot_be_had(pull: state.Pull | None
 
 
 @pytest.mark.parametrize(
-    ("phase", "held", "required"), [("Failed", (), False), ("Failed", ("a:1",), True), ("Pulling", (), True)]
+    ("phase", "generation", "held", "pull", "required"),
+    [
+        pytest.param("Failed", 1, (), None, False, id="nothing else is known"),
+        pytest.param("Failed", 1, (), state.Pull(RUNNING), False, id="it has only been begun again"),
+        pytest.param("Failed", 1, (), state.Pull(RUNNING, moving=True), True, id="it comes after all"),
+        pytest.param("Failed", 1, (), state.Pull(FAILED, failures=1), True, id="it begins to fail anew"),
+        pytest.param("Failed", 1, ("a:1",), None, True, id="a pod has got it"),
+        pytest.param("Failed", 0, (), None, True, id="the spec has changed since"),
+        pytest.param("Pulling", 1, (), None, True, id="it had not failed"),
+    ],
 )
 def test_what_had_failed_before_a_restart_is_not_waited_for_anew(
-    phase: str, held: tuple[str, ...], required: bool
+    phase: str, generation: int, held: tuple[str, ...], pull: state.Pull | None, required: bool
 ) -> None:
     resource = builders.resource("a:1")
-    resource["status"] = {"models": [{"name": "a:1", "phase": phase}]}
+    resource["status"] = {"observedGeneration": generation, "models": [{"name": "a:1", "phase": phase}]}
     pod = builders.pod(store=builders.store_of(dict.fromkeys(held, CHAT)))
-    observed = builders.observed(resource, pods=(pod,))
+    pulls = {} if pull is None else {("pod-0", "a:1"): pull}
+    observed = builders.observed(resource, pods=(pod,), pulls=pulls)
     assert bool(models.required(*observed.modelset.pools, observed)) is required
 
 

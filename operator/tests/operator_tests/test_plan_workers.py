@@ -23,18 +23,18 @@ HEAD = seen.RayPod("head", "assistants-abc", worker=False, ready=False)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "current", "settled", "scaled"),
+    ("wanted", "current", "settled", "scaled", "waits"),
     [
-        pytest.param(1, 0, 60.0, [], id="head only"),
-        pytest.param(3, 2, 60.0, [], id="as it should be"),
-        pytest.param(3, 0, 0.0, [(2, ())], id="more at once"),
-        pytest.param(1, 2, 0.0, [], id="fewer not before Serve has fewer replicas"),
-        pytest.param(2, 2, 60.0, [(1, ("idle",))], id="the one without a replica goes"),
-        pytest.param(1, 2, 60.0, [(0, ("idle",))], id="and then another"),
+        pytest.param(1, 0, 60.0, [], False, id="head only"),
+        pytest.param(3, 2, 0.0, [], False, id="as it should be"),
+        pytest.param(3, 0, 0.0, [(2, ())], False, id="more at once"),
+        pytest.param(1, 2, 29.0, [], True, id="fewer not before Serve has fewer replicas"),
+        pytest.param(2, 2, 30.0, [(1, ("idle",))], False, id="the one without a replica goes"),
+        pytest.param(1, 2, 60.0, [(0, ("idle",))], False, id="and then another"),
     ],
 )
 def test_workers(
-    wanted: int, current: int, settled: float, scaled: list[tuple[int, tuple[str, ...]]]
+    wanted: int, current: int, settled: float, scaled: list[tuple[int, tuple[str, ...]]], waits: bool
 ) -> None:
     observed = builders.observed(
         builders.resource("a:1", proxy={"replicas": wanted}),
@@ -44,6 +44,7 @@ def test_workers(
     )
     found = workers.scalings(observed, asked=True)
     assert [(scaling.replicas, scaling.remove) for scaling in found] == scaled
+    assert workers.waits(observed, asked=True) == waits
 
 
 def test_a_cluster_that_is_still_starting_gets_its_workers_too() -> None:
@@ -62,4 +63,5 @@ def test_a_cluster_that_is_not_ours_to_scale_is_left_alone() -> None:
 def test_no_worker_goes_before_serve_was_asked_to_have_fewer_replicas() -> None:
     observed = builders.observed(builders.resource("a:1"), ray_clusters=(cluster(1),), settled_seconds=3600.0)
     assert workers.scalings(observed, asked=False) == ()
+    assert workers.waits(observed, asked=False)
     assert len(workers.scalings(observed, asked=True)) == 1

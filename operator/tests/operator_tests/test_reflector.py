@@ -245,3 +245,30 @@ async def test_a_kind_that_is_missing_is_logged_once_and_so_is_that_it_comes(
         await bench.until("assistants")
     told = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert told == ["the API server does not know the kind", "the API server knows the kind now"]
+
+
+async def test_a_watch_that_is_behind_is_overtaken_by_a_list_and_undoes_nothing_of_it(bench: Bench) -> None:
+    bench.api.put(other("second"))
+    await bench.started()
+    await bench.api.told()
+    with bench.api.edited("OllamaModelSet", "assistants") as found:
+        found["spec"] = {"models": [{"name": "a:2"}]}
+    bench.api.remove("OllamaModelSet", "default", "second")
+
+    def known() -> list[str]:
+        return [one["spec"]["models"][0]["name"] for one in bench.store.values()]
+
+    await bench.reflector.renew()
+    assert known() == ["a:2"]
+    await bench.api.told()
+    assert known() == ["a:2"]
+
+
+@pytest.mark.parametrize(
+    "error", [UNREACHABLE, FORBIDDEN, http.ExpiredError("7"), http.KindMissingError("x")]
+)
+async def test_what_cannot_be_listed_anew_stays_as_it_is(bench: Bench, error: Exception) -> None:
+    await bench.started()
+    bench.api.lists.append(error)
+    await bench.reflector.renew()
+    assert {name for _, name in bench.store} == {"assistants"}

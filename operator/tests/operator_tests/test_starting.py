@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,7 +58,7 @@ async def test_it_reconciles_from_its_start_to_its_stop(
 ) -> None:
     clients = [httpx.AsyncClient(transport=fake_ollama.FakeOllamas()) for _ in range(2)]
     left = list(clients)
-    monkeypatch.setattr(acting, "_pods_client", left.pop)
+    monkeypatch.setattr(acting, "Acting", functools.partial(acting.Acting, pods_client=left.pop))
     operator, settings = handlers.Operator(OPTIONS), kopf.OperatorSettings()
     api.put(builders.resource(*MODELS, registry=REGISTRY))
     api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota")

@@ -108,6 +108,17 @@ def test_only_what_is_looked_at_is_kept() -> None:
     assert "managedFields" not in found["metadata"]
 
 
+def test_of_a_claim_is_kept_how_large_it_is() -> None:
+    claims = Kept(kinds.VOLUME_CLAIM)
+    resources = {"requests": {"storage": "1Gi"}}
+    claims.store.put(
+        made("a", 1, spec={"resources": resources, "volumeName": "pvc-1"}, status={"capacity": {}})
+    )
+    found = claims.store.get("default", "a")
+    assert found is not None
+    assert (found["spec"], found["status"]) == ({"resources": resources}, {"capacity": {}})
+
+
 def test_what_is_gone_with_its_kind_is_told_and_other_namespaces_stay() -> None:
     kept = Kept()
     elsewhere = made("b", 2)

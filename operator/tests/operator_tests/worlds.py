@@ -110,6 +110,13 @@ class World:
             }
         )
 
+    def retain_claim(self, size: str) -> None:
+        """Have the volume of an earlier set of the name be there."""
+        labels = {"modelset.dev/set": "assistants", "app.kubernetes.io/component": "ollama"}
+        metadata = {"name": "models-assistants-ollama-0", "namespace": "default", "labels": labels}
+        claim = {"resources": {"requests": {"storage": size}}}
+        self.api.put({"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim})
+
     def settle_pods(self) -> None:
         """Be the kubelet: a pod that holds what the ConfigMap asks for becomes ready."""
         required = set(self.api.find("ConfigMap", "assistants-ollama")["data"]["required"].split())
