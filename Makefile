@@ -41,7 +41,7 @@ lint: machine ## ruff, mypy, import-linter
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
-	@$(PYTEST) operator/tests serve_app/tests tests/unit benchmarks
+	@$(PYTEST) --numprocesses=auto operator/tests serve_app/tests tests/unit benchmarks
 
 .PHONY: mutants
 mutants: machine ## small changes to the code: do the unit tests notice? (MUTANTS='dispatch/core.py operator/plan')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,6 @@ PARALLEL = 2
 CLIENTS = 24
 PODS = ("pair-ollama-0", "pair-ollama-1")
 ANSWER_SECONDS = 300
-# Where one request ends and the next begins, clocks of two machines' worth of queues may overlap.
-SEAM_SECONDS = 0.02
 AVOIDED_SECONDS = 10
 HEALED_SECONDS = 120
 # The processes that run models; their parent serves the API.
@@ -59,13 +58,14 @@ def _answered(kube: Kube, pod: str, since: str) -> list[tuple[float, float]]:
 
 
 def _most_at_once(answered: list[tuple[float, float]]) -> int:
-    changes = [(began + SEAM_SECONDS, 1) for began, ended in answered if ended - began > 2 * SEAM_SECONDS]
-    changes += [(ended - SEAM_SECONDS, -1) for began, ended in answered if ended - began > 2 * SEAM_SECONDS]
-    now = most = 0
-    for _, change in sorted(changes):
-        now += change
-        most = max(most, now)
-    return most
+    """Count how many ran at a time.
+
+    On a busy machine lines of the log get their time up to a tenth of a second late, which moves a request
+    as a whole and has it overlap with the next one. One too many would overlap for all its length.
+    """
+    seam = min(ended - began for began, ended in answered) / 4
+    changes = [(began + seam, 1) for began, _ in answered] + [(ended - seam, -1) for _, ended in answered]
+    return max(itertools.accumulate(change for _, change in sorted(changes)))
 
 
 def _runners(kube: Kube, pod: str, signal: str) -> int:
