@@ -109,7 +109,7 @@ def _applies(
     # Policies first: no pod is to run without them.
     guards = [*network.policies(modelset, observed.around), *disruption.budgets(modelset)]
     children: list[tuple[dict[str, Any], seen.Object | None]] = [
-        *((guard, observed.guards.get((guard["kind"], guard["metadata"]["name"]))) for guard in guards),
+        (guard, observed.guards.get((guard["kind"], guard["metadata"]["name"]))) for guard in guards
     ]
     for pool in modelset.pools:
         held, required = observed.of(pool), models.required(pool, observed)
@@ -120,12 +120,13 @@ def _applies(
         ]
     if observed.kuberay_installed:
         children.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
-    foreign = [ownership.stranger(current, modelset) for _, current in children if current is not None]
-    wanted = [
-        (manifest, current)
-        for manifest, current in children
-        if current is None or not ownership.stranger(current, modelset)
-    ]
+    foreign: list[str] = []
+    wanted: list[tuple[dict[str, Any], seen.Object | None]] = []
+    for manifest, current in children:
+        if current is not None and (stranger := ownership.stranger(current, modelset)):
+            foreign.append(stranger)
+        else:
+            wanted.append((manifest, current))
     # KubeRay makes it for the RayService; one of the name that somebody else made is not the set's to label.
     if observed.serve_service is not None and ownership.controls(
         observed.ray_service, observed.serve_service
@@ -140,7 +141,7 @@ def _applies(
         for manifest, current in hashed
         if _differs(manifest, current, observed)
     ]
-    return applies, [problem for problem in foreign if problem]
+    return applies, foreign
 
 
 def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: seen.Observed) -> bool:
