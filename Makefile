@@ -31,13 +31,14 @@ run: machine ## the proxy without Kubernetes, in front of the Ollama at OLLAMA_U
 # ---- tests ----
 
 .PHONY: test
-test: lint unit chart-test e2e ## all tests: lint, unit, chart, end to end
+test: lint unit chart-test e2e-core ## all tests but the longest: lint, unit, chart, end to end
 
 .PHONY: lint
-lint: machine ## ruff, mypy, import-linter
+lint: machine ## ruff, mypy, import-linter; and what needs a cluster can be collected
 	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
 	  && "$$dev/bin/mypy" operator/modelset_operator serve_app/modelset_proxy stack tests benchmarks \
-	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports"
+	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports" \
+	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade) || { echo "$$said"; exit 1; }; }
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
@@ -63,7 +64,11 @@ chart-test: machine ## the Helm chart: rendered, validated against schemas
 
 .PHONY: e2e
 e2e: up ## end to end on kind, with real KubeRay, Ray Serve and Ollama (E2E='-k name' selects)
-	@$(PYTEST) tests/e2e --durations=8 $(E2E)
+	@$(PYTEST) tests/e2e --durations=25 $(E2E)
+
+.PHONY: e2e-core
+e2e-core: up ## end to end, but for the tests that take longest
+	@$(PYTEST) tests/e2e --durations=25 -m 'not long' $(E2E)
 
 .PHONY: e2e-upgrade
 e2e-upgrade: machine ## 0.1.0 with a live set, upgraded to this chart, on a kind cluster of its own
@@ -77,15 +82,27 @@ bench: machine ## what the proxy costs, beside LiteLLM, plain uvicorn and no pro
 
 .PHONY: bench-dispatch
 bench-dispatch: machine ## where requests go: simulated, on stubs and on real Ollamas; a line a floor
-	@$(DEV) PYTHONPATH=.:serve_app "$$dev/bin/python" -m benchmarks.dispatch
+	@$(DEV) PYTHONPATH=.:operator:serve_app "$$dev/bin/python" -m benchmarks.dispatch
 
 .PHONY: bench-routing
 bench-routing: machine ## our routing beside taking turns, on two real Ollamas
 	@$(DEV) "$$dev/bin/python" -m benchmarks.routing
 
+.PHONY: bench-variants
+bench-variants: machine ## 50 variants of one base on a real Ollama: disk, loads, whose answers; a line a floor (VARIANTS=6 EACH=4)
+	@$(DEV) PYTHONPATH=.:operator:serve_app "$$dev/bin/python" -m benchmarks.variants $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(EACH),--each $(EACH))
+
 .PHONY: bench-operator
 bench-operator: machine ## the operator at a real API server beside many sets; a line a floor (SETS=50 IDLE=60)
 	@$(DEV) PYTHONPATH=. "$$dev/bin/python" -m benchmarks.operator $(if $(SETS),--sets $(SETS)) $(if $(IDLE),--idle $(IDLE))
+
+.PHONY: bench-fleet
+bench-fleet: up ## bursts on the kind cluster: pods by demand, a fixed number, a Deployment a model; a line a floor
+	@$(DEV) PYTHONPATH=.:operator:serve_app "$$dev/bin/python" -m benchmarks.fleet
+
+.PHONY: bench-idle
+bench-idle: up ## what a set costs on the kind cluster that nobody asks: memory and CPU of each process
+	@$(DEV) "$$dev/bin/python" -m benchmarks.idle
 
 # ---- the stack ----
 

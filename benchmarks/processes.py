@@ -74,7 +74,7 @@ class Group:
 
     def processes(self) -> list[Process]:
         """List the processes that run now."""
-        everything = {process.pid: process for process in _all()}
+        everything = {process.pid: process for process in running()}
         members = {
             process.pid
             for process in everything.values()
@@ -138,7 +138,8 @@ def machine_cpu() -> float:
     return (user + nice + system + irq + softirq) / _TICK
 
 
-def _all() -> Iterator[Process]:
+def running() -> Iterator[Process]:
+    """Yield all processes of this machine, those in containers too."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue

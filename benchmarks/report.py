@@ -1,4 +1,4 @@
-"""Tables and plot of docs/benchmarks.md: what stands between its marks is replaced, the rest is prose."""
+"""Tables and plot of docs/benchmarks.md and docs/costs.md: what stands between their marks is replaced."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ from stack import cache
 RESULTS = Path(__file__).parent / "results.json"
 ROUTING = Path(__file__).parent / "routing.json"
 OPERATOR = Path(__file__).parent / "operator.json"
+IDLE = Path(__file__).parent / "idle.json"
 _PAGE = cache.REPOSITORY / "docs" / "benchmarks.md"
+_COSTS = cache.REPOSITORY / "docs" / "costs.md"
 _PLOT = cache.REPOSITORY / "docs" / "benchmarks.svg"
+_PODS = {
+    "proxy": "the proxy's pod",
+    "ollama": "an Ollama pod",
+    "operator": "the operator's pod, for all sets",
+}
 _OURS = "Serve + HAProxy"
 _LITELLM = ("LiteLLM ollama_chat/", "LiteLLM openai/")
 
@@ -25,7 +32,7 @@ Results = Mapping[str, Any]
 
 
 def write() -> None:
-    """Put what the last runs found into the page and the plot."""
+    """Put what the last runs found into the pages and the plot."""
     page = _PAGE.read_text()
     if RESULTS.exists():
         results = json.loads(RESULTS.read_text())
@@ -36,6 +43,8 @@ def write() -> None:
     if OPERATOR.exists():
         page = _between(page, "operator", operator_text(json.loads(OPERATOR.read_text())))
     _PAGE.write_text(page)
+    if IDLE.exists():
+        _COSTS.write_text(_between(_COSTS.read_text(), "idle", idle_text(json.loads(IDLE.read_text()))))
 
 
 def text(results: Results) -> str:
@@ -92,6 +101,21 @@ def operator_text(results: Results) -> str:
     ]
     heads = [f"{column.sets:,} sets" for column in columns]
     return "\n\n".join([_facts(results["facts"]), _table(("", "floor", *heads), rows)])
+
+
+def idle_text(results: Results) -> str:
+    """Return the table of an idle set: each pod as a whole, then its processes, the largest first.
+
+    What is below a MiB, such as a pod's pause, counts in the whole alone.
+    """
+    rows = []
+    for pod in sorted(results["pods"], key=list(_PODS).index):
+        costs = sorted(results["pods"][pod].items(), key=lambda entry: -entry[1]["memory"])
+        total = {what: sum(cost[what] for _, cost in costs) for what in ("memory", "cpu")}
+        large = [(called, cost) for called, cost in costs if cost["memory"] >= 2**20]
+        for called, cost in [(f"**{_PODS[pod]}**", total), *large]:
+            rows.append((called, f"{cost['memory'] / 2**20:,.0f}", f"{cost['cpu'] * 1000:,.0f}"))
+    return "\n\n".join([_facts(results["facts"]), _table(("", "memory, MiB", "CPU, millicores"), rows)])
 
 
 def _facts(facts: Mapping[str, str]) -> str:

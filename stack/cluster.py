@@ -26,6 +26,7 @@ CHART_IMAGES = {"image": "operator", "defaults.proxyImage": "proxy", "defaults.o
 POD_SUBNET = "10.244.0.0/16"
 NODE_READY_SECONDS = 180
 ROLLOUT_SECONDS = 300
+METRICS_API = "apiservice/v1beta1.metrics.k8s.io"
 
 
 def kubeconfig() -> Path:
@@ -160,12 +161,46 @@ def install_kuberay() -> None:
     image = components.ensure("kuberay")
     load(image)
     folder = golang.module_folder("kuberay", "github.com/ray-project/kuberay/ray-operator")
-    rendered = output([golang.tool("kubectl"), "kustomize", folder / "config" / "default"])
-    manifest = "\n".join(
+    manifest = _kustomized(folder / "config" / "default", image)
+    _apply("KubeRay", manifest, "deployment/kuberay-operator", "default")
+
+
+def install_metrics_server() -> None:
+    """Apply metrics-server's own manifests: what pods use, for HorizontalPodAutoscalers. No part of `up`."""
+    image = components.ensure("metrics-server")
+    load(image)
+    api, rest = _metrics_server(image)
+    _apply("metrics-server", rest, "deployment/metrics-server", "kube-system")
+    # Last: the API server asks at once, and keeps a connection that a Service without pods led astray.
+    with step("wait for the metrics API"):
+        kubectl("apply", "--filename", "-", data=api)
+        kubectl("wait", "--for=condition=Available", METRICS_API, f"--timeout={ROLLOUT_SECONDS}s")
+
+
+def remove_metrics_server() -> None:
+    """Take it away again, first the API: one that does not answer keeps namespaces from being deleted."""
+    for manifest in _metrics_server("any"):
+        kubectl("delete", "--ignore-not-found", "--filename", "-", data=manifest)
+
+
+def _metrics_server(image: str) -> tuple[str, str]:
+    """The manifest of its API, and those of all the rest."""
+    folder = golang.module_folder("metrics-server", "sigs.k8s.io/metrics-server")
+    manifest = _kustomized(folder / "manifests" / "base", image)
+    # kind's kubelets have certificates that nobody vouches for.
+    manifest = re.sub(r"( *- )--kubelet-use-node-status-port\n", r"\g<0>\1--kubelet-insecure-tls\n", manifest)
+    documents = manifest.split("\n---\n")
+    [api] = [document for document in documents if "kind: APIService\n" in document]
+    return api, "\n---\n".join(document for document in documents if document != api)
+
+
+def _kustomized(folder: Path, image: str) -> str:
+    """A folder's manifests with another image in each container."""
+    rendered = output([golang.tool("kubectl"), "kustomize", folder])
+    return "\n".join(
         line.split("image:")[0] + f"image: {image}" if line.strip().startswith("image: ") else line
         for line in rendered.splitlines()
     )
-    _apply("KubeRay", manifest, "deployment/kuberay-operator", "default")
 
 
 def install_model_registry() -> None:

@@ -10,6 +10,7 @@ def ensure(name: str) -> str:
     makers = {
         "base": images.base,
         "kuberay": _kuberay,
+        "metrics-server": _metrics_server,
         "ollama": _ollama,
         "kind-node": kindnode.ensure,
         "operator": _operator,
@@ -21,6 +22,12 @@ def ensure(name: str) -> str:
 def _kuberay() -> str:
     version = golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator")
     return images.build("kuberay", version, {"ray-operator": golang.binaries("kuberay") / "ray-operator"})
+
+
+def _metrics_server() -> str:
+    version = golang.module_version("metrics-server", "sigs.k8s.io/metrics-server")
+    binary = golang.binaries("metrics-server") / "metrics-server"
+    return images.build("metrics-server", version, {"metrics-server": binary})
 
 
 def _ollama() -> str:

@@ -37,6 +37,11 @@ def create(url: str, name: str, files: Mapping[str, bytes], **fields: object) ->
     _post_json(f"{url}/api/create", {"model": name, "files": digests, **fields})
 
 
+def copy(url: str, name: str, other: str) -> None:
+    """Give a model another name too."""
+    _post_json(f"{url}/api/copy", {"source": name, "destination": other})
+
+
 def push(url: str, name: str) -> None:
     """Push a model to the registry that its name names, over plain HTTP."""
     _post_json(f"{url}/api/push", {"model": name, "insecure": True})

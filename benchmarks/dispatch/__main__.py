@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from benchmarks import floors
-from benchmarks.dispatch import cases, real, stubs
+from benchmarks.dispatch import cases, fleets, real, stubs
 from stack import step
 
 _REQUESTS = 100_000
@@ -31,8 +31,16 @@ def _simulated() -> Iterator[floors.Floor]:
         yield from cases.fairness()
 
 
+def _fleet() -> Iterator[floors.Floor]:
+    with step.step("simulate hours of bursts: pods by demand, fixed, and a Deployment a model"):
+        yield from fleets.compared()
+    with step.step("simulate a day of bursts"):
+        yield from fleets.calm()
+
+
 _PARTS: dict[str, Callable[[], Iterator[floors.Floor]]] = {
     "simulated": _simulated,
+    "fleet": _fleet,
     "stubs": stubs.scaling,
     "real": real.compared,
 }

@@ -145,10 +145,18 @@ async def run(
 
 
 async def translated(engine: port.Engine, model: catalog.Model, arrival: workload.Arrival) -> port.Job[Read]:
-    """Return a request as the engine asks it: words of about a token each, to be gone on with."""
-    chance = random.Random(arrival.request.id)
-    text = " ".join(chance.choice(_WORDS) for _ in range(arrival.request.prompt_tokens))
+    """Return a request as the engine asks it."""
     request = requests.CompletionRequest(
-        model=model.name, prompt=text, max_tokens=arrival.answer_tokens, temperature=0, stream=True
+        model=model.name,
+        prompt=prompt(arrival),
+        max_tokens=arrival.answer_tokens,
+        temperature=0,
+        stream=True,
     )
     return await engine.complete(request, model)
+
+
+def prompt(arrival: workload.Arrival) -> str:
+    """Return words of about a token each, to be gone on with."""
+    chance = random.Random(arrival.request.id)
+    return " ".join(chance.choice(_WORDS) for _ in range(arrival.request.prompt_tokens))

@@ -18,6 +18,10 @@ class Result:
     read_tokens: int = 0
     served: dict[str, list[tuple[float, int]]] = dataclasses.field(default_factory=dict)
 
+    def within(self, seconds: float) -> float:
+        """Return the share of the requests whose first token came within so many seconds."""
+        return sum(wait <= seconds for wait in self.waits) / len(self.waits)
+
     def percentile(self, share: float) -> float:
         """Return the time to the first token that this share of the requests do not exceed."""
         ordered = sorted(self.waits)

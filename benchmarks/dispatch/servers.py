@@ -2,6 +2,9 @@
 
 import collections
 import dataclasses
+import heapq
+import itertools
+import math
 
 from modelset_proxy.dispatch import facts, memory
 
@@ -41,10 +44,19 @@ class _Runner:
         self.references = 0
 
 
-class Server:
-    """One server. ``ask`` and ``end`` return what begins now, as (job, slot, end time)."""
+# Work is compared this exactly, in seconds.
+_EXACT = 1e-9
 
-    def __init__(self, name: str, *, memory_slots: int, parallel: int, speed: Speed) -> None:
+
+class Server:
+    """One server. ``due`` is when it is to be looked at again, ``ended`` what has ended by then.
+
+    ``power`` is how many answers, of whatever models, go on at full speed; more of them share it.
+    """
+
+    def __init__(
+        self, name: str, *, memory_slots: int, parallel: int, speed: Speed, power: float = math.inf
+    ) -> None:
         self.name = name
         self.speed = speed
         self.load_seconds = 0.0
@@ -54,18 +66,40 @@ class Server:
         self._parallel = parallel
         self._runners: dict[str, _Runner] = {}
         self._pending: collections.deque[Job] = collections.deque()
+        self._power = power
+        self._numbers = itertools.count()
+        # What waits for a load that is under way, by when that ends.
+        self._loading: list[tuple[float, int, Job, int]] = []
+        # What runs, by how far the work of each will be when its next token comes that matters.
+        self._running: list[tuple[float, int, Job, int]] = []
+        self._worked = self._at = 0.0
+
+    @property
+    def due(self) -> float | None:
+        """When something begins, is heard of or ends next."""
+        times = [self._loading[0][0]] if self._loading else []
+        if self._running:
+            times.append(self._at + max(0.0, self._running[0][0] - self._worked) / self._rate)
+        return min(times, default=None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits here."""
+        return bool(self._loading or self._running or self._pending)
 
     @property
     def loaded(self) -> frozenset[str]:
         """The models in memory."""
         return frozenset(self._runners)
 
-    def ask(self, now: float, job: Job) -> list[tuple[Job, int, float]]:
+    def ask(self, now: float, job: Job) -> None:
         """Take a job; one whose model is in memory goes past those who wait for theirs."""
+        self._work(now)
         if (runner := self._runners.get(job.request.model)) is not None:
-            return self._attach(now, runner, job)
-        self._pending.append(job)
-        return self._schedule(now)
+            self._attach(now, runner, job)
+        else:
+            self._pending.append(job)
+            self._schedule(now)
 
     def unload(self, model: str) -> None:
         """Let go of a model that nothing runs on."""
@@ -79,18 +113,48 @@ class Server:
             self._add(now, model)
         return self._runners[model].ready if model in self._runners else now
 
-    def end(self, now: float, job: Job, slot: int) -> list[tuple[Job, int, float]]:
-        """End a job; return what begins now that there is room."""
+    def ended(self, now: float) -> list[Job]:
+        """Go on until now; return what has ended, of which each left its slot to the next."""
+        self._work(now)
+        ended = []
+        while self._loading and self._loading[0][0] <= now:
+            _, _, job, slot = heapq.heappop(self._loading)
+            self._begin(job, slot)
+        while self._running and self._running[0][0] <= self._worked + _EXACT:
+            _, _, job, slot = heapq.heappop(self._running)
+            if job.first:
+                self._end(now, job, slot)
+                ended.append(job)
+            else:
+                job.first = now
+                self._go_on(job.answer_tokens / self.speed.answer, job, slot)
+        return ended
+
+    @property
+    def _rate(self) -> float:
+        return min(1.0, self._power / len(self._running))
+
+    def _work(self, now: float) -> None:
+        if self._running:
+            self._worked += (now - self._at) * self._rate
+        self._at = now
+
+    def _begin(self, job: Job, slot: int) -> None:
+        self._go_on(self.speed.request + job.prompt_seconds, job, slot)
+
+    def _go_on(self, seconds: float, job: Job, slot: int) -> None:
+        heapq.heappush(self._running, (self._worked + seconds, next(self._numbers), job, slot))
+
+    def _end(self, now: float, job: Job, slot: int) -> None:
         runner = self._runners[job.request.model]
         runner.busy.remove(slot)
         runner.references -= 1
         runner.used = now
-        begun = self._run(now, runner)
-        return begun + self._schedule(now)
+        self._run(now, runner)
+        self._schedule(now)
 
-    def _schedule(self, now: float) -> list[tuple[Job, int, float]]:
+    def _schedule(self, now: float) -> None:
         """Serve the queue in its order; one that needs a model without room for it holds up the rest."""
-        begun: list[tuple[Job, int, float]] = []
         while self._pending:
             job = self._pending[0]
             runner = self._runners.get(job.request.model)
@@ -100,13 +164,12 @@ class Server:
                 runner = self._add(now, job.request.model)
                 job.loaded = self.speed.load
             self._pending.popleft()
-            begun += self._attach(now, runner, job)
-        return begun
+            self._attach(now, runner, job)
 
-    def _attach(self, now: float, runner: _Runner, job: Job) -> list[tuple[Job, int, float]]:
+    def _attach(self, now: float, runner: _Runner, job: Job) -> None:
         runner.references += 1
         runner.queue.append(job)
-        return self._run(now, runner)
+        self._run(now, runner)
 
     def _add(self, now: float, model: str) -> _Runner:
         # One load after another: they share the disk.
@@ -125,8 +188,7 @@ class Server:
         del self._runners[min(idle, key=lambda model: self._runners[model].used)]
         return True
 
-    def _run(self, now: float, runner: _Runner) -> list[tuple[Job, int, float]]:
-        begun = []
+    def _run(self, now: float, runner: _Runner) -> None:
         while runner.queue and len(runner.busy) < self._parallel:
             job = runner.queue.popleft()
             request = job.request
@@ -140,6 +202,7 @@ class Server:
             runner.slots[slot] = request.prefix
             runner.busy.add(slot)
             job.prompt_seconds = job.read / self.speed.prompt
-            job.first = max(now, runner.ready) + self.speed.request + job.prompt_seconds
-            begun.append((job, slot, job.first + job.answer_tokens / self.speed.answer))
-        return begun
+            if runner.ready > now:
+                heapq.heappush(self._loading, (runner.ready, next(self._numbers), job, slot))
+            else:
+                self._begin(job, slot)

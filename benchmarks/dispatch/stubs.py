@@ -2,14 +2,10 @@
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
-
-from benchmarks import floors, folders, load_tool, loopback
-from modelset_proxy.serving import config, proxy
+from benchmarks import floors, folders, load_tool, proxied
 from stack import step
 
 _MODEL = "paced"
@@ -45,11 +41,13 @@ async def _rate(folder: Path, count: int) -> float:
             own.mkdir()
             url, _ = stack.enter_context(load_tool.stub(own, _PARALLEL))
             urls.append(url)
-        async with _proxy(urls) as url:
+        models = [{"model": _MODEL, "servedNames": [_MODEL], "type": "Chat", "created": 0}]
+        configured = {"models": models, "limits": {"maxInFlightPerServer": _PARALLEL}}
+        async with proxied.serving(urls, configured) as running:
             result = await asyncio.to_thread(
                 load_tool.drive,
                 "unary",
-                url=url,
+                url=running.url,
                 model=_MODEL,
                 clients=str(_CLIENTS),
                 tokens=str(_TOKENS),
@@ -59,35 +57,3 @@ async def _rate(folder: Path, count: int) -> float:
     if result["errors"]:
         raise load_tool.LoadFailedError(result["error"])
     return float(result["requests_per_second"])
-
-
-class _Server(uvicorn.Server):
-    """``up`` is set when it has tried to start."""
-
-    def __init__(self, settings: uvicorn.Config) -> None:
-        super().__init__(settings)
-        self.up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        try:
-            await super().startup(sockets)
-        finally:
-            self.up.set()
-
-
-@contextlib.asynccontextmanager
-async def _proxy(urls: Sequence[str]) -> AsyncIterator[str]:
-    """Run the proxy in front of servers, configured as the operator does."""
-    app = proxy.Proxy(config.Environment(ollama_urls=tuple(urls)), behind_serve=True)
-    port = loopback.free_port()
-    server = _Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
-    serving = asyncio.create_task(server.serve())
-    try:
-        await server.up.wait()
-        models = [{"model": _MODEL, "servedNames": [_MODEL], "type": "Chat", "created": 0}]
-        await app.configure({"models": models, "limits": {"maxInFlightPerServer": _PARALLEL}})
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await serving

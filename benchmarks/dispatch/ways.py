@@ -34,6 +34,16 @@ class Way(Protocol):
         """Return what to do now."""
 
 
+class Scalable(Way, Protocol):
+    """A way that is told of servers that come and go, and tells what is asked."""
+
+    def demand(self, now: float, /) -> Mapping[str, facts.Demand]:
+        """Return what is asked, by model."""
+
+    def hurries(self) -> bool:
+        """Whether servers should be looked for all the time."""
+
+
 class LeastConnections:
     """To the server with the fewest requests, whatever is in its memory; the server decides what is."""
 
@@ -75,6 +85,64 @@ class LeastConnections:
     def again(self, _now: float) -> list[facts.Decision]:
         """Nothing waits here for a time."""
         return []
+
+
+class ByModel(LeastConnections):
+    """To the server with the fewest requests of those that have the model, as KubeAI does with a Deployment a
+    model; while there is none, requests are held.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self._having: Mapping[str, Set[str]] = {}
+        self._held: list[facts.Request] = []
+        self._models: dict[int, str] = {}
+
+    def look(self, _now: float, loaded: Mapping[str, Set[str]]) -> None:
+        """Take in which servers there are."""
+        self._having = loaded
+        self.running = {url: self.running.get(url, 0) for url in {*loaded, *self._where.values()}}
+
+    def arrive(self, now: float, request: facts.Request) -> list[facts.Decision]:
+        """Send it on if there is a server."""
+        self._held.append(request)
+        return self.again(now)
+
+    def start(self, request: facts.Request) -> facts.Start:
+        """Remember which model it asks."""
+        self._models[request.id] = request.model
+        return super().start(request)
+
+    def ended(self, now: float, job: servers.Job) -> list[facts.Decision]:
+        """Count it out."""
+        del self._models[job.request.id]
+        return super().ended(now, job)
+
+    def again(self, _now: float) -> list[facts.Decision]:
+        """Send on what was held and is not any more."""
+        held, self._held = self._held, []
+        started: list[facts.Decision] = []
+        for request in held:
+            if any(request.model in models for models in self._having.values()):
+                started.append(self.start(request))
+            else:
+                self._held.append(request)
+        return started
+
+    def choose(self, request: facts.Request) -> str:
+        """Return the least busy of those that have the model."""
+        having = [url for url, models in self._having.items() if request.model in models]
+        return min(having, key=lambda url: self.running[url])
+
+    def demand(self, _now: float) -> Mapping[str, facts.Demand]:
+        """Count what waits here or at a server."""
+        active = collections.Counter(request.model for request in self._held)
+        active.update(self._models.values())
+        return {model: facts.Demand(count, 0, 0.0, 0.0) for model, count in active.items()}
+
+    def hurries(self) -> bool:
+        """It watches them."""
+        return True
 
 
 class RoundRobin(LeastConnections):
@@ -171,6 +239,14 @@ class Ours:
         """Learn from it, and see who goes."""
         self._core.loaded(now, load.model, load.url, seconds)
         return self._core.decide(now)
+
+    def demand(self, now: float) -> Mapping[str, facts.Demand]:
+        """Tell as the proxy does."""
+        return self._core.demand(now)
+
+    def hurries(self) -> bool:
+        """Whether somebody waits for a model that no server holds."""
+        return bool(self._core.stranded())
 
     def wake(self, now: float) -> float | None:
         """Ask the core."""

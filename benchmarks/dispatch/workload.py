@@ -8,6 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from modelset_proxy.dispatch import facts
 
+# Of ``bursts``: how long one lasts and how long after it the next comes, how many requests a second the most
+# popular model gets in one, and for how long people are there and are not.
+_BURST_SECONDS = 180.0
+_PAUSE_SECONDS = 300.0
+_BURST_RATE = 2.0
+_AWAKE_SECONDS = (900.0, 1800.0)
+_QUIET_SECONDS = (300.0, 1200.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Arrival:
@@ -51,6 +59,39 @@ def shifting_popularity(
         written = max(1, int(chance.lognormvariate(math.log(answer), 0.6)))
         prefix = tuple(hash((model, number, block)) for block in range(read // 64))
         yield Arrival(now, facts.Request(number, model, "", prefix, read), written)
+
+
+def bursts(
+    *, models: int, seconds: float, seed: int, prompt: float = 200, answer: float = 100
+) -> list[Arrival]:
+    """Return what is asked of models that each have bursts of their own, and at times nothing of any.
+
+    ``prompt`` and ``answer`` are the medians of their tokens. The most popular model has bursts of two
+    requests a second, every few minutes; others fewer, and rarer ones.
+    """
+    chance = random.Random(seed)
+    quiet: list[tuple[float, float]] = []
+    now = 0.0
+    while now < seconds:
+        begins = now + chance.uniform(*_AWAKE_SECONDS)
+        now = begins + chance.uniform(*_QUIET_SECONDS)
+        quiet.append((begins, now))
+    asked: list[tuple[float, str]] = []
+    for rank, model in enumerate(names(models), start=1):
+        now = chance.expovariate(1 / _PAUSE_SECONDS)
+        while now < seconds:
+            ends = now + chance.lognormvariate(math.log(_BURST_SECONDS), 0.6)
+            rate = _BURST_RATE / rank * chance.lognormvariate(0.0, 0.5)
+            while (now := now + chance.expovariate(rate)) < ends:
+                asked.append((now, model))
+            now = ends + chance.expovariate(1 / (_PAUSE_SECONDS * math.sqrt(rank)))
+    arrivals = []
+    for number, (at, model) in enumerate(sorted(asked)):
+        if at < seconds and not any(begins <= at < ends for begins, ends in quiet):
+            read = max(1, int(chance.lognormvariate(math.log(prompt), 0.7)))
+            written = max(1, int(chance.lognormvariate(math.log(answer), 0.6)))
+            arrivals.append(Arrival(at, facts.Request(number, model, prompt_tokens=read), written))
+    return arrivals
 
 
 def conversations(

@@ -124,7 +124,7 @@ async def _operator(plane: control_plane.ControlPlane, folder: Path) -> AsyncIte
     health = f"http://127.0.0.1:{loopback.free_port()}/healthz"
     group = container.Container(
         components.ensure("operator"),
-        ["python", "-m", "modelset_operator", f"--liveness={health}"],
+        ["python", "-m", "modelset_operator", *installed.arguments(), f"--liveness={health}"],
         env={"KUBECONFIG": str(plane.kubeconfig)},
         folder=folder,
         log=folder / "operator.log",
@@ -153,19 +153,25 @@ async def _until_ready(api: Api, sets: int) -> float:
 
     began = told = time.monotonic()
     ready: set[str] = set()
-    async with asyncio.TaskGroup() as tasks, contextlib.aclosing(api.follow(_SETS)) as following:
-        for _ in range(_CREATORS):
-            tasks.create_task(create())
-        async for found in following:
-            if _is_ready(found):
-                ready.add(found["metadata"]["name"])
-            if len(ready) == sets:
-                break
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
-                step.say(f"  {len(ready)} of {sets} are Ready after {told - began:.0f} s")
-            if time.monotonic() - began > _READY_SECONDS:
-                raise step.StepFailed(f"only {len(ready)} of {sets} are Ready")
+    try:
+        async with (
+            asyncio.timeout(_READY_SECONDS),
+            asyncio.TaskGroup() as tasks,
+            contextlib.aclosing(api.follow(_SETS)) as following,
+        ):
+            for _ in range(_CREATORS):
+                tasks.create_task(create())
+            async for found in following:
+                if _is_ready(found):
+                    ready.add(found["metadata"]["name"])
+                if len(ready) == sets:
+                    break
+                if time.monotonic() - told > _PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    step.say(f"  {len(ready)} of {sets} are Ready after {told - began:.0f} s")
+    except TimeoutError:
+        # Also where the operator does nothing at all, so that nothing is heard of the sets.
+        raise step.StepFailed(f"only {len(ready)} of {sets} are Ready after {_READY_SECONDS:.0f} s") from None
     return time.monotonic() - began
 
 

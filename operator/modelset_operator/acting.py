@@ -9,7 +9,8 @@ import httpx
 
 from modelset_operator import metrics, observer, reconciler, workqueue
 from modelset_operator.api import names, neighbours, spec
-from modelset_operator.cluster import caches, http, leading, writes
+from modelset_operator.cluster import caches, http, keys, leading, writes
+from modelset_operator.demand import proxies, readers
 from modelset_operator.engines import ollama, work
 from modelset_operator.plan import claims
 
@@ -70,9 +71,14 @@ class Acting:
             loading = await stack.enter_async_context(self._pods_client())
             doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self.look_at, self._clock)
             stack.push_async_callback(doing.close)
-            written = writes.Writes(leading.LeadersHttp(self._api, leads), self.cached.wrote)
+            listening = await stack.enter_async_context(self._pods_client())
+            reading = readers.Readers(proxies.Proxies(listening), self.look_at, self._clock)
+            stack.push_async_callback(reading.close)
+            leader = leading.LeadersHttp(self._api, leads)
+            written = writes.Writes(leader, self.cached.wrote)
             looker = observer.Observer(self.cached, self._images, self._around)
-            worker = reconciler.Reconciler(written, looker, doing, self._clock)
+            token_keys = keys.Keys(leader, *self._identity.home)
+            worker = reconciler.Reconciler(written, looker, doing, reading, token_keys, self._clock)
 
             async def look(owner: reconciler.Set) -> float | None:
                 with metrics.reconcile(_RESULTS):

@@ -9,15 +9,13 @@ from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches
 from modelset_operator.engines import looks, state
 from modelset_operator.manifests import ollama
+from modelset_operator.plan import conditions
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
 
 # (namespace, name) of a set
 Set = tuple[str, str]
-
-# What to say of a pod without an address, and with one, about which Kubernetes says nothing.
-_SILENT = ("it has no address yet", "Ollama does not answer yet")
 
 
 class Observer:
@@ -40,7 +38,9 @@ class Observer:
         owner: Set,
         sights: Mapping[str, looks.Sight],
         pulls: Mapping[tuple[str, str], state.Pull],
+        loads: Mapping[tuple[str, str], state.Load],
         tolerated: Mapping[tuple[str, str], seen.Tolerated],
+        ungrown: Mapping[str, seen.Ungrown],
     ) -> seen.Observed | None:
         """Return what there is, or None when the set is gone or on its way out. Raises spec.SpecError."""
         namespace, name = owner
@@ -65,7 +65,9 @@ class Observer:
             ray_pods=_ray_pods(pods),
             pods=_pods(modelset, pods, sights),
             pulls=pulls,
+            loads=loads,
             tolerated=tolerated,
+            ungrown=ungrown,
         )
 
     def _guards(self, namespace: str, name: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -109,9 +111,8 @@ def _pods(
 
 def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
     status = pod.get("status") or {}
-    conditions = _conditions(status)
     ip = status.get("podIP", "")
-    ready = conditions.get("Ready", {}).get("status") == "True"
+    ready = conditions.is_true(status, "Ready")
     runs = bool(ip) and _runs(status)
     # Where the kubelet's probes get answers, no answer to a look is a busy moment and not a loss.
     store = (sight.last if ready else sight.now) if sight is not None and runs else None
@@ -122,9 +123,10 @@ def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
         ip=ip,
         ready=ready,
         runs=runs,
+        started=_started(status) if runs else "",
         looked_at=sight is not None,
-        waiting="" if store is not None else _why_waiting(status, conditions) or _SILENT[bool(ip)],
         store=store,
+        status=status,
     )
 
 
@@ -144,38 +146,30 @@ def _ray_pods(pods: Sequence[Mapping[str, Any]]) -> tuple[seen.RayPod, ...]:
 
 def _ray_pod(pod: Mapping[str, Any]) -> seen.RayPod:
     status = pod.get("status") or {}
-    conditions, labels = _conditions(status), pod["metadata"].get("labels") or {}
+    labels = pod["metadata"].get("labels") or {}
     return seen.RayPod(
         name=pod["metadata"]["name"],
         cluster=labels.get("ray.io/cluster", ""),
         worker=labels.get("ray.io/node-type") == "worker",
-        ready=conditions.get("Ready", {}).get("status") == "True",
-        # The RayService's own status never says what keeps its pods.
-        waiting=_why_waiting(status, conditions),
+        ready=conditions.is_true(status, "Ready"),
+        status=status,
     )
 
 
 def _runs(status: Mapping[str, Any]) -> bool:
-    states = [entry.get("state") or {} for entry in status.get("containerStatuses") or ()]
+    states = _states(status)
     return bool(states) and all("running" in state for state in states)
+
+
+def _started(status: Mapping[str, Any]) -> str:
+    running = (state.get("running") or {} for state in _states(status))
+    return max((str(one.get("startedAt", "")) for one in running), default="")
+
+
+def _states(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry.get("state") or {} for entry in status.get("containerStatuses") or ()]
 
 
 def _place(name: str) -> tuple[str, int, str]:
     pool, _, tail = name.rpartition("-")
     return (pool, int(tail) if tail.isdigit() else -1, name)
-
-
-def _why_waiting(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return why a pod does not run, in Kubernetes' words: what keeps the image or the node from it."""
-    for entry in status.get("containerStatuses") or ():
-        waiting = (entry.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason"):
-            return ": ".join(part for part in (waiting["reason"], waiting.get("message", "")) if part)
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        return ": ".join(str(scheduled[key]) for key in ("reason", "message") if scheduled.get(key))
-    return ""
-
-
-def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {entry["type"]: entry for entry in status.get("conditions") or ()}

@@ -11,10 +11,21 @@ from typing import Any
 
 from modelset_operator import observer
 from modelset_operator.api import names, spec
-from modelset_operator.cluster import http, writes
+from modelset_operator.cluster import http, keys, writes
+from modelset_operator.demand import readers
 from modelset_operator.engines import state, work
 from modelset_operator.manifests import compare
-from modelset_operator.plan import decide, events, ownership, proxy, status, workers
+from modelset_operator.plan import (
+    autoscaling,
+    decide,
+    demand,
+    events,
+    ownership,
+    proxy,
+    status,
+    volumes,
+    workers,
+)
 from modelset_operator.plan import observed as seen
 
 log = logging.getLogger(__name__)
@@ -24,6 +35,8 @@ Set = tuple[str, str]
 
 # All that matters is told; this is for what should not happen.
 RESYNC_SECONDS = 300.0
+# For how long it is believed that a claim cannot grow: its StorageClass may come to allow it.
+UNGROWN_SECONDS = 300.0
 # While something is under way that no watch reports, such as a drain.
 SOON_SECONDS = 5.0
 
@@ -56,6 +69,10 @@ class _Attempts:
         self.failures += problems
         self.refused += problems
 
+    def error(self) -> ReconcileError:
+        """Return what to raise for the failures."""
+        return ReconcileError("; ".join(self.failures), self.retry_after)
+
     @contextlib.contextmanager
     def at(self, what: str, *, but: Collection[int] = ()) -> Iterator[None]:
         """Note what the API server refuses of the body; statuses in `but` mean that nothing is to be done."""
@@ -83,14 +100,23 @@ class Reconciler:
         api: writes.Writes,
         looker: observer.Observer,
         doing: work.Work,
+        reading: readers.Readers,
+        token_keys: keys.Keys,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._observer = looker
         self._work = doing
+        self._reading = reading
+        self._keys = token_keys
+        # By set that is scaled by demand: what was decided last.
+        self._scaling: dict[Set, autoscaling.State] = {}
+        self._tokens: dict[Set, str] = {}
         # By set: what the API server changed in what was applied, so that it is not applied over and over.
         # After a restart it is applied once more, which changes nothing.
         self._tolerated: dict[Set, dict[tuple[str, str], seen.Tolerated]] = {}
+        # By set and uid: claims that could not be made larger, and when that was tried.
+        self._ungrown: dict[Set, dict[str, tuple[seen.Ungrown, float]]] = {}
         self._clock = clock
         # By set: the generation of the RayService that is running, and since when that is known.
         # After a restart what waits for it waits anew.
@@ -112,32 +138,78 @@ class Reconciler:
         if observed is None:
             self.forget(owner)
             return None
-        plan = decide.plan(observed)
         attempts = _Attempts()
+        due = await self._scale(owner, observed, attempts)
+        if attempts.failures and not attempts.refused:
+            # Without its token the proxy would close the feed, to open it again a moment later.
+            raise attempts.error()
+        plan = decide.plan(self._with_demand(owner, observed))
         attempts.refuse(plan.foreign)
         await self._apply_all(observed, plan.applies, attempts)
         await self._scale_workers(observed, plan.scalings, attempts)
-        retry = self._work.sync(owner, plan.places, plan.pulls, plan.removals, plan.unseen)
+        await self._grow(observed, plan.growths, attempts)
+        retry = self._work.sync(owner, plan.places, plan.pulls, plan.loads, plan.removals, plan.unseen)
         # The status tells of what is there now, not of what was there before all this.
         after = self._look(owner)
         if after is not None and after.whole:
             await self._tell(owner, after, decide.told(after, attempts.refused))
         if attempts.failures:
-            raise ReconcileError("; ".join(attempts.failures), attempts.retry_after)
-        return self._next_look(plan, retry)
+            raise attempts.error()
+        return self._next_look(plan, retry, due)
+
+    async def _scale(self, owner: Set, observed: seen.Observed, attempts: _Attempts) -> float | None:
+        """Decide by demand how many pods there are to be; return in how many seconds to decide again."""
+        policy = observed.modelset.ollama.autoscaling
+        if policy is None:
+            self._forget_demand(owner)
+            return None
+        with attempts.at(f"Secret {self._keys.secret}"):
+            token = keys.token(await self._keys.key(), observed.modelset.uid)
+            self._tokens[owner] = token
+            self._reading.sync(owner, demand.source(observed, token))
+        if not observed.whole:
+            # What pods hold decides whether one is needed, and is not known yet.
+            return None
+        now = self._clock()
+        before = self._scaling.get(owner) or demand.begin(observed)
+        after = demand.decide(observed, before, self._reading.asked(owner), now)
+        self._scaling[owner] = after
+        return autoscaling.due(policy, after, now)
+
+    def _with_demand(self, owner: Set, observed: seen.Observed) -> seen.Observed:
+        decided, token = self._scaling.get(owner), self._tokens.get(owner)
+        return dataclasses.replace(
+            observed,
+            demanded=None if decided is None else decided.replicas,
+            demand_token_hash="" if token is None else keys.token_hash(token),
+        )
 
     def _look(self, owner: Set) -> seen.Observed | None:
+        work = self._work
         tolerated = self._tolerated.setdefault(owner, {})
+        now = self._clock()
+        ungrown = {
+            uid: one for uid, (one, at) in self._ungrown.get(owner, {}).items() if now - at < UNGROWN_SECONDS
+        }
         observed = self._observer.look(
-            owner, self._work.sights(owner), self._work.downloads(owner), tolerated
+            owner, work.sights(owner), work.downloads(owner), work.loads(owner), tolerated, ungrown
         )
-        return None if observed is None else self._with_settled(owner, observed)
+        if observed is None:
+            return None
+        return self._with_demand(owner, self._with_settled(owner, observed))
 
     def forget(self, owner: Set) -> None:
         """Stop all that goes on for a set that is gone, or another operator's."""
         self._work.forget(owner)
+        self._forget_demand(owner)
         self._tolerated.pop(owner, None)
+        self._ungrown.pop(owner, None)
         self._settled.pop(owner, None)
+
+    def _forget_demand(self, owner: Set) -> None:
+        self._reading.forget(owner)
+        self._scaling.pop(owner, None)
+        self._tokens.pop(owner, None)
 
     def _with_settled(self, owner: Set, observed: seen.Observed) -> seen.Observed:
         service = observed.ray_service
@@ -151,10 +223,9 @@ class Reconciler:
             self._settled[owner] = (generation, since)
         return dataclasses.replace(observed, settled_seconds=self._clock() - since)
 
-    def _next_look(self, plan: decide.Plan, retry: float | None) -> float:
+    def _next_look(self, plan: decide.Plan, *due: float | None) -> float:
         busy = plan.waits or plan.removals or plan.scalings
-        seconds = SOON_SECONDS if busy else RESYNC_SECONDS
-        return seconds if retry is None else min(seconds, retry)
+        return min([SOON_SECONDS if busy else RESYNC_SECONDS, *(one for one in due if one is not None)])
 
     async def _apply_all(
         self, observed: seen.Observed, applies: Sequence[decide.Apply], attempts: _Attempts
@@ -207,6 +278,26 @@ class Reconciler:
                     namespace, scaling.cluster, scaling.uid, scaling.replicas, scaling.remove
                 )
                 log.info("%s: %d workers", what, scaling.replicas)
+
+    async def _grow(
+        self, observed: seen.Observed, growths: Sequence[volumes.Growth], attempts: _Attempts
+    ) -> None:
+        """Have claims ask for more. Where they cannot, the set serves all the same; its status says why."""
+        owner = (observed.modelset.namespace, observed.modelset.name)
+        for growth in growths:
+            what = f"PersistentVolumeClaim {growth.claim}"
+            # 404: it is gone, and its pod will get one that is large enough.
+            with attempts.at(what, but=(404,)):
+                try:
+                    await self._api.grow(owner[0], growth.claim, growth.uid, growth.size)
+                except http.RefusedError as error:
+                    if error.passing or error.status == 404:
+                        raise
+                    log.warning("%s/%s: %s cannot be made larger: %s", *owner, what, error)
+                    refused = seen.Ungrown(growth.size, str(error))
+                    self._ungrown.setdefault(owner, {})[growth.uid] = (refused, self._clock())
+                else:
+                    log.info("%s/%s: %s is to have %s", *owner, what, growth.size)
 
     async def _tell(self, owner: Set, observed: seen.Observed, told: decide.Told) -> None:
         removed = _removed(self._work.take_removed(owner))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+from modelset_operator import backoff
+
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
@@ -112,8 +114,8 @@ class WorkQueue(Generic[Key]):
             again = task.result()
         else:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            backoff = min(FIRST_BACKOFF_SECONDS * 2 ** (min(failures, 16) - 1), LAST_BACKOFF_SECONDS)
-            again = max(backoff, getattr(error, "retry_after", None) or 0.0)
+            pause = backoff.delay(failures, FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS)
+            again = max(pause, getattr(error, "retry_after", None) or 0.0)
             trace = None if isinstance(error, self._expected) else error
             log.error("%s failed, trying again in %.0f s: %s", key, again, error, exc_info=trace)
         if again is not None:

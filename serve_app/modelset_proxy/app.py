@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import serve
 
-from modelset_proxy.serving import ingress, proxy
+from modelset_proxy.serving import ingress, proxy, scaling
 
 
 @serve.deployment(
@@ -34,6 +34,10 @@ class Proxy:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take a new configuration into use, in place: requests under way are not touched."""
         await self.app.configure(user_config)
+
+    async def record_autoscaling_stats(self) -> dict[str, int]:
+        """Return how many requests run and wait here, for Serve to decide how many proxies there are."""
+        return {scaling.ONGOING: sum(map(sum, self.app.dispatch.counts().values()))}
 
 
 app = Proxy.bind()  # type: ignore[attr-defined]

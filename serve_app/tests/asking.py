@@ -15,7 +15,7 @@ CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
 
 def limited(**limits: Any) -> dict[str, Any]:
     """Return a user_config with limits."""
-    return {**running.USER_CONFIG, "limits": limits}
+    return {**running.USER_CONFIG, "limits": {**running.USER_CONFIG["limits"], **limits}}
 
 
 async def ask(

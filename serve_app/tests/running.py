@@ -25,6 +25,8 @@ USER_CONFIG: dict[str, Any] = {
         },
     ],
     "cors": {"allowOrigins": ["https://chat.example", "https://*.apps.example"]},
+    # Nobody starts servers here, but where a test says so.
+    "limits": {"wakeTimeoutSeconds": 0},
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from concurrent import futures
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from stack import cluster
@@ -78,10 +79,12 @@ def assistants(shared_kube: Kube) -> ms.ModelSet:
 
 @pytest.fixture(scope="session", autouse=True)
 def steady(assistants: ms.ModelSet) -> Iterator[ms.Steady]:
-    """A watch over the shared set's first five minutes, while other tests run.
+    """A watch over five minutes of the shared set, while other tests run.
 
-    Not longer: one that takes every core away for seconds changes what there is to say about the set.
+    It begins when each model has been in memory once: what that takes is news, and told in the status. Not
+    longer: one that takes every core away for seconds changes what there is to say about the set.
     """
+    _await_measured(assistants)
     ended = threading.Event()
 
     def five_minutes_later(before: asked.Asked) -> ms.Later:
@@ -91,3 +94,22 @@ def steady(assistants: ms.ModelSet) -> Iterator[ms.Steady]:
     with asked.counting(assistants.kube.namespace) as count, futures.ThreadPoolExecutor(1) as watch:
         yield ms.Steady(writes.of_operator(assistants.kube), watch.submit(five_minutes_later, count()))
         ended.set()
+
+
+def _await_measured(assistants: ms.ModelSet) -> None:
+    """Have each model loaded, and wait until the status tells what Ollama says that it takes."""
+    with assistants.client() as client:
+        for model in (ms.CHAT, ms.OPENAI_CHAT):
+            client.chat.completions.create(
+                model=model["servedNames"][0], messages=[{"role": "user", "content": "Hello"}], max_tokens=1
+            )
+        client.embeddings.create(model=ms.OPENAI_EMBEDDING["servedNames"][0], input="Hello")
+    with assistants.kube.forward(f"pod/{assistants.name}-ollama-0", 11434) as port:
+        loaded = httpx.get(f"http://127.0.0.1:{port}/api/ps").raise_for_status().json()["models"]
+    until(
+        lambda: {model.get("memory") for model in assistants.status()["models"]},
+        # Variants are one runner, which Ollama lists once.
+        lambda told: told == {model["size"] for model in loaded},
+        seconds=SETTLE_SECONDS,
+        what="the status tells what each model takes in memory",
+    )

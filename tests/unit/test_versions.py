@@ -50,9 +50,15 @@ def test_kuberay_is_told_the_version_of_ray_that_the_proxy_brings() -> None:
     assert installed == [ray.RAY_VERSION]
 
 
-def test_kuberay_is_the_same_built_and_pulled() -> None:
-    built = golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator")
-    assert pins.load().pulled["kuberay"].endswith(f":{built}")
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("kuberay", "github.com/ray-project/kuberay/ray-operator"),
+        ("metrics-server", "sigs.k8s.io/metrics-server"),
+    ],
+)
+def test_an_image_is_the_same_built_and_pulled(name: str, module: str) -> None:
+    assert pins.load().pulled[name].endswith(f":{golang.module_version(name, module)}")
 
 
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)

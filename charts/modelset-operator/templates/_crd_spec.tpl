@@ -4,7 +4,7 @@ type: object
 required: [models]
 properties:
   models:
-    description: The models that every Ollama pod of this set holds.
+    description: The models of this set; each Ollama pod holds every one, or as many pods as its replicas say.
     type: array
     minItems: 1
     maxItems: 100
@@ -20,20 +20,71 @@ properties:
         message: >-
           two models have one servedNames entry in common; every name that clients send must belong to one model
           (without servedNames a model is served under its name, and under its name without ':latest')
+      - rule: "self.all(m, !has(m.from) || !self.exists(o, o.name == m.from && has(o.from)))"
+        message: >-
+          from must name a model that is pulled, neither the variant itself nor another entry that has from
     items:
       type: object
       required: [name]
+      x-kubernetes-validations:
+        - rule: "has(self.from) || !(has(self.system) || has(self.template) || has(self.parameters))"
+          message: >-
+            system, template and parameters make a variant of another model, so from must be set with them: the model
+            that it is made of
       properties:
         name:
-          description: "Any Ollama reference: [[host[:port]/]namespace/]model[:tag]."
+          description: >-
+            Any Ollama reference: [[host[:port]/]namespace/]model[:tag]. With from it is what the variant is called, and
+            nothing is pulled under it.
           type: string
           minLength: 1
           maxLength: 200
           x-kubernetes-validations:
-            - rule: self.matches('^(([A-Za-z0-9_][A-Za-z0-9_.:-]*/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$')
+            - rule: {{ include "modelset-operator.crd.isReference" . }}
               message: >-
                 name must be an Ollama reference, [[host[:port]/]namespace/]model[:tag]; a host needs a namespace too,
                 such as models.example:5000/library/smollm2
+        from:
+          description: >-
+            Makes it a variant of this model, whose weights and memory it shares: any Ollama reference. The base is
+            pulled and kept for it, and served only where it is an entry too.
+          type: string
+          minLength: 1
+          maxLength: 200
+          x-kubernetes-validations:
+            - rule: {{ include "modelset-operator.crd.isReference" . }}
+              message: >-
+                from must be an Ollama reference, [[host[:port]/]namespace/]model[:tag]; a host needs a namespace too,
+                such as models.example:5000/library/smollm2
+        system:
+          description: The system prompt of a variant, where a request has none. By default the base's.
+          type: string
+          minLength: 1
+          maxLength: 65536
+        template:
+          description: How a variant's prompts are put together, in Ollama's template language. By default the base's.
+          type: string
+          minLength: 1
+          maxLength: 65536
+        parameters:
+          description: >-
+            Ollama's parameters, by Ollama's names, for requests that say nothing else. Those left out are the base's.
+            Another num_ctx, num_batch, num_gpu, main_gpu, use_mmap or num_thread than the base's takes memory of its own.
+          type: object
+          properties:
+            {{- range list "draft_num_predict" "main_gpu" "num_batch" "num_ctx" "num_gpu" "num_keep" "num_predict" "num_thread" "repeat_last_n" "seed" "top_k" }}
+            {{ . }}: {type: integer, format: int64}
+            {{- end }}
+            {{- range list "frequency_penalty" "min_p" "presence_penalty" "repeat_penalty" "temperature" "top_p" "typical_p" }}
+            {{ . }}: {type: number}
+            {{- end }}
+            use_mmap: {type: boolean}
+            stop:
+              type: array
+              minItems: 1
+              maxItems: 64
+              x-kubernetes-list-type: atomic
+              items: {type: string, minLength: 1, maxLength: 256}
         servedNames:
           description: What clients send as `model`. By default the name, and the name without ':latest'.
           type: array
@@ -58,6 +109,29 @@ properties:
             How long the model stays in memory after a request: a duration such as 5m, or seconds; negative for ever.
             By default spec.ollama.keepAlive.
           {{- include "modelset-operator.crd.keepAlive" . | nindent 10 }}
+        contextLength:
+          description: >-
+            How many tokens a conversation may have (num_ctx), pinned for every request, so that none makes Ollama load
+            the model anew. It costs memory: spec.ollama.parallel times. By default the Modelfile's, or Ollama's; that of a
+            variant is its base's.
+          type: integer
+          format: int32
+          minimum: 1
+          maximum: 16777216
+        preload:
+          description: >-
+            Load the model into memory before it counts as ready, on every pod that keeps it, and again when a pod has
+            restarted. When memory is needed for others, the proxy may let go of it later.
+          type: boolean
+          default: false
+        replicas:
+          description: >-
+            On how many Ollama pods the model is kept; by default on all. Which ones is decided by room (memory, disk),
+            and stays so as long as it can. A base is kept on as many as any variant of it.
+          type: integer
+          format: int32
+          minimum: 1
+          maximum: 1000
   registry:
     description: Where models without a host in their name come from. By default Ollama's own registry.
     type: object
@@ -81,6 +155,14 @@ properties:
     description: The pods that run the models.
     type: object
     default: {}
+    x-kubernetes-validations:
+      - rule: >-
+          !has(self.kvCacheType) || self.kvCacheType == 'f16' || (has(self.flashAttention) && self.flashAttention)
+        message: kvCacheType other than f16 needs flashAttention, so set flashAttention to true with it
+      - rule: "!has(self.autoscaling) || self.replicas == 1"
+        message: >-
+          ollama.replicas must be left out with ollama.autoscaling, which decides how many pods there are; to scale
+          by hand or with a HorizontalPodAutoscaler, remove ollama.autoscaling
     properties:
       image:
         description: By default the image that the operator was installed with.
@@ -88,12 +170,51 @@ properties:
         minLength: 1
         maxLength: 512
       replicas:
-        description: The number of pods; each holds every model.
+        description: >-
+          The number of pods. kubectl scale and a HorizontalPodAutoscaler set it; ollama.autoscaling decides in its place.
         type: integer
         format: int32
         minimum: 0
         maximum: 1000
         default: 1
+      autoscaling:
+        description: >-
+          As many pods as requests call for; excludes replicas. A request that comes while there is none waits for one.
+        type: object
+        required: [maxReplicas]
+        x-kubernetes-validations:
+          - rule: self.minReplicas <= self.maxReplicas
+            message: autoscaling.minReplicas must not be more than autoscaling.maxReplicas
+        properties:
+          minReplicas:
+            description: The fewest pods; with 0 a set that nobody asks has none.
+            type: integer
+            format: int32
+            minimum: 0
+            maximum: 1000
+            default: 1
+          maxReplicas:
+            description: The most pods.
+            type: integer
+            format: int32
+            minimum: 1
+            maximum: 1000
+          targetInFlight:
+            description: How many requests, running and waiting together, call for one pod; a good value is parallel.
+            type: integer
+            format: int32
+            minimum: 1
+            maximum: 100000
+            default: 4
+          idleSeconds:
+            description: >-
+              After how many seconds without a request the last pod goes, where minReplicas is 0. Others go when they
+              were not needed for so long, or for three minutes where that is less.
+            type: integer
+            format: int32
+            minimum: 1
+            maximum: 604800
+            default: 900
       parallel:
         description: How many requests a model answers at once on one pod (OLLAMA_NUM_PARALLEL).
         type: integer
@@ -110,6 +231,61 @@ properties:
         minimum: 1
         maximum: 100
         default: 3
+      flashAttention:
+        description: >-
+          Whether Ollama computes attention in a way that takes less memory for long contexts (OLLAMA_FLASH_ATTENTION).
+          By default Ollama decides by model.
+        type: boolean
+      kvCacheType:
+        description: >-
+          How exact what models remember of a conversation is kept (OLLAMA_KV_CACHE_TYPE). q8_0 takes about half the
+          memory of f16, q4_0 about a quarter; both need flashAttention. By default f16.
+        type: string
+        enum: [f16, q8_0, q4_0]
+      env:
+        description: >-
+          Further environment variables of Ollama, as in a pod, but for those from Secrets and ConfigMaps: whoever may make
+          a set could read any of them.
+        type: array
+        maxItems: 64
+        x-kubernetes-list-type: map
+        x-kubernetes-list-map-keys: [name]
+        items:
+          type: object
+          required: [name]
+          properties:
+            name:
+              type: string
+              minLength: 1
+              maxLength: 128
+              x-kubernetes-validations:
+                {{- range $name, $field := include "modelset-operator.crd.ownEnv" . | fromYaml }}
+                - rule: self != '{{ $name }}'
+                  message: env may not have {{ $name }}; {{ $field }}
+                {{- end }}
+            value: {type: string, maxLength: 32768}
+            valueFrom:
+              description: "Where the value comes from: the pod itself, or its resources."
+              type: object
+              minProperties: 1
+              maxProperties: 1
+              properties:
+                fieldRef:
+                  type: object
+                  required: [fieldPath]
+                  properties:
+                    apiVersion: {type: string, maxLength: 64}
+                    fieldPath: {type: string, minLength: 1, maxLength: 512}
+                resourceFieldRef:
+                  type: object
+                  required: [resource]
+                  properties:
+                    containerName: {type: string, maxLength: 63}
+                    resource: {type: string, minLength: 1, maxLength: 256}
+                    divisor: {x-kubernetes-int-or-string: true, maxLength: 64}
+          x-kubernetes-validations:
+            - rule: "!(has(self.value) && has(self.valueFrom))"
+              message: an entry of env may have value or valueFrom, not both
       keepAlive:
         description: >-
           How long models stay in memory after a request: a duration such as 5m, or seconds; negative for ever.
@@ -118,12 +294,23 @@ properties:
       storage:
         description: The volume of each pod, where the models are kept.
         type: object
-        default: {size: 20Gi}
+        # All that rules look at: a default is held to them as it is, before those inside it are filled in.
+        default: {size: 20Gi, retain: false, ephemeral: false}
         x-kubernetes-validations:
-          - rule: self.size == oldSelf.size
+          - rule: >-
+              self.ephemeral || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0
+            message: storage.size may grow and not shrink, because Kubernetes makes no volume smaller; make a new set
+          - rule: self.ephemeral == oldSelf.ephemeral
             message: >-
-              storage.size cannot be changed, because Kubernetes does not let a StatefulSet change its claims;
-              make a new set
+              storage.ephemeral cannot be changed, because a StatefulSet does not take over pods whose models are on
+              another kind of volume; make a new set
+          - rule: "!(self.ephemeral && has(self.storageClassName))"
+            message: >-
+              storage.storageClassName is of claims, and with storage.ephemeral there are none, so leave one of them out
+          - rule: "!(self.ephemeral && self.retain)"
+            message: >-
+              storage.ephemeral throws models away with their pod, so there is nothing for storage.retain to keep;
+              leave one of them out
           - rule: >-
               has(self.storageClassName) == has(oldSelf.storageClassName)
               && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)
@@ -132,6 +319,8 @@ properties:
               claims; make a new set
         properties:
           size:
+            description: >-
+              How large each pod's volume is. It may grow where the StorageClass allows that; the status tells where it does not.
             {{- include "modelset-operator.crd.quantity" . | nindent 12 }}
             maxLength: 32
             x-kubernetes-validations:
@@ -146,9 +335,74 @@ properties:
             description: Keep the volumes when the set is deleted.
             type: boolean
             default: false
+          ephemeral:
+            description: >-
+              Keep models on the node's own disk, as an emptyDir of at most size: they go with their pod, and the next one
+              pulls them anew. For sets that are soon thrown away, or where no volumes can be claimed.
+            type: boolean
+            default: false
+      volumes:
+        description: >-
+          Further volumes of the pods, by claims that are there already; all pods mount the same ones. Whoever sets them
+          must be allowed to make pods.
+        type: array
+        maxItems: 16
+        x-kubernetes-list-type: map
+        x-kubernetes-list-map-keys: [name]
+        x-kubernetes-validations:
+          - rule: self.all(v, self.exists_one(o, o.mountPath == v.mountPath))
+            message: two volumes have the same mountPath; every volume needs one of its own
+        items:
+          type: object
+          required: [name, mountPath, persistentVolumeClaim]
+          properties:
+            name:
+              description: What the volume is called in the pods.
+              type: string
+              maxLength: 63
+              x-kubernetes-validations:
+                - rule: self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')
+                  message: "names of volumes may have lower case letters, digits and '-', and no '-' at either end"
+                - rule: "!(self in ['models', 'required', 'tmp'])"
+                  message: volumes may not be called models, required or tmp; these are volumes of the set's own
+            mountPath:
+              description: Where the pods see it.
+              type: string
+              maxLength: 256
+              x-kubernetes-validations:
+                - rule: self.matches('^(/[^/:]+)+$') && !self.matches('/[.][.]?(/|$)')
+                  message: "mountPath must be a whole path such as /adapters, with no ':', no '/' at its end, and no '.' or '..' in it"
+                {{- range $path, $use := include "modelset-operator.crd.ownPaths" . | fromYaml }}
+                - rule: "!(self + '/').startsWith('{{ $path }}/') && !'{{ $path }}'.startsWith(self + '/')"
+                  message: mountPath may not be {{ $path }}, inside it or above it; {{ $use }}
+                {{- end }}
+            readOnly:
+              description: Whether pods may only read it.
+              type: boolean
+              default: false
+            persistentVolumeClaim:
+              description: The claim, in the set's namespace.
+              type: object
+              required: [claimName]
+              properties:
+                claimName: {type: string, minLength: 1, maxLength: 253}
+                readOnly:
+                  description: >-
+                    Whether nodes attach it only for reading, as claims of ReadOnlyMany need it; then the owner of its files
+                    stays as it is.
+                  type: boolean
+                  default: false
       resources:
         default: {requests: {cpu: 100m, memory: 512Mi}}
         {{- include "modelset-operator.crd.resources" . | nindent 8 }}
+      supplementalGroups:
+        description: >-
+          Further groups, by number, that Ollama runs as: those that own the devices of its node, where a runtime leaves
+          them as they are (AMD's), or the files of a claim in volumes.
+        type: array
+        maxItems: 16
+        x-kubernetes-list-type: set
+        items: {type: integer, format: int64, minimum: 1, maximum: 2147483647}
       drainSeconds:
         description: How long answers may go on when a pod is to stop.
         type: integer
@@ -161,6 +415,10 @@ properties:
     description: The pods that speak OpenAI's API.
     type: object
     default: {}
+    x-kubernetes-validations:
+      - rule: "!(has(self.autoscaling) && has(self.replicas))"
+        message: >-
+          autoscaling decides the number of pods, so leave out replicas (and set it to null once, where it is stored)
     properties:
       image:
         description: By default the image that the operator was installed with.
@@ -168,12 +426,41 @@ properties:
         minLength: 1
         maxLength: 512
       replicas:
-        description: The number of pods.
+        description: The number of pods; 1 unless autoscaling decides it.
         type: integer
         format: int32
         minimum: 1
         maximum: 100
-        default: 1
+      autoscaling:
+        description: >-
+          The number of pods follows the requests, instead of replicas. Turning it on or off replaces the Ray cluster;
+          changing its numbers does not.
+        type: object
+        required: [maxReplicas]
+        x-kubernetes-validations:
+          - rule: self.minReplicas <= self.maxReplicas
+            message: minReplicas must not be more than maxReplicas
+        properties:
+          minReplicas:
+            description: As many pods there are at least.
+            type: integer
+            format: int32
+            minimum: 1
+            maximum: 100
+            default: 1
+          maxReplicas:
+            description: As many pods there are at most.
+            type: integer
+            format: int32
+            minimum: 1
+            maximum: 100
+          targetOngoingRequests:
+            description: For how many requests, running or waiting, there is a pod.
+            type: integer
+            format: int32
+            minimum: 1
+            maximum: 100000
+            default: 100
       resources:
         default: {requests: {cpu: 100m, memory: 1Gi}}
         {{- include "modelset-operator.crd.resources" . | nindent 8 }}
@@ -246,10 +533,20 @@ properties:
             format: int32
             minimum: 0
           queueTimeoutSeconds:
-            description: How long a request may wait before it gets a 503. By default 60.
+            description: >-
+              How long a request may wait for its turn, while an Ollama pod holds its model, before it gets a 503. By
+              default 60.
             type: integer
             format: int32
             minimum: 1
+          wakeTimeoutSeconds:
+            description: >-
+              How long a request may wait for an Ollama pod that holds its model, while there is none (scaled to zero,
+              restarting), before it gets a 503. With 0 it gets that at once. By default 300.
+            type: integer
+            format: int32
+            minimum: 0
+            maximum: 3600
           requestTimeoutSeconds:
             description: How long an answer may take in all. By default as long as it takes.
             type: integer
@@ -260,6 +557,29 @@ properties:
             type: integer
             format: int64
             minimum: 1
+{{- end -}}
+
+{{/* What the operator sets itself, and what to do instead. */}}
+{{- define "modelset-operator.crd.ownEnv" -}}
+HOME: it is where the volume is mounted
+HOSTNAME: it is the pod's name
+OLLAMA_CONTEXT_LENGTH: set contextLength of the models in spec.models instead
+OLLAMA_FLASH_ATTENTION: set spec.ollama.flashAttention instead
+OLLAMA_HOST: it is where probes and the proxy ask
+OLLAMA_KEEP_ALIVE: set spec.ollama.keepAlive instead
+OLLAMA_KV_CACHE_TYPE: set spec.ollama.kvCacheType instead
+OLLAMA_MAX_LOADED_MODELS: set spec.ollama.maxLoadedModels instead
+OLLAMA_MODELS: it is where the volume is mounted, see spec.ollama.storage
+OLLAMA_NO_CLOUD: prompts are not to leave the cluster
+OLLAMA_NOPRUNE: pulls that were interrupted are to go on
+OLLAMA_NUM_PARALLEL: set spec.ollama.parallel instead
+{{- end -}}
+
+{{/* Where the operator mounts volumes itself, and what for. */}}
+{{- define "modelset-operator.crd.ownPaths" -}}
+/etc/modelset: it tells a pod which models it is to hold
+/tmp: it is a volume of the pod's own
+/var/lib/ollama: it is where the models are kept
 {{- end -}}
 
 {{- define "modelset-operator.crd.keepAlive" -}}
@@ -281,6 +601,31 @@ pattern: '^[0-9]+(\.[0-9]+)?(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$'
 
 {{/* What a pod has elsewhere too, by the same names; the API server checks it when the pod's owner is applied. */}}
 {{- define "modelset-operator.crd.pod" -}}
+imagePullPolicy:
+  description: When the image is pulled, also where a node has it.
+  type: string
+  enum: [Always, IfNotPresent, Never]
+  default: IfNotPresent
+podLabels:
+  description: >-
+    Further labels of the pods, such as a team's or a cost centre's. Whoever sets them must be allowed to make pods.
+  type: object
+  maxProperties: 32
+  additionalProperties:
+    type: string
+    maxLength: 63
+    x-kubernetes-validations:
+      - rule: self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')
+        message: >-
+          values of podLabels may have letters, digits and - _ . inside, and begin and end with a letter or a digit
+  {{- include "modelset-operator.crd.keys" (dict "field" "podLabels" "reserved" "app.kubernetes.io|ray.io|modelset.dev") | nindent 2 }}
+podAnnotations:
+  description: >-
+    Further annotations of the pods, such as those that a service mesh reads. Whoever sets them must be allowed to make pods.
+  type: object
+  maxProperties: 32
+  additionalProperties: {type: string, maxLength: 16384}
+  {{- include "modelset-operator.crd.keys" (dict "field" "podAnnotations" "reserved" "ray.io|modelset.dev") | nindent 2 }}
 imagePullSecrets:
   description: Secrets with the credentials to pull the image.
   type: array
@@ -322,6 +667,25 @@ runtimeClassName:
   maxLength: 253
 {{- end -}}
 
+{{/*
+Rules for what keys of labels or annotations look like, and whose they may not be: call with (dict "field" ...
+"reserved" ...), the latter domains joined by '|', whose subdomains are reserved too.
+*/}}
+{{- define "modelset-operator.crd.keys" -}}
+{{- $reserved := printf "^([^/]*[.])?(%s)/" (replace "." "[.]" .reserved) -}}
+x-kubernetes-validations:
+  - rule: self.all(key, !key.matches('{{ $reserved }}'))
+    messageExpression: >-
+      '{{ .field }} may not have ' + self.filter(key, key.matches('{{ $reserved }}'))[0]
+      + ': keys of {{ .reserved | splitList "|" | join ", " }} are set by the operator and by KubeRay'
+    message: {{ .field }} may have no keys of {{ .reserved | splitList "|" | join ", " }}, which the operator and KubeRay set
+  - rule: >-
+      self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))
+    message: >-
+      keys of {{ .field }} must be [domain/]name: a name of at most 63 letters, digits and - _ . inside, a domain in
+      lower case
+{{- end -}}
+
 {{- define "modelset-operator.crd.resources" -}}
 description: Resources of the container, as in a pod.
 type: object
@@ -336,4 +700,8 @@ properties:
     maxProperties: 32
     additionalProperties:
       {{- include "modelset-operator.crd.quantity" . | nindent 6 }}
+{{- end -}}
+
+{{- define "modelset-operator.crd.isReference" -}}
+self.matches('^(([A-Za-z0-9_][A-Za-z0-9_.:-]*/)?[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$')
 {{- end -}}

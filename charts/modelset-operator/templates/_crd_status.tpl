@@ -6,6 +6,10 @@ properties:
     description: The number of Ollama pods, for the scale subresource.
     type: integer
     format: int32
+  desiredReplicas:
+    description: How many Ollama pods there are to be, by spec.ollama.replicas or by demand.
+    type: integer
+    format: int32
   selector:
     description: Selects the Ollama pods, for the scale subresource.
     type: string
@@ -44,6 +48,9 @@ properties:
       required: [name, phase]
       properties:
         name: {type: string}
+        from:
+          description: What a variant is made of.
+          type: string
         servedNames:
           type: array
           x-kubernetes-list-type: atomic
@@ -52,7 +59,9 @@ properties:
           description: Chat or Embedding, as Ollama reports or as the spec says.
           type: string
         phase:
-          description: Pending, Pulling, Loading (on disk, not able to answer yet), Ready or Failed.
+          description: >-
+            Pending, Pulling, Creating (of a variant whose base is there), Loading (on disk, not able to answer or not
+            preloaded yet), Ready or Failed.
           type: string
         progress:
           description: How much of the model the pods have, e.g. 42%.
@@ -62,7 +71,11 @@ properties:
           type: string
         digest: {type: string}
         size:
-          description: Bytes on disk.
+          description: Bytes on disk; nearly all of a variant's are those of its base, and there once.
+          type: integer
+          format: int64
+        memory:
+          description: Bytes in memory, for all requests at once; measured once it was loaded, before that calculated.
           type: integer
           format: int64
         capabilities:

@@ -101,10 +101,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# Whether the volumes of pods are as large as the set says: those that were retained may not be.
+# Whether the volumes of pods are as large as the set says: those that were retained may not be. patch: they ask for more
+# when the set does.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
 # What people read in `kubectl describe`.
 - apiGroups: [""]
   resources: [events]

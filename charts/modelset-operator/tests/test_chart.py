@@ -17,7 +17,8 @@ import yaml
 from modelset_operator import __main__ as entry
 from modelset_operator import __version__
 from modelset_operator.api import names, neighbours, spec
-from modelset_operator.cluster import caches, http
+from modelset_operator.cluster import caches, http, keys
+from modelset_operator.manifests import ollama as manifests
 
 CHART = pathlib.Path(__file__).parents[1]
 NAMESPACE = "modelset-system"
@@ -168,12 +169,26 @@ def test_metrics_get_a_service_when_asked_for() -> None:
     assert ports[port["targetPort"]] == port["port"] == entry.parse([]).metrics_port
 
 
-def test_its_rights_name_every_verb_and_cover_no_secret() -> None:
+def test_of_secrets_it_may_read_its_own_key_alone_and_make_it_in_its_own_namespace() -> None:
+    manifests = render("instance=second")
+    secrets = [
+        (manifest["kind"], manifest["metadata"]["namespace"], rule.get("resourceNames"), rule["verbs"])
+        for manifest in manifests
+        for rule in manifest.get("rules", ())
+        if "secrets" in rule["resources"]
+    ]
+    key = keys.Keys(http.Http(None), NAMESPACE, entry.parse(container(manifests)["args"]).instance)
+    assert secrets == [("Role", NAMESPACE, [key.secret], ["get"]), ("Role", NAMESPACE, None, ["create"])]
+
+
+def test_its_rights_name_every_verb_and_cover_no_secret_of_a_set() -> None:
     rules = [rule for manifest in render() if "rules" in manifest for rule in manifest["rules"]]
     assert rules
     for rule in rules:
         assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
-        assert not {"secrets", "pods/exec", "pods/log"} & set(rule["resources"])
+        assert not {"pods/exec", "pods/log"} & set(rule["resources"])
+    everywhere = [rule for one in render() if one["kind"] == "ClusterRole" for rule in one["rules"]]
+    assert not any("secrets" in rule["resources"] for rule in everywhere)
     operator = [
         rule
         for manifest in render()
@@ -251,10 +266,19 @@ def test_the_crd_is_the_resource_that_the_operator_serves() -> None:
         ("size", "0", True),
         ("size", "0.0Gi", True),
         ("size", "0e9", True),
+        ("labelValue", "", False),
+        ("labelValue", "team-a_1.b", False),
+        ("labelValue", "-a", True),
+        ("labelValue", "a b", True),
+        ("volume", "adapters-1", False),
+        ("volume", "Adapters", True),
+        ("volume", "a-", True),
         ("name", "models.example:5000/library/smollm2:135m", False),
         ("name", "team/smollm2", False),
         ("name", "reg.local:5000/model", True),
         ("name", "hf.co/model", True),
+        ("from", "models.example:5000/library/smollm2:135m", False),
+        ("from", "hf.co/model", True),
     ],
 )
 def test_rules_refuse_what_cannot_work(path: str, value: str, refused: bool) -> None:
@@ -263,8 +287,11 @@ def test_rules_refuse_what_cannot_work(path: str, value: str, refused: bool) -> 
         "keepAlive": ollama["keepAlive"],
         "size": ollama["storage"]["properties"]["size"],
         "name": models["name"],
+        "labelValue": ollama["podLabels"]["additionalProperties"],
+        "volume": ollama["volumes"]["items"]["properties"]["name"],
+        "from": models["from"],
     }
-    rules = [rule["rule"] for rule in fields[path]["x-kubernetes-validations"]]
+    rules = [rule["rule"] for rule in fields[path]["x-kubernetes-validations"] if "matches" in rule["rule"]]
     found = [
         bool(re.search(re.search(r"matches\('(.*)'\)", rule)[1], value)) == rule.startswith("!")  # type: ignore[index]
         for rule in rules
@@ -279,12 +306,87 @@ def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
     assert ollama["maxLoadedModels"]["default"] == spec.DEFAULT_MAX_LOADED_MODELS
     assert ollama["keepAlive"]["default"] == spec.DEFAULT_KEEP_ALIVE
     assert ollama["drainSeconds"]["default"] == spec.DEFAULT_DRAIN_SECONDS
+    autoscaling = ollama["autoscaling"]["properties"]
+    assert autoscaling["minReplicas"]["default"] == spec.DEFAULT_MIN_REPLICAS
+    assert autoscaling["targetInFlight"]["default"] == spec.DEFAULT_TARGET_IN_FLIGHT
+    assert autoscaling["idleSeconds"]["default"] == spec.DEFAULT_IDLE_SECONDS
     assert set(spec.POD_FIELDS) <= ollama.keys() & proxy.keys()
+    for pods in (ollama, proxy):
+        assert pods["imagePullPolicy"]["default"] == spec.DEFAULT_PULL_POLICY
     assert ollama["storage"]["properties"]["size"]["default"] == spec.DEFAULT_STORAGE_SIZE
-    assert ollama["storage"]["default"] == {"size": spec.DEFAULT_STORAGE_SIZE}
+    storage = ollama["storage"]
+    assert storage["default"] == {
+        name: storage["properties"][name]["default"] for name in ("size", "retain", "ephemeral")
+    }
     assert ollama["resources"]["default"] == spec.DEFAULT_OLLAMA_RESOURCES
     assert proxy["resources"]["default"] == spec.DEFAULT_PROXY_RESOURCES
+    # A default would be there beside autoscaling, which excludes it.
+    assert "default" not in proxy["replicas"]
+    scaled = proxy["autoscaling"]["properties"]
+    assert scaled["minReplicas"]["default"] == spec.DEFAULT_FEWEST_PROXIES
+    assert scaled["targetOngoingRequests"]["default"] == spec.DEFAULT_REQUESTS_A_PROXY
     assert properties["models"]["items"]["properties"]["type"]["default"] == spec.AUTO
+
+
+def ollama_pods(**fields: Any) -> dict[str, Any]:
+    """Return the template of a set's Ollama pods, by what spec.ollama says."""
+    modelset = spec.parse(
+        {
+            "metadata": {
+                "namespace": "n",
+                "name": "s",
+                "uid": "u",
+                "creationTimestamp": "2026-01-02T03:04:05Z",
+            },
+            "spec": {"models": [{"name": "a"}], "ollama": fields},
+        },
+        spec.Images("ollama", "proxy"),
+    )
+    found: dict[str, Any] = manifests.stateful_set(modelset, *modelset.pools, 1)["spec"]["template"]
+    return found
+
+
+def test_what_the_operator_sets_for_ollama_cannot_be_set_by_hand() -> None:
+    """Also what is set only where the spec says so."""
+    pod = ollama_pods(flashAttention=True, kvCacheType="q8_0")["spec"]
+    ours = {entry["name"] for entry in pod["containers"][0]["env"]}
+    name = schema()["ollama"]["properties"]["env"]["items"]["properties"]["name"]
+    refused = {rule["rule"].split("'")[1] for rule in name["x-kubernetes-validations"]}
+    assert ours < refused
+    assert all("; " in rule["message"] for rule in name["x-kubernetes-validations"])
+
+
+def test_where_the_operator_mounts_volumes_nothing_else_is_mounted() -> None:
+    pod = ollama_pods(storage={"ephemeral": True})["spec"]
+    fields = schema()["ollama"]["properties"]["volumes"]["items"]["properties"]
+    rules = [rule["rule"] for rule in fields["mountPath"]["x-kubernetes-validations"]]
+    paths = {path for rule in rules if (path := rule.partition(".startsWith('")[2].partition("/')")[0])}
+    assert paths == {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    ((listed, message),) = [
+        (rule["rule"].partition(" in ")[2], rule["message"])
+        for rule in fields["name"]["x-kubernetes-validations"]
+        if " in " in rule["rule"]
+    ]
+    ours = {volume["name"] for volume in pod["volumes"]}
+    assert set(re.findall(r"'(\w+)'", listed)) == ours
+    assert all(name in message for name in ours)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *ollama_pods()["metadata"]["labels"],
+        "model.modelset.dev/a",
+        "ray.io/cluster",
+        "app.kubernetes.io/part-of",
+    ],
+)
+def test_labels_of_ours_cannot_be_set_by_hand(key: str) -> None:
+    for pods in (schema()["ollama"], schema()["proxy"]):
+        taken = pods["properties"]["podLabels"]["x-kubernetes-validations"][0]["rule"]
+        pattern = re.search(r"!key.matches\('(.*)'\)", taken)[1]  # type: ignore[index]
+        assert re.search(pattern, key)
+        assert not any(re.search(pattern, other) for other in ("team", "example.com/team", "array.io/a"))
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,14 @@ def ollama_url(pool: str, namespace: str) -> str:
     return f"http://{pool}.{namespace}.svc:{OLLAMA_PORT}"
 
 
+def proxy_url(set_name: str, namespace: str) -> str:
+    """URL of a set's proxy."""
+    return f"http://{serve_service(set_name)}.{namespace}.svc:{SERVE_PORT}"
+
+
 def endpoint(set_name: str, namespace: str) -> str:
     """Base URL for OpenAI clients."""
-    return f"http://{serve_service(set_name)}.{namespace}.svc:{SERVE_PORT}/v1"
+    return f"{proxy_url(set_name, namespace)}/v1"
 
 
 def ollama_selector(set_name: str) -> dict[str, str]:

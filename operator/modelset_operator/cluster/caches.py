@@ -94,6 +94,7 @@ class Caches:
             kinds.STATEFUL_SET.kind: self.stateful_sets,
             kinds.CONFIG_MAP.kind: self.config_maps,
             kinds.POD.kind: self.pods,
+            kinds.VOLUME_CLAIM.kind: self.volume_claims,
             kinds.NETWORK_POLICY.kind: self.network_policies,
             kinds.DISRUPTION_BUDGET.kind: self.disruption_budgets,
             kinds.RAY_SERVICE.kind: self.ray_services,

@@ -30,6 +30,7 @@ VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 EVENT = Kind("v1", "Event", "events")
+SECRET = Kind("v1", "Secret", "secrets")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 RAY_SERVICE = Kind("ray.io/v1", "RayService", "rayservices")
 RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
@@ -45,6 +46,7 @@ BY_NAME = {
         NETWORK_POLICY,
         DISRUPTION_BUDGET,
         EVENT,
+        SECRET,
         LEASE,
         RAY_SERVICE,
         RAY_CLUSTER,

@@ -62,6 +62,15 @@ class Writes:
             content_type="application/json-patch+json",
         )
 
+    async def grow(self, namespace: str, claim: str, uid: str, size: str) -> None:
+        """Have a PersistentVolumeClaim ask for so much; another one of the name is a conflict."""
+        await self._write(
+            "PATCH",
+            kinds.VOLUME_CLAIM.path(namespace, claim),
+            body={"metadata": {"uid": uid}, "spec": {"resources": {"requests": {"storage": size}}}},
+            content_type="application/merge-patch+json",
+        )
+
     async def annotate(self, found: Mapping[str, Any], annotation: str, value: str) -> dict[str, Any]:
         """Set an annotation of a set; what was changed since it was `found` is a conflict."""
         metadata = found["metadata"]

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping
 
+from modelset_operator import background
 from modelset_operator.engines import port, state
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ Set = state.Set
 SETTLED_SECONDS = 20.0
 # While something is missing or under way.
 BUSY_SECONDS = 2.0
-# All that one look asks for, together.
+# All that one look asks for, together; and again for each model that it is the first to hear of.
 LOOK_SECONDS = 15.0
 AT_ONCE_A_SET = 8
 
@@ -41,8 +42,8 @@ class _Looker:
         self.hurry = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.sight: Sight | None = None
-        # By digest: what a model can do never changes under one digest, and no other pod's word is taken.
-        self.capabilities: dict[str, tuple[str, ...]] = {}
+        # By digest: what a model says never changes under one digest, and no other pod's word is taken.
+        self.facts: dict[str, state.Facts] = {}
 
 
 class Looks:
@@ -85,10 +86,9 @@ class Looks:
 
     async def close(self) -> None:
         """End all looks."""
-        tasks = [one.task for lookers in self._sets.values() for one in lookers.values() if one.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await background.end(
+            one.task for lookers in self._sets.values() for one in lookers.values() if one.task
+        )
         self._sets.clear()
         self._limits.clear()
 
@@ -114,20 +114,23 @@ class Looks:
     async def _look(self, looker: _Looker) -> state.Store | None:
         address = looker.place.ip
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(LOOK_SECONDS) as limit:
                 store = await self._engine.inspect(address)
                 held = dict(store.held)
                 for key in held.keys() & looker.place.described:
                     held[key] = await self._described(address, store.names[key], held[key], looker)
+                    # Ollama takes its time for each, and there may be a hundred.
+                    limit.reschedule(asyncio.get_running_loop().time() + LOOK_SECONDS)
         except (port.UnreachableError, port.RefusedError, TimeoutError) as error:
             log.debug("%s: %s", address, error)
             return None
         return dataclasses.replace(store, held=held)
 
     async def _described(self, address: str, reference: str, held: state.Held, looker: _Looker) -> state.Held:
-        if held.digest not in looker.capabilities:
+        if held.digest not in looker.facts:
             try:
-                looker.capabilities[held.digest] = await self._engine.describe(address, reference)
+                looker.facts[held.digest] = await self._engine.describe(address, reference)
             except (port.UnreachableError, port.RefusedError) as error:
-                return dataclasses.replace(held, problem=str(error))
-        return dataclasses.replace(held, capabilities=looker.capabilities[held.digest])
+                broken = isinstance(error, port.RefusedError)
+                return dataclasses.replace(held, problem=str(error), broken=broken)
+        return dataclasses.replace(held, facts=looker.facts[held.digest])

@@ -2,18 +2,22 @@
 
 import asyncio
 import datetime
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 
+from modelset_operator import bodies
 from modelset_operator.api import names, references, sources
 from modelset_operator.engines import port, state
 
 # Verifying a large model's checksum sends nothing for minutes; a pod that is gone is noticed otherwise.
 PULL_READ_SECONDS = 900.0
 ASK_SECONDS = 5.0
+# Making a variant reads what the base's files begin with, and writes a few lines.
+CREATE_READ_SECONDS = 120.0
 # Deleting a model removes files of many gigabytes before it answers.
 DELETE_SECONDS = 60.0
 # Ollama's own bound on it (OLLAMA_LOAD_TIMEOUT).
@@ -22,6 +26,10 @@ LOAD_SECONDS = 300.0
 MOST_BYTES = 8 * 1024 * 1024
 # Ollama's words for a registry's 404 (server/images.go, pullModelManifest).
 _NOT_FOUND = "file does not exist"
+# What a mark is kept as: Ollama adds licences to those of the base, tells them all, and reads none.
+_MARK = "modelset.dev/variant "
+# The lines of a Modelfile that name files, which come first in what Ollama makes of a model.
+_FILES = ("FROM ", "ADAPTER ")
 
 
 class Ollama:
@@ -45,19 +53,22 @@ class Ollama:
                 changed=_seconds(entry.get("modified_at", "")),
             )
             spelled[key] = entry["name"]
-        running = frozenset(_key(entry["name"]) for entry in loaded.get("models") or ())
+        running = {_key(entry["name"]): int(entry.get("size") or 0) for entry in loaded.get("models") or ()}
         return state.Store(held, spelled, running)
 
-    async def describe(self, address: str, reference: str) -> tuple[str, ...]:
+    async def describe(self, address: str, reference: str) -> state.Facts:
         """See `port.Engine`."""
-        shown = await self._ask("POST", f"{base_url(address)}/api/show", {"model": reference})
-        return tuple(sorted(shown.get("capabilities") or ()))
+        return _facts(await self._ask("POST", f"{base_url(address)}/api/show", {"model": reference}))
 
-    async def load(self, address: str, reference: str, *, keep_alive: str) -> None:
+    async def load(
+        self, address: str, reference: str, *, keep_alive: str, context_length: int | None = None
+    ) -> None:
         """See `port.Engine`."""
         # Without input it only loads, whatever the model is for; seconds have to be a number.
         seconds = int(keep_alive) if keep_alive.removeprefix("-").isdigit() else keep_alive
-        body = {"model": reference, "keep_alive": seconds}
+        body: dict[str, Any] = {"model": reference, "keep_alive": seconds}
+        if context_length is not None:
+            body["options"] = {"num_ctx": context_length}
         await self._ask("POST", f"{base_url(address)}/api/embed", body, LOAD_SECONDS)
 
     async def remove(self, address: str, reference: str, *, loaded: bool) -> None:
@@ -71,9 +82,25 @@ class Ollama:
         self, address: str, reference: str, source: sources.Source
     ) -> AsyncIterator[port.Progress]:
         """See `port.Engine`."""
-        url = f"{base_url(address)}/api/pull"
         body = {"model": reference, "insecure": source.insecure}
-        timeout = httpx.Timeout(ASK_SECONDS, read=PULL_READ_SECONDS)
+        async for progress in self._follow(f"{base_url(address)}/api/pull", body, PULL_READ_SECONDS):
+            yield progress
+
+    async def create(
+        self, address: str, reference: str, recipe: state.Recipe
+    ) -> AsyncIterator[port.Progress]:
+        """See `port.Engine`."""
+        body: dict[str, Any] = {"model": reference, "from": recipe.base, "license": _MARK + recipe.mark}
+        own = {"system": recipe.system, "template": recipe.template, "parameters": recipe.parameters}
+        body |= {field: value for field, value in own.items() if value}
+        async for progress in self._follow(f"{base_url(address)}/api/create", body, CREATE_READ_SECONDS):
+            yield progress
+
+    async def _follow(
+        self, url: str, body: Mapping[str, Any], read_seconds: float
+    ) -> AsyncIterator[port.Progress]:
+        """Yield what Ollama tells of something that takes its time, until it says that it is done."""
+        timeout = httpx.Timeout(ASK_SECONDS, read=read_seconds)
         done = False
         try:
             async with self._http.stream("POST", url, json=body, timeout=timeout) as response:
@@ -94,7 +121,7 @@ class Ollama:
         except httpx.HTTPError as error:
             raise port.UnreachableError(f"the connection to Ollama broke off ({_cause(error)})") from error
         if not done:
-            raise port.UnreachableError("Ollama ended the download without saying that it is complete")
+            raise port.UnreachableError("Ollama ended without saying that the model is complete")
 
     async def _ask(
         self, method: str, url: str, body: Mapping[str, Any] | None = None, seconds: float = ASK_SECONDS
@@ -117,6 +144,62 @@ def base_url(address: str) -> str:
     """Return the URL of the Ollama on a pod."""
     host = f"[{address}]" if ":" in address else address
     return f"http://{host}:{names.OLLAMA_PORT}"
+
+
+def _facts(shown: Mapping[str, Any]) -> state.Facts:
+    """Read /api/show: `model_info` has the numbers of the GGUF file, named after its architecture."""
+    info = shown.get("model_info") or {}
+    architecture = info.get("general.architecture", "")
+    parameters = str(shown.get("parameters") or "").splitlines()
+    pinned = [line.split()[-1] for line in parameters if line.startswith("num_ctx ")]
+    return state.Facts(
+        capabilities=tuple(sorted(shown.get("capabilities") or ())),
+        cache_values=_cache_values(info, architecture),
+        context_length=_whole(info.get(f"{architecture}.context_length")) or 0,
+        pinned_context_length=int(pinned[-1]) if pinned and pinned[-1].isdigit() else 0,
+        weights=_weights(str(shown.get("modelfile") or "")),
+        mark=_mark(str(shown.get("license") or "")),
+    )
+
+
+def _mark(licences: str) -> str:
+    """Return what a variant was marked with: the last line, since its base may bear a mark itself."""
+    last = licences.rpartition("\n")[2]
+    return last.removeprefix(_MARK) if last.startswith(_MARK) else ""
+
+
+def _weights(modelfile: str) -> str:
+    """Return the names of the files that a runner is kept by, without folders; what follows is anybody's."""
+    lines = (line for line in modelfile.splitlines() if line and not line.startswith("#"))
+    files = itertools.takewhile(lambda line: line.startswith(_FILES), lines)
+    return " ".join(file.replace("/", " ").split()[-1] for file in files)
+
+
+def _cache_values(info: Mapping[str, Any], architecture: str) -> int | None:
+    """Return the numbers that attention keeps for a token: keys and values, of each head in each layer.
+
+    Where layers differ, Ollama leaves out how many heads each has (null for the list): nothing is guessed.
+    """
+
+    def number(name: str) -> int | None:
+        return _whole(info.get(f"{architecture}.{name}"))
+
+    layers, all_heads, width = (
+        number(name) for name in ("block_count", "attention.head_count", "embedding_length")
+    )
+    # Left out, each head has keys of its own.
+    told = f"{architecture}.attention.head_count_kv" in info
+    heads = number("attention.head_count_kv") if told else all_heads
+    of_a_head = width // all_heads if width and all_heads else None
+    keys = number("attention.key_length") or of_a_head
+    values = number("attention.value_length") or of_a_head
+    if layers is None or heads is None or keys is None or values is None:
+        return None
+    return layers * heads * (keys + values)
+
+
+def _whole(found: Any) -> int | None:
+    return int(found) if isinstance(found, int | float) and found >= 0 else None
 
 
 def _key(name: str) -> str:
@@ -148,14 +231,10 @@ def _line(text: str) -> dict[str, Any]:
 
 async def _bounded(response: httpx.Response) -> str:
     """Read a body whole, unless it is larger than any that Ollama gives."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise port.UnreachableError(f"Ollama answers with more than {MOST_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts).decode(errors="replace")
+    try:
+        return (await bodies.read(response, MOST_BYTES)).decode(errors="replace")
+    except bodies.TooLargeError as error:
+        raise port.UnreachableError(f"Ollama answers with more than {MOST_BYTES} bytes") from error
 
 
 def _reason(status: int, text: str) -> str:

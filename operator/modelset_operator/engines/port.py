@@ -42,14 +42,25 @@ class Engine(Protocol):
     async def inspect(self, address: str) -> state.Store:
         """Return what a pod holds and what it has in memory. What models can do is left open."""
 
-    async def describe(self, address: str, reference: str) -> tuple[str, ...]:
-        """Return what a model that the pod holds can do, sorted."""
+    async def describe(self, address: str, reference: str) -> state.Facts:
+        """Return what a model that the pod holds can do, and what it needs."""
 
     def ensure(self, address: str, reference: str, source: sources.Source) -> AsyncIterator[Progress]:
         """Have a pod hold the model that the source has now; when the iteration ends by itself, it does."""
 
-    async def load(self, address: str, reference: str, *, keep_alive: str) -> None:
-        """Have a pod take a model that it holds into memory, for as long as the spec's keepAlive says."""
+    def create(self, address: str, reference: str, recipe: state.Recipe) -> AsyncIterator[Progress]:
+        """Have a pod make a variant of a base that it holds, in place of what has its name; see `ensure`.
+
+        Answers that are under way go on as they began.
+        """
+
+    async def load(
+        self, address: str, reference: str, *, keep_alive: str, context_length: int | None = None
+    ) -> None:
+        """Have a pod take a model that it holds into memory, as the spec's keepAlive and contextLength say.
+
+        It stays as it is where it is there already.
+        """
 
     async def remove(self, address: str, reference: str, *, loaded: bool) -> None:
         """Have a pod hold a model no longer; one in memory goes when its answers are complete."""

@@ -1,13 +1,16 @@
-"""Downloads in the background: started by reconciles, never waited for by them."""
+"""Downloads in the background, and what is made of them: started by reconciles, never waited for by them."""
 
 import asyncio
+import collections
+import contextlib
 import dataclasses
 import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from modelset_operator import metrics
+from modelset_operator import background, backoff, metrics
+from modelset_operator.api import sources
 from modelset_operator.engines import port, state, wording
 
 log = logging.getLogger(__name__)
@@ -20,6 +23,8 @@ AT_ONCE_PER_POD = 2
 POKE_SECONDS = 3.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
+# The share of a download by which it has to get further to count as one that does.
+FURTHER = 0.01
 _RESULTS: dict[type[Exception], str] = {port.RefusedError: "Failed", port.UnreachableError: "Interrupted"}
 
 
@@ -67,7 +72,7 @@ class Pulls:
             self._drop(downloads, key)
         for key, pull in keys.items():
             known = downloads.get(key)
-            if known is not None and known.wanted.source != pull.source:
+            if known is not None and _origin(known.wanted) != _origin(pull):
                 self._drop(downloads, key)
                 known = None
             if known is None:
@@ -89,10 +94,9 @@ class Pulls:
 
     async def close(self) -> None:
         """Stop everything and wait until it has stopped. Asked again, Ollama resumes what was under way."""
-        tasks = [one.task for downloads in self._sets.values() for one in downloads.values() if one.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await background.end(
+            one.task for downloads in self._sets.values() for one in downloads.values() if one.task
+        )
         self._sets.clear()
 
     def _drop(self, downloads: dict[Key, _Download], key: Key) -> None:
@@ -101,13 +105,13 @@ class Pulls:
             download.task.cancel()
 
     def _start_due(self, owner: Set, downloads: dict[Key, _Download]) -> None:
-        busy: dict[str, int] = {}
-        for uid, _ in (key for key, one in downloads.items() if one.task is not None):
-            busy[uid] = busy.get(uid, 0) + 1
-        for (uid, _), download in downloads.items():
-            free = busy.get(uid, 0) < AT_ONCE_PER_POD
+        # A variant takes a moment, and is not to wait for downloads that take hours.
+        busy = collections.Counter(_lane(one.wanted) for one in downloads.values() if one.task is not None)
+        for download in downloads.values():
+            lane = _lane(download.wanted)
+            free = busy[lane] < AT_ONCE_PER_POD
             if download.task is None and free and download.retry_at <= self._clock():
-                busy[uid] = busy.get(uid, 0) + 1
+                busy[lane] += 1
                 download.pull = dataclasses.replace(
                     download.pull, phase=state.PullPhase.RUNNING, moving=False
                 )
@@ -116,16 +120,17 @@ class Pulls:
 
     async def _run(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted
-        log.info("pulling %s onto %s", wanted.reference, wanted.pod)
+        log.info("%s begins", _what(wanted))
         try:
-            with metrics.pull(_RESULTS):
+            with metrics.pull(_RESULTS) if wanted.recipe is None else contextlib.nullcontext():
                 await self._stream(owner, download)
         except port.RefusedError as error:
-            self._failed(download, wording.lasting(str(error)), unknown_model=error.unknown_model)
+            unknown = error.unknown_model and wanted.recipe is None
+            self._failed(download, wording.lasting(str(error)), unknown_model=unknown)
         except port.UnreachableError as error:
             self._interrupted(download, wording.lasting(str(error)))
         else:
-            log.info("pulled %s onto %s", wanted.reference, wanted.pod)
+            log.info("%s is done", _what(wanted))
             download.pull = dataclasses.replace(
                 download.pull, phase=state.PullPhase.RUNNING, fraction=1.0, failures=0, message=""
             )
@@ -139,7 +144,7 @@ class Pulls:
         """Have a download fail whose task ended by a defect, so that it is tried again."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("pulling %s failed", download.wanted.reference, exc_info=error)
+            log.error("%s met a defect", _what(download.wanted), exc_info=error)
             download.task = None
             self._failed(download, f"the operator failed: {error!r}")
             self._tell(owner, at_once=True)
@@ -147,7 +152,13 @@ class Pulls:
     async def _stream(self, owner: Set, download: _Download) -> None:
         wanted = download.wanted
         layers: dict[str, tuple[int, int]] = {}
-        async for progress in self._engine.ensure(wanted.ip, wanted.reference, wanted.source):
+        # Of a full disk every attempt fills what there is, and that is no progress.
+        enough = download.pull.fraction + FURTHER if wording.disk_full(download.pull.message) else 0.0
+        if wanted.recipe is None:
+            steps = self._engine.ensure(wanted.ip, wanted.reference, wanted.source)
+        else:
+            steps = self._engine.create(wanted.ip, wanted.reference, wanted.recipe)
+        async for progress in steps:
             if not progress.digest or not progress.total:
                 continue
             # What the first report of a layer names may have been there before.
@@ -157,15 +168,19 @@ class Pulls:
             done, total = (sum(column) for column in zip(*layers.values(), strict=True))
             # Layers become known one by one, so the share may fall; people see it rise only.
             fraction = max(download.pull.fraction, done / total)
-            if fraction != download.pull.fraction or not download.pull.moving:
-                download.pull = dataclasses.replace(download.pull, fraction=fraction, moving=True)
+            moving = download.pull.moving or fraction >= enough
+            known = max(download.pull.total, total)
+            pull = dataclasses.replace(download.pull, fraction=fraction, total=known, moving=moving)
+            if pull != download.pull:
+                download.pull = pull
                 self._tell(owner, at_once=False)
 
     def _failed(self, download: _Download, reason: str, *, unknown_model: bool = False) -> None:
         if unknown_model:
             reason = f"{reason} (the registry has no {download.wanted.reference})"
+        reason = wording.following(reason, download.pull.message)
         failures = download.pull.failures + 1
-        download.retry_at = self._clock() + _delay(failures)
+        download.retry_at = self._clock() + backoff.delay(failures, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
         download.pull = dataclasses.replace(
             download.pull,
             phase=state.PullPhase.FAILED,
@@ -174,16 +189,18 @@ class Pulls:
             moving=False,
             unknown_model=unknown_model,
         )
-        log.warning("pull of %s onto %s failed: %s", download.wanted.reference, download.wanted.pod, reason)
+        log.warning("%s failed: %s", _what(download.wanted), reason)
 
     def _interrupted(self, download: _Download, reason: str) -> None:
         download.interruptions += 1
-        download.retry_at = self._clock() + _delay(download.interruptions)
+        download.retry_at = self._clock() + backoff.delay(
+            download.interruptions, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS
+        )
         message = download.pull.message if download.pull.failures else reason
         download.pull = dataclasses.replace(
             download.pull, phase=state.PullPhase.INTERRUPTED, message=message, moving=False
         )
-        log.info("pull of %s onto %s interrupted: %s", download.wanted.reference, download.wanted.pod, reason)
+        log.info("%s was interrupted: %s", _what(download.wanted), reason)
 
     def _tell(self, owner: Set, *, at_once: bool) -> None:
         now = self._clock()
@@ -192,5 +209,15 @@ class Pulls:
             self._poke(owner)
 
 
-def _delay(failures: int) -> float:
-    return float(min(FIRST_RETRY_SECONDS * 2 ** (min(failures, 16) - 1), LAST_RETRY_SECONDS))
+def _origin(wanted: state.WantedPull) -> tuple[sources.Source, state.Recipe | None]:
+    """Return what makes it another download under the same name."""
+    return wanted.source, wanted.recipe
+
+
+def _lane(wanted: state.WantedPull) -> tuple[str, bool]:
+    return wanted.uid, wanted.recipe is None
+
+
+def _what(wanted: state.WantedPull) -> str:
+    what = "pull of" if wanted.recipe is None else "making"
+    return f"{what} {wanted.reference} on {wanted.pod}"

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 
+from modelset_operator import background
 from modelset_operator.engines import port, state
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,7 @@ class Removals:
 
     async def close(self) -> None:
         """End what is under way. Asked again, it goes on."""
-        tasks = [task for tasks in self._tasks.values() for task in tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await background.end(task for of_set in self._tasks.values() for task in of_set.values())
         self._tasks.clear()
 
     async def _remove(self, owner: Set, removals: Sequence[state.Removal]) -> None:

@@ -3,15 +3,16 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from modelset_operator.engines import looks, port, pulls, removals, state
+from modelset_operator.engines import loads, looks, port, pulls, removals, state
 
 Set = state.Set
 
 
 class Work:
-    """Looks, downloads and removals of all sets. `tell` is called with a set that has something new to tell.
+    """Looks, downloads, loads and removals of all sets.
 
-    `looking` and `loading` have connections of their own, so that downloads never keep looks waiting.
+    `tell` is called with a set that has something new to tell. `looking` and `loading` have connections of
+    their own, so that downloads never keep looks waiting.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Work:
         self._looks = looks.Looks(looking, tell)
         self._removals = removals.Removals(looking, tell, clock)
         self.pulls = pulls.Pulls(loading, tell, clock)
+        self._loads = loads.Loads(loading, tell, clock)
 
     def sights(self, owner: Set) -> Mapping[str, looks.Sight]:
         """See `looks.Looks.view`."""
@@ -33,23 +35,28 @@ class Work:
         """See `pulls.Pulls.view`."""
         return self.pulls.view(owner)
 
+    def loads(self, owner: Set) -> Mapping[loads.Key, state.Load]:
+        """See `loads.Loads.view`."""
+        return self._loads.view(owner)
+
     def sync(
         self,
         owner: Set,
         places: Collection[state.Place],
         wanted: Collection[state.WantedPull],
+        preloaded: Collection[state.WantedLoad],
         unwanted: Collection[state.Removal],
         unseen: Collection[str],
     ) -> float | None:
-        """Look at these places, fetch what is wanted there, and remove what is not.
+        """Look at these places, fetch what is wanted there, have it loaded, and remove what is not wanted.
 
-        `unseen` are the uids of pods of which nothing is known: what goes on there is let alone. Returns in
-        how many seconds a download is due again, None when none is waiting.
+        `unseen` are the uids of pods of which nothing is known: downloads onto them are let alone. Returns in
+        how many seconds a download or a load is due again, None when none is waiting.
         """
         self._removals.sync(owner, unwanted)
-        retry = self.pulls.sync(owner, wanted, unseen)
+        retries = (self.pulls.sync(owner, wanted, unseen), self._loads.sync(owner, preloaded))
         self._looks.sync(owner, places)
-        return retry
+        return min((retry for retry in retries if retry is not None), default=None)
 
     def take_removed(self, owner: Set) -> Sequence[state.Removal]:
         """See `removals.Removals.take_removed`."""
@@ -57,10 +64,10 @@ class Work:
 
     def forget(self, owner: Set) -> None:
         """Stop everything of a set that is gone."""
-        for part in (self._looks, self.pulls, self._removals):
+        for part in (self._looks, self.pulls, self._loads, self._removals):
             part.forget(owner)
 
     async def close(self) -> None:
         """Stop everything, and wait until it has stopped."""
-        for part in (self._looks, self.pulls, self._removals):
+        for part in (self._looks, self.pulls, self._loads, self._removals):
             await part.close()

@@ -23,6 +23,14 @@ def metadata(modelset: spec.ModelSet, name: str, component: str) -> dict[str, An
     }
 
 
+def pod_metadata(own: Mapping[str, str], pod: spec.Pod) -> dict[str, Any]:
+    """Return the metadata of a pod template: what the set says, and our own labels, which it cannot set."""
+    metadata: dict[str, Any] = {"labels": {**pod.labels, **own}}
+    if pod.annotations:
+        metadata["annotations"] = dict(pod.annotations)
+    return metadata
+
+
 def pod_security_context() -> dict[str, Any]:
     """Return the pod's half of what Pod Security "restricted" asks for."""
     return {

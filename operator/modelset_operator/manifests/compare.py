@@ -19,7 +19,8 @@ _SUFFIXES: dict[str, Decimal] = {
     },
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
-_QUANTITY_MAPS = frozenset({"requests", "limits"})
+# Fields that are an amount, or a map of amounts.
+_QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
 # Fields by which an entry of a list is known, the first that all wanted entries have counts.
 _LIST_KEYS = ("uid", "mountPath", "name", "conditionType", "containerPort", "groupName")
 
@@ -64,6 +65,9 @@ def quantity(text: Any) -> Decimal | None:
 
 
 def _differences(wanted: Any, observed: Any, path: str, *, quantities: bool) -> Iterator[str]:
+    # Most is as it should be, and compared much sooner as a whole than field by field.
+    if wanted == observed:
+        return
     if isinstance(wanted, Mapping):
         if not isinstance(observed, Mapping):
             yield path
@@ -73,11 +77,11 @@ def _differences(wanted: Any, observed: Any, path: str, *, quantities: bool) -> 
                 yield f"{path}.{key}"
             else:
                 yield from _differences(
-                    value, observed[key], f"{path}.{key}", quantities=quantities or key in _QUANTITY_MAPS
+                    value, observed[key], f"{path}.{key}", quantities=quantities or key in _QUANTITIES
                 )
     elif isinstance(wanted, list):
         yield from _list_differences(wanted, observed, path, quantities=quantities)
-    elif not _same(wanted, observed, quantities=quantities):
+    elif not (quantities and _same_quantity(wanted, observed)):
         yield path
 
 
@@ -109,10 +113,6 @@ def _list_key(entries: Sequence[Any]) -> str | None:
     return None
 
 
-def _same(wanted: Any, observed: Any, *, quantities: bool) -> bool:
-    if wanted == observed:
-        return True
-    if not quantities:
-        return False
+def _same_quantity(wanted: Any, observed: Any) -> bool:
     ours, theirs = quantity(wanted), quantity(observed)
     return ours is not None and ours == theirs

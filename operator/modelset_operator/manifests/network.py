@@ -13,14 +13,16 @@ from modelset_operator.manifests import common, ray
 # OpenShift's DNS pods listen on 5353. To any address: DNS caches of nodes are not pods.
 _DNS = {"ports": [{"protocol": p, "port": n} for p in ("UDP", "TCP") for n in (53, 5353)]}
 _HTTPS, _HTTP = 443, 80
+# Where the API server listens: its Service, and behind it most of the clusters there are.
+_API_SERVER = (_HTTPS, 6443)
 _NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 # Policies cannot name hosts. All there are but link-local ones, where clouds hand out credentials to whoever
 # asks; pods on their own, because not all networks count them among the addresses.
-_REGISTRIES = [
-    {"namespaceSelector": {}},
+_HOSTS = [
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
     {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32"]}},
 ]
+_REGISTRIES = [{"namespaceSelector": {}}, *_HOSTS]
 
 
 def policies(modelset: spec.ModelSet, around: neighbours.Neighbours) -> list[dict[str, Any]]:
@@ -49,7 +51,7 @@ def _proxy(modelset: spec.ModelSet, around: neighbours.Neighbours) -> dict[str, 
     own = [_own(names.proxy_selector(modelset.name))]
     clients: dict[str, Any] = {"ports": _tcp(names.SERVE_PORT)}
     if modelset.proxy.allowed_from:
-        clients["from"] = list(modelset.proxy.allowed_from)
+        clients["from"] = [*modelset.proxy.allowed_from, *_demand_readers(modelset, around)]
     ingress: list[dict[str, Any]] = [
         clients,
         {"from": own},
@@ -59,7 +61,18 @@ def _proxy(modelset: spec.ModelSet, around: neighbours.Neighbours) -> dict[str, 
     if around.metrics:
         ingress.append({"from": list(around.metrics), "ports": _tcp(ray.METRICS_PORT)})
     ollama = {"to": [_own(names.ollama_selector(modelset.name))], "ports": _tcp(names.OLLAMA_PORT)}
-    return _policy(modelset, names.PROXY_COMPONENT, ingress=ingress, egress=[_DNS, {"to": own}, ollama])
+    egress: list[dict[str, Any]] = [_DNS, {"to": own}, ollama]
+    if modelset.proxy.autoscaling is not None:
+        # Ray's autoscaler, beside the head, asks it for workers.
+        egress.append({"to": _HOSTS, "ports": _tcp(*_API_SERVER)})
+    return _policy(modelset, names.PROXY_COMPONENT, ingress=ingress, egress=egress)
+
+
+def _demand_readers(modelset: spec.ModelSet, around: neighbours.Neighbours) -> list[dict[str, Any]]:
+    """Return who asks the proxy what is asked of it."""
+    if modelset.ollama.autoscaling is None or around.operator is None:
+        return []
+    return [_peer(around.operator)]
 
 
 def _policy(
@@ -84,7 +97,7 @@ def _policy(
 
 def _registry_ports(modelset: spec.ModelSet) -> list[int]:
     """Return the ports that the models' names say, and those where registries send for the data itself."""
-    sources = [model.source for model in modelset.models]
+    sources = [model.source for model in modelset.by_key.values() if model.variant is None]
     named = {int(port) for one in sources if (port := one.host.rpartition(":")[2]).isdigit()}
     plain = {_HTTP for one in sources if one.insecure}
     return sorted(named | plain | {_HTTPS})

@@ -1,24 +1,28 @@
-"""A pool of Ollama pods: a StatefulSet with one claim a replica, its headless Service, and a ConfigMap."""
+"""A pool of Ollama pods: a StatefulSet with one volume a replica, its headless Service, and a ConfigMap."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelset_operator.api import names, spec
 from modelset_operator.manifests import common
 
 CONTAINER = "ollama"
-CLAIM = "models"
+VOLUME = "models"
 HOME = "/var/lib/ollama"
 MODELS = f"{HOME}/models"
-# What a pod is to hold before it is ready: a file of the ConfigMap, with the path of one manifest a line.
+# What every pod is to hold before it is ready: a file of the ConfigMap, with the path of one manifest a line.
+# What one pod is to hold beyond that is in a file of its name.
 REQUIRED = "required"
 _REQUIRED_FOLDER = "/etc/modelset"
 # Ollama writes a model's manifest last, so the model of one that is there is whole. It folds case.
 _HOLDS_ALL = f"""
 held=$(find {MODELS}/manifests -type f -size +0 2>/dev/null | tr A-Z a-z)
-while read -r path; do
-  printf '%s\\n' "$held" | grep -qxF "{MODELS}/manifests/$path" || exit 1
-done < {_REQUIRED_FOLDER}/{REQUIRED}
+for list in {REQUIRED} "$HOSTNAME"; do
+  [ "$list" = {REQUIRED} ] || [ -e "{_REQUIRED_FOLDER}/$list" ] || continue
+  while read -r path; do
+    printf '%s\\n' "$held" | grep -qxF "{MODELS}/manifests/$path" || exit 1
+  done < "{_REQUIRED_FOLDER}/$list" || exit 1
+done
 """
 _CHECK_SECONDS = 2
 # Models may take a day to come. What does not end is told by the status, not by restarts.
@@ -41,46 +45,61 @@ def service(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
     }
 
 
-def config_map(modelset: spec.ModelSet, pool: spec.Pool, required: Iterable[spec.Model]) -> dict[str, Any]:
-    """Return the ConfigMap that tells a pool's pods which models they hold before they are ready."""
-    paths = sorted({model.reference.manifest_path for model in required})
+def config_map(
+    modelset: spec.ModelSet, pool: spec.Pool, required: Mapping[str, Iterable[spec.Model]]
+) -> dict[str, Any]:
+    """Return the ConfigMap that tells a pool's pods, by name, which models they hold before they are ready.
+
+    It is also how it is remembered which pods keep a model that not all of them keep: see `assigned`.
+    """
+    paths = {pod: {model.reference.manifest_path for model in those} for pod, those in required.items()}
+    shared = set.intersection(*paths.values()) if paths else set()
+    lists = {REQUIRED: shared} | {pod: those - shared for pod, those in paths.items() if those - shared}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": common.metadata(modelset, pool.name, names.OLLAMA_COMPONENT),
-        "data": {REQUIRED: "".join(f"{path}\n" for path in paths)},
+        "data": {key: "".join(f"{path}\n" for path in sorted(those)) for key, those in lists.items()},
     }
 
 
-def stateful_set(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
+def assigned(config_map: Mapping[str, Any] | None, pod: str) -> frozenset[str]:
+    """Return the manifests' paths that a pod was told to hold last."""
+    data = (config_map or {}).get("data") or {}
+    return frozenset(data.get(REQUIRED, "").split()) | frozenset(data.get(pod, "").split())
+
+
+def stateful_set(modelset: spec.ModelSet, pool: spec.Pool, replicas: int) -> dict[str, Any]:
     """Return the StatefulSet of a pool's pods. Nothing in it depends on the models."""
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
         "metadata": common.metadata(modelset, pool.name, names.OLLAMA_COMPONENT),
         "spec": {
-            "replicas": pool.ollama.replicas,
+            "replicas": replicas,
             "serviceName": pool.name,
             # Pods do not depend on each other: all of them pull at once.
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": dict(pool.selector)},
-            "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": "Retain" if pool.ollama.storage.retain else "Delete",
-                # Scaling down and up again finds the models still there; deleting the set cleans up.
-                "whenScaled": "Retain",
-            },
             "template": {
-                "metadata": {"labels": _labels(modelset, pool)},
+                "metadata": common.pod_metadata(_labels(modelset, pool), pool.ollama.pod),
                 "spec": _pod_spec(pool),
             },
-            "volumeClaimTemplates": [_claim(modelset, pool)],
+            **_claim_fields(modelset, pool),
         },
     }
 
 
 def claims(pool: spec.Pool) -> tuple[str, ...]:
-    """Return the names of the claims that a StatefulSet has for a pool's pods, whoever made them."""
-    return tuple(f"{CLAIM}-{pool.name}-{ordinal}" for ordinal in range(pool.ollama.replicas))
+    """Return the names of the claims that a StatefulSet has for as many pods as a pool may have."""
+    if pool.ollama.storage.ephemeral:
+        return ()
+    return tuple(claim(f"{pool.name}-{ordinal}") for ordinal in range(pool.ollama.most))
+
+
+def claim(pod: str) -> str:
+    """Return the name of the claim that a StatefulSet has for a pod."""
+    return f"{VOLUME}-{pod}"
 
 
 def _labels(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, str]:
@@ -88,16 +107,20 @@ def _labels(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, str]:
 
 
 def _pod_spec(pool: spec.Pool) -> dict[str, Any]:
+    supplemental = list(pool.ollama.supplemental_groups)
+    groups = {"supplementalGroups": supplemental} if supplemental else {}
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": common.pod_security_context(),
+        "securityContext": {**common.pod_security_context(), **groups},
         **common.grace(pool.ollama.drain_seconds),
-        **pool.ollama.pod,
+        **pool.ollama.pod.fields,
         "containers": [_container(pool.ollama)],
         "volumes": [
+            *_folder(pool.ollama.storage),
             {"name": "tmp", "emptyDir": {}},
             {"name": REQUIRED, "configMap": {"name": pool.name, "defaultMode": 0o444}},
+            *(_by_claim(one) for one in pool.ollama.volumes),
         ],
     }
 
@@ -114,7 +137,7 @@ def _container(ollama: spec.Ollama) -> dict[str, Any]:
     return {
         "name": CONTAINER,
         "image": ollama.image,
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": ollama.pod.image_pull_policy,
         "args": ["serve"],
         "env": _environment(ollama),
         "ports": [{"name": "http", "containerPort": names.OLLAMA_PORT, "protocol": "TCP"}],
@@ -132,16 +155,28 @@ def _container(ollama: spec.Ollama) -> dict[str, Any]:
         "livenessProbe": probe(period=10, timeout=10, failures=6),
         "readinessProbe": probe(period=5, timeout=5, failures=3),
         "volumeMounts": [
-            {"name": CLAIM, "mountPath": HOME},
+            {"name": VOLUME, "mountPath": HOME},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
             {"name": REQUIRED, "mountPath": _REQUIRED_FOLDER, "readOnly": True},
+            *(_mount(one) for one in ollama.volumes),
         ],
     }
 
 
-def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
+def _by_claim(volume: spec.Volume) -> dict[str, Any]:
+    # The API server leaves out what is false, and would seem to have changed it.
+    read_only = {"readOnly": True} if volume.claim_read_only else {}
+    return {"name": volume.name, "persistentVolumeClaim": {"claimName": volume.claim, **read_only}}
+
+
+def _mount(volume: spec.Volume) -> dict[str, Any]:
+    read_only = {"readOnly": True} if volume.read_only else {}
+    return {"name": volume.name, "mountPath": volume.mount_path, **read_only}
+
+
+def _environment(ollama: spec.Ollama) -> list[Mapping[str, Any]]:
     values = {
-        # Ollama keeps its key pair under HOME; on the claim, so that a registry goes on knowing the pod.
+        # Ollama keeps its key pair under HOME; on the volume, so that a registry goes on knowing the pod.
         "HOME": HOME,
         "OLLAMA_HOST": f"0.0.0.0:{names.OLLAMA_PORT}",
         "OLLAMA_MAX_LOADED_MODELS": str(ollama.max_loaded_models),
@@ -152,7 +187,36 @@ def _environment(ollama: spec.Ollama) -> list[dict[str, str]]:
         "OLLAMA_NOPRUNE": "1",
         "OLLAMA_NUM_PARALLEL": str(ollama.parallel),
     }
-    return [{"name": name, "value": value} for name, value in sorted(values.items())]
+    if ollama.flash_attention is not None:
+        values["OLLAMA_FLASH_ATTENTION"] = str(int(ollama.flash_attention))
+    if ollama.kv_cache_type is not None:
+        values["OLLAMA_KV_CACHE_TYPE"] = ollama.kv_cache_type
+    own = [{"name": name, "value": value} for name, value in sorted(values.items())]
+    # Ours first: what follows may refer to them, as in $(HOME).
+    return [*own, *ollama.env]
+
+
+def _folder(storage: spec.Storage) -> list[dict[str, Any]]:
+    """Return the volume that a pod's models are on where they go with the pod, none where it has a claim."""
+    if not storage.ephemeral:
+        return []
+    # Beyond it the kubelet evicts the pod, so that it does not fill the disk of its node.
+    return [{"name": VOLUME, "emptyDir": {"sizeLimit": storage.size}}]
+
+
+def _claim_fields(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
+    """Return what a StatefulSet says of claims, nothing where its pods have none."""
+    storage = pool.ollama.storage
+    if storage.ephemeral:
+        return {}
+    return {
+        "persistentVolumeClaimRetentionPolicy": {
+            "whenDeleted": "Retain" if storage.retain else "Delete",
+            # Scaling down and up again finds the models still there; deleting the set cleans up.
+            "whenScaled": "Retain",
+        },
+        "volumeClaimTemplates": [_claim(modelset, pool)],
+    }
 
 
 def _claim(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
@@ -166,6 +230,6 @@ def _claim(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM, "labels": _labels(modelset, pool)},
+        "metadata": {"name": VOLUME, "labels": _labels(modelset, pool)},
         "spec": claim,
     }

@@ -9,13 +9,16 @@ from modelset_operator.api import names, spec
 from modelset_operator.manifests import common, compare
 
 APPLICATION = "modelset"
+# What decides in Serve how many proxies there are, where the set does not.
+POLICY = "modelset_proxy.serving.scaling:policy"
 DEPLOYMENT = "Proxy"
 IMPORT_PATH = "modelset_proxy.app:app"
 WORKER_GROUP = "proxy"
 # How long a replaced Ray cluster lives on, so that answers it is still streaming reach their end.
 # It takes the room of another proxy for that time.
 DELETION_DELAY_SECONDS = 300
-# KubeRay never goes beyond it; the CRD's maximum for proxy.replicas.
+# KubeRay never goes beyond it; the CRD's maximum for proxy.replicas and autoscaling. Always the same, since
+# KubeRay does not take a change of it to clusters that are there: Serve keeps the set's own bounds.
 MOST_WORKERS = 100
 # What runs in the proxy's image. KubeRay turns token authentication on only where it knows the version.
 RAY_VERSION = "2.60.0"
@@ -25,6 +28,18 @@ DRAIN_SECONDS = 30
 API_KEYS_FOLDER = "/etc/modelset/api-keys"
 # The object store is not used, and Ray's default would be 30 % of the machine's memory.
 OBJECT_STORE_BYTES = 100_000_000
+
+# Serve decides by what proxies tell every two seconds: more when it is so for five, fewer after a minute.
+_TELL_SECONDS, _LOOK_BACK_SECONDS = 2, 10
+_MORE_AFTER_SECONDS, _FEWER_AFTER_SECONDS = 5, 60
+# A worker is idle when its proxy's last answer has ended and Serve has taken its HTTP server down.
+_IDLE_SECONDS = 15
+_AUTOSCALER_RESOURCES = {
+    "requests": {"cpu": "50m", "memory": "256Mi"},
+    "limits": {"memory": "512Mi"},
+}
+_TOKEN_VOLUME = "autoscaler-token"  # noqa: S105
+_TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 
 DASHBOARD_PORT = 8265
 METRICS_PORT = 8080
@@ -40,9 +55,14 @@ _WORKER_PORTS = {"metrics": METRICS_PORT, "serve": names.SERVE_PORT}
 
 
 def ray_service(
-    modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]], discovery: Mapping[str, Any]
+    modelset: spec.ModelSet,
+    entries: Sequence[Mapping[str, Any]],
+    discovery: Mapping[str, Any],
+    token_hash: str = "",
 ) -> dict[str, Any]:
     """Return the RayService. `entries` are the models of user_config, `discovery` as in `common.discovery`.
+
+    `token_hash` is of what opens the demand feed; without it nobody reads that.
 
     Models touch serveConfigV2 and the metadata only: a change in rayClusterConfig would replace the cluster.
     """
@@ -55,14 +75,20 @@ def ray_service(
         "metadata": metadata,
         "spec": {
             "rayClusterDeletionDelaySeconds": DELETION_DELAY_SECONDS,
-            "serveConfigV2": serve_config(modelset, entries),
+            "serveConfigV2": serve_config(modelset, entries, token_hash),
             "rayClusterConfig": {
                 "rayVersion": RAY_VERSION,
                 # Ray's job API runs code for whoever reaches it. KubeRay makes a token for each cluster.
                 "authOptions": {"mode": "token"},
+                **_autoscaler(modelset),
                 "headGroupSpec": {
-                    "rayStartParams": {"dashboard-host": "0.0.0.0", **_start_params()},  # noqa: S104
-                    "template": _template(modelset, "ray-head", _HEAD_PORTS),
+                    # Ray's autoscaler is KubeRay's to start; a monitor without one only takes memory.
+                    "rayStartParams": {
+                        "dashboard-host": "0.0.0.0",  # noqa: S104
+                        "no-monitor": "true",
+                        **_start_params(),
+                    },
+                    "template": _head_template(modelset),
                 },
                 # Present even when empty, so that scaling from one replica to two keeps the cluster.
                 "workerGroupSpecs": [
@@ -80,7 +106,7 @@ def ray_service(
     }
 
 
-def serve_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) -> str:
+def serve_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]], token_hash: str = "") -> str:
     """Return the Serve config as text. The same input gives the same text: KubeRay compares strings."""
     config = {
         "applications": [
@@ -91,11 +117,11 @@ def serve_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
                 "deployments": [
                     {
                         "name": DEPLOYMENT,
-                        "num_replicas": modelset.proxy.replicas,
+                        **_replicas(modelset.proxy),
                         # One a Ray node: every pod behind the Service has a replica of its own.
                         "max_replicas_per_node": 1,
                         "ray_actor_options": {"num_cpus": 1},
-                        "user_config": _user_config(modelset, entries),
+                        "user_config": _user_config(modelset, entries, token_hash),
                     }
                 ],
             }
@@ -104,7 +130,65 @@ def serve_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
     return json.dumps(config, indent=2, sort_keys=True)
 
 
-def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _replicas(proxy: spec.Proxy) -> dict[str, Any]:
+    """Return how many replicas Serve is to have, as a part of a deployment in its config."""
+    if proxy.autoscaling is None:
+        return {"num_replicas": proxy.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": proxy.autoscaling.min_replicas,
+            "max_replicas": proxy.autoscaling.max_replicas,
+            "target_ongoing_requests": proxy.autoscaling.target_ongoing_requests,
+            "metrics_interval_s": _TELL_SECONDS,
+            "look_back_period_s": _LOOK_BACK_SECONDS,
+            "upscale_delay_s": _MORE_AFTER_SECONDS,
+            "downscale_delay_s": _FEWER_AFTER_SECONDS,
+            "policy": {"policy_function": POLICY},
+        }
+    }
+
+
+def _autoscaler(modelset: spec.ModelSet) -> dict[str, Any]:
+    """Return what has KubeRay put Ray's autoscaler beside the head: a part of rayClusterConfig."""
+    if modelset.proxy.autoscaling is None:
+        return {}
+    return {
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {
+            "version": "v2",
+            "image": modelset.proxy.image,
+            "imagePullPolicy": modelset.proxy.pod.image_pull_policy,
+            "idleTimeoutSeconds": _IDLE_SECONDS,
+            "upscalingMode": "Default",
+            "resources": _AUTOSCALER_RESOURCES,
+            "securityContext": common.container_security_context(read_only=False),
+            "volumeMounts": [{"name": _TOKEN_VOLUME, "mountPath": _TOKEN_FOLDER, "readOnly": True}],
+        },
+    }
+
+
+def _head_template(modelset: spec.ModelSet) -> dict[str, Any]:
+    template = _template(modelset, "ray-head", _HEAD_PORTS)
+    if modelset.proxy.autoscaling is not None:
+        pod = template["spec"]
+        pod["volumes"] = [*pod.get("volumes", ()), _token_volume()]
+    return template
+
+
+def _token_volume() -> dict[str, Any]:
+    """Return what Kubernetes otherwise mounts into all containers of a pod; here the autoscaler alone."""
+    namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+    return {"name": _TOKEN_VOLUME, "projected": {"defaultMode": 0o440, "sources": sources}}
+
+
+def _user_config(
+    modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]], token_hash: str
+) -> dict[str, Any]:
     """Return what the proxy takes over in place; serve_app/user_config.schema.json is the contract."""
     # What Ollama cannot run yet waits in the proxy, where clients take turns and nobody waits for ever.
     limits = {
@@ -112,7 +196,7 @@ def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
         "maxInFlightPerServer": modelset.ollama.parallel,
         "maxLoadedPerServer": modelset.ollama.max_loaded_models,
     }
-    if memory_bytes := _memory_for_models(modelset.ollama.resources):
+    if memory_bytes := memory_for_models(modelset.ollama.resources):
         limits["memoryBytesPerServer"] = memory_bytes
     urls = [names.ollama_url(pool.name, modelset.namespace) for pool in modelset.pools]
     config: dict[str, Any] = {
@@ -122,10 +206,12 @@ def _user_config(modelset: spec.ModelSet, entries: Sequence[Mapping[str, Any]]) 
     }
     if modelset.proxy.allow_origins:
         config["cors"] = {"allowOrigins": list(modelset.proxy.allow_origins)}
+    if token_hash:
+        config["demand"] = {"tokenSha256": token_hash}
     return config
 
 
-def _memory_for_models(resources: Mapping[str, Any]) -> int | None:
+def memory_for_models(resources: Mapping[str, Any]) -> int | None:
     """Return the bytes that an Ollama pod may use; None where nothing bounds them.
 
     Models of a pod with a device of its own are in the device's memory, which Kubernetes does not know.
@@ -139,7 +225,9 @@ def _memory_for_models(resources: Mapping[str, Any]) -> int | None:
 
 def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], created: int) -> dict[str, Any]:
     """Return one model of user_config."""
+    pinned = {} if model.context_length is None else {"contextLength": model.context_length}
     return {
+        **pinned,
         "model": str(model.reference),
         "servedNames": list(model.served_names),
         "type": kind,
@@ -150,25 +238,30 @@ def model_entry(model: spec.Model, kind: str, capabilities: Sequence[str], creat
 
 
 def _start_params() -> dict[str, str]:
-    return {"num-cpus": "1", "object-store-memory": str(OBJECT_STORE_BYTES)}
+    return {
+        "num-cpus": "1",
+        "object-store-memory": str(OBJECT_STORE_BYTES),
+        # All logs go to standard error, so there are no files to watch. KubeRay would leave out "false".
+        "include-log-monitor": "no",
+    }
 
 
 def _template(modelset: spec.ModelSet, container: str, ports: Mapping[str, int]) -> dict[str, Any]:
     keys = _api_keys(modelset.proxy.api_keys_secret)
     return {
-        "metadata": {"labels": _pod_labels(modelset.name)},
+        "metadata": common.pod_metadata(_pod_labels(modelset.name), modelset.proxy.pod),
         "spec": {
             # The proxy finds Ollama by DNS and needs no right in the cluster.
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": common.pod_security_context(),
             **common.grace(DRAIN_SECONDS),
-            **modelset.proxy.pod,
+            **modelset.proxy.pod.fields,
             "containers": [
                 {
                     "name": container,
                     "image": modelset.proxy.image,
-                    "imagePullPolicy": "IfNotPresent",
+                    "imagePullPolicy": modelset.proxy.pod.image_pull_policy,
                     **({"env": keys.env} if keys.env else {}),
                     "ports": [
                         {"name": name, "containerPort": port, "protocol": "TCP"}

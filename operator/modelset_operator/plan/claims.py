@@ -9,10 +9,19 @@ from modelset_operator.api import names
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """The name of an operator, all replicas together, and those that are gone whose sets it takes over."""
+    """The name of an operator, all replicas together, and those that are gone whose sets it takes over.
+
+    Names are of the form `namespace/instance`.
+    """
 
     name: str
     adopts: tuple[str, ...] = ()
+
+    @property
+    def home(self) -> tuple[str, str]:
+        """The namespace where it runs, and its name there."""
+        namespace, _, instance = self.name.partition("/")
+        return namespace, instance
 
 
 def owner(modelset: Mapping[str, Any]) -> str:

@@ -7,7 +7,19 @@ from typing import Any
 from modelset_operator.api import names
 from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
-from modelset_operator.plan import events, models, ownership, placement, status, versions, workers
+from modelset_operator.plan import (
+    events,
+    models,
+    obstacles,
+    ownership,
+    placement,
+    replicas,
+    status,
+    variants,
+    versions,
+    volumes,
+    workers,
+)
 from modelset_operator.plan import observed as seen
 
 # Requests that left the proxy before it took over a shorter list have reached Ollama by then.
@@ -33,16 +45,19 @@ class Plan:
     for, and nothing is to be taken back only because it is not known yet.
     `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
     be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
-    missing there; `waits` tells that garbage or a worker will be due to go although nothing else happens.
+    missing there; `waits` tells that garbage or a worker will be due to go, or a pod without a node to be
+    told, although nothing else happens.
     """
 
     applies: tuple[Apply, ...]
     foreign: tuple[str, ...]
     places: tuple[state.Place, ...]
     pulls: tuple[state.WantedPull, ...]
+    loads: tuple[state.WantedLoad, ...]
     unseen: frozenset[str]
     removals: tuple[state.Removal, ...]
     scalings: tuple[workers.Scaling, ...]
+    growths: tuple[volumes.Growth, ...]
     waits: bool
 
 
@@ -69,10 +84,14 @@ def plan(observed: seen.Observed) -> Plan:
         foreign=tuple(foreign),
         places=_places(observed, changing),
         pulls=pulls,
+        loads=_loads(observed),
         unseen=frozenset(pod.uid for pod in observed.pods if pod.store is None),
         removals=garbage if drained else (),
         scalings=workers.scalings(observed, asked=asked),
-        waits=(bool(garbage) and not drained) or workers.waits(observed, asked=asked),
+        growths=volumes.growths(observed),
+        waits=(bool(garbage) and not drained)
+        or workers.waits(observed, asked=asked)
+        or obstacles.unsettled(observed),
     )
 
 
@@ -82,7 +101,8 @@ def told(observed: seen.Observed, problems: Sequence[str] = ()) -> Told:
     entries = models.listed_entries(judged, observed)
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
     applies, _ = _applies(observed, entries, served_names)
-    built = status.build(observed, judged, served_names, problems, applied=not applies)
+    applied = not applies and not volumes.growths(observed)
+    built = status.build(observed, judged, served_names, problems, applied=applied)
     return Told(built, events.transitions(observed.status, built))
 
 
@@ -93,7 +113,8 @@ def _places(observed: seen.Observed, changing: Set[str]) -> tuple[state.Place, .
             uid=pod.uid,
             ip=pod.ip,
             busy=pod.store is None or not pod.ready or pod.uid in changing,
-            described=frozenset(placement.wanted_on(pod, observed.modelset)),
+            # Also what it has no room for: what that needs is to be known when there is more.
+            described=frozenset(observed.modelset.by_key),
         )
         for pod in observed.pods
         if pod.runs
@@ -116,10 +137,15 @@ def _applies(
         children += [
             (ollama.service(modelset, pool), held.headless),
             (ollama.config_map(modelset, pool, required), held.config_map),
-            (ollama.stateful_set(modelset, pool), held.stateful_set),
+            (ollama.stateful_set(modelset, pool, replicas.of(pool, observed)), held.stateful_set),
         ]
     if observed.kuberay_installed:
-        children.append((ray.ray_service(modelset, entries, discovery), observed.ray_service))
+        children.append(
+            (
+                ray.ray_service(modelset, entries, discovery, observed.demand_token_hash),
+                observed.ray_service,
+            )
+        )
     foreign: list[str] = []
     wanted: list[tuple[dict[str, Any], seen.Object | None]] = []
     for manifest, current in children:
@@ -158,19 +184,44 @@ def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     for pod in observed.pods:
         if pod.store is None:
             continue
-        pulls.extend(
-            state.WantedPull(pod.name, pod.uid, pod.ip, str(model.reference), key, model.source)
-            for key, model in placement.wanted_on(pod, observed.modelset).items()
-            if key not in pod.store.held or key in outdated.get(pod.uid, ())
-        )
+        for key, model in placement.wanted_on(pod, observed).items():
+            held, recipe = pod.store.held.get(key), variants.recipe(model, pod)
+            lacks = held is None or key in outdated.get(pod.uid, ())
+            in_the_way = held is not None and variants.is_another(model, held)
+            if lacks and not in_the_way and (recipe is not None or model.variant is None):
+                name = str(model.reference)
+                pulls.append(state.WantedPull(pod.name, pod.uid, pod.ip, name, key, model.source, recipe))
     return tuple(pulls)
+
+
+def _loads(observed: seen.Observed) -> tuple[state.WantedLoad, ...]:
+    """Return what is to be in memory of what pods hold. What is there already is found to be so at once."""
+    return tuple(
+        state.WantedLoad(
+            pod=pod.name,
+            uid=pod.uid,
+            started=pod.started,
+            ip=pod.ip,
+            reference=str(model.reference),
+            key=key,
+            keep_alive=model.keep_alive,
+            context_length=model.context_length,
+        )
+        for pod in observed.pods
+        for key, model in placement.wanted_on(pod, observed).items()
+        if model.preload
+        and pod.store is not None
+        and key in pod.store.held
+        # What is about to be replaced need not be in memory before.
+        and not variants.differs(model, pod)
+    )
 
 
 def _outdated(observed: seen.Observed) -> Mapping[str, Set[str]]:
     """Return the keys of models of which pods, by uid, hold another version than the newest."""
     found: dict[str, set[str]] = {}
     for key, model in observed.modelset.by_key.items():
-        for pod in versions.outdated(placement.pods_for(model, observed), key):
+        for pod in versions.outdated(model, placement.pods_for(model, observed)):
             found.setdefault(pod.uid, set()).add(key)
     return found
 
@@ -178,17 +229,26 @@ def _outdated(observed: seen.Observed) -> Mapping[str, Set[str]]:
 def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
     """Return what pods hold and should not.
 
-    Not on pods that are downloading: deleting a model can take a layer that the other one shares.
+    Not on pods that are downloading: deleting a model can take a layer that the other one shares. Nor the
+    base of a variant that is to be made of another one: its files would be nobody's once the variant lets go.
     """
     garbage: list[state.Removal] = []
     for pod in observed.pods:
         if pod.store is None or _downloading(pod, observed):
             continue
-        store = pod.store
-        unwanted = sorted(store.held.keys() - placement.wanted_on(pod, observed.modelset).keys())
+        store, wanted = pod.store, placement.wanted_on(pod, observed)
+        needed = {variants.made_of(model, pod) for model in wanted.values() if model.variant is not None}
+        in_the_way = {
+            key
+            for key, model in wanted.items()
+            if key in store.held and variants.is_another(model, store.held[key])
+        }
+        unwanted = {
+            key for key in store.held.keys() - wanted.keys() - needed if placement.may_go(key, observed)
+        }
         garbage.extend(
             state.Removal(pod.name, pod.uid, pod.ip, store.names[key], key in store.loaded)
-            for key in unwanted
+            for key in sorted(unwanted | in_the_way)
         )
     return tuple(garbage)
 

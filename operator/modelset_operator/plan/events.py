@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from modelset_operator.plan import models, status
+from modelset_operator.api import quantities
+from modelset_operator.plan import conditions, models, obstacles, status
 
 NORMAL, WARNING = "Normal", "Warning"
 # Reasons for not being ready that are part of getting ready.
@@ -25,7 +26,7 @@ class Event:
 def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Event, ...]:
     """Return what to tell when a set's status turns from one into another."""
     phases = {entry.get("name"): entry for entry in before.get("models") or ()}
-    events = []
+    events = _scaling_events(before, after)
     for entry in after["models"]:
         previous = phases.get(entry["name"], {})
         events.extend(_model_events(previous, entry))
@@ -34,54 +35,57 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Ev
     return tuple(events)
 
 
+def _scaling_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    was, now = before.get("desiredReplicas"), after.get("desiredReplicas")
+    if was is None or now is None or was == now:
+        return []
+    return [Event(NORMAL, "ScaledUp" if now > was else "ScaledDown", f"from {was} to {now} Ollama pods")]
+
+
 def _model_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Event]:
-    before, phase, name = previous.get("phase"), entry["phase"], entry["name"]
+    before, phase, name, base = previous.get("phase"), entry["phase"], entry["name"], entry.get("from")
     if phase == models.FAILED and (before != phase or previous.get("message") != entry.get("message")):
-        return [Event(WARNING, "PullFailed", f"{name}: {entry.get('message', 'no reason given')}")]
-    if phase == models.PULLING and before != phase:
+        reason = "CreateFailed" if base else "PullFailed"
+        return [Event(WARNING, reason, f"{name}: {entry.get('message', 'no reason given')}")]
+    if phase == models.PULLING and before != phase and not base:
         return [Event(NORMAL, "Pulling", f"pulling {name}")]
     # A small model may be there before anybody saw it being pulled.
-    arrived = before == models.PULLING or previous.get("digest") != entry.get("digest")
+    arrived = before in (models.PULLING, models.CREATING) or previous.get("digest") != entry.get("digest")
     if arrived and phase in (models.LOADING, models.READY):
+        if base:
+            return [Event(NORMAL, "Created", f"created {name} from {base}")]
         return [Event(NORMAL, "Pulled", f"pulled {name} ({_size(entry.get('size', 0))})")]
     return []
 
 
 def _volume_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    was, now = (_ollama(told) for told in (before, after))
+    was, now = (conditions.find(told, status.OLLAMA_READY) for told in (before, after))
     if now.get("reason") != status.VOLUMES_TOO_SMALL or was.get("reason") == status.VOLUMES_TOO_SMALL:
         return []
     return [Event(WARNING, status.VOLUMES_TOO_SMALL, now["message"])]
 
 
-def _ollama(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    conditions = told.get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == status.OLLAMA_READY), {})
-
-
 def _readiness_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    was, now = status.is_true(before, status.READY), status.is_true(after, status.READY)
-    if was == now and _refusal(after) in ("", _refusal(before)):
+    was, now = conditions.is_true(before, status.READY), conditions.is_true(after, status.READY)
+    if was == now and _in_the_way(after) in ("", _in_the_way(before)):
         return []
-    ready = next(condition for condition in after["conditions"] if condition["type"] == status.READY)
+    ready = conditions.find(after, status.READY)
     if now:
         return [Event(NORMAL, "Ready", f"serving {after['modelNames']} at {after['endpoint']}")]
     kind = NORMAL if ready["reason"] in _EXPECTED else WARNING
     return [Event(kind, "NotReady", f"{ready['reason']}: {ready['message']}")]
 
 
-def _refusal(told: Mapping[str, Any]) -> str:
-    """Return what a status says is in the way: somebody has to act, also before the set was ever ready."""
-    for condition in told.get("conditions") or ():
-        if condition.get("type") == status.READY and condition.get("reason") == status.APPLY_FAILED:
-            return str(condition.get("message"))
-    return ""
+def _in_the_way(told: Mapping[str, Any]) -> str:
+    """Return what a status says is in the way: somebody has to act, also before the set was ever ready.
+
+    What is refused is told as a whole; of pods' troubles the kind is, since their words change meanwhile.
+    """
+    ready = conditions.find(told, status.READY)
+    if ready.get("reason") == status.APPLY_FAILED:
+        return str(ready.get("message"))
+    return str(ready["reason"]) if ready.get("reason") in obstacles.REASONS else ""
 
 
 def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
+    return quantities.rounded(count, 1000, (" B", " kB", " MB", " GB"))

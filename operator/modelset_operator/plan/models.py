@@ -4,16 +4,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import spec
+from modelset_operator.api import names, spec
 from modelset_operator.engines import state
 from modelset_operator.manifests import ray
+from modelset_operator.plan import disk, needs, obstacles, placement, replicas, variants, versions
 from modelset_operator.plan import observed as seen
-from modelset_operator.plan import placement, versions
 
 PENDING, PULLING, LOADING, READY, FAILED = "Pending", "Pulling", "Loading", "Ready", "Failed"
+# Of a variant whose base is there.
+CREATING = "Creating"
 
 # Pods wait for a model that Ollama has refused less often, in case it was a passing fault of the registry.
 FAILURES_UNTIL_GIVEN_UP = 3
+# A model that volumes hold, of a set without pods.
+ASLEEP = "asleep: the next request for any model of the set starts a pod"
+# A variant where the spec has a model of a registry now, or the other way round.
+_IN_THE_WAY = "waiting for what had this name before to be deleted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Judged:
     """One model as the status tells it: `ready_pods` of `pods` that should hold it.
 
     `kind` is Chat or Embedding, empty while not known. `outdated` are the pods that hold another version than
-    the newest, which is the one that counts.
+    the newest, which is the one that counts. `memory` are the bytes that it takes, None while not known.
     """
 
     model: spec.Model
@@ -32,6 +38,7 @@ class Judged:
     progress: str = ""
     kind: str = ""
     held: state.Held | None = None
+    memory: int | None = None
     outdated: tuple[str, ...] = ()
 
 
@@ -44,23 +51,55 @@ def judge(model: spec.Model, observed: seen.Observed) -> Judged:
     """Tell what one model has come to over all pods that should hold it."""
     key = model.reference.key
     pods = placement.pods_for(model, observed)
-    holders = [pod for pod in pods if pod.store is not None and key in pod.store.held]
-    ready = [pod for pod in holders if pod.ready]
+    holding = [pod for pod in pods if pod.store is not None and key in pod.store.held]
+    # A variant that was made otherwise is none of those that the spec asks for.
+    holders = [pod for pod in holding if not variants.differs(model, pod)]
+    ready = [pod for pod in holders if pod.ready and not _to_be_loaded(model, pod, observed)]
     held = _best(holders, key)
-    outdated = tuple(pod.name for pod in versions.outdated(holders, key))
+    outdated = tuple(pod.name for pod in versions.outdated(model, holding))
     kind = _kind(model, held)
     phase, message = _phase(model, observed, holders, ready, kind)
+    message = message or _unmet(model, observed) or _note(model, held)
     return Judged(
         model=model,
         phase=phase,
         ready_pods=sum(pod.name not in outdated for pod in ready),
-        pods=placement.copies(model, observed.modelset),
-        message="; ".join(filter(None, [_outdated(outdated, held), message or _note(model, held)])),
+        pods=placement.copies(model, observed),
+        message="; ".join(filter(None, [_outdated(model, outdated, held), message])),
         progress=_progress(model, observed, phase),
         kind=kind,
-        held=held,
+        held=held or versions.newest(observed.pods, key),
+        memory=needs.of(model, observed).memory,
         outdated=outdated,
     )
+
+
+def _to_be_loaded(model: spec.Model, pod: seen.Pod, observed: seen.Observed) -> bool:
+    """Whether a pod has not had a model in memory that it is to preload.
+
+    One that was told to be ready on all pods was there before this run of the operator; whether it stays is
+    for the proxy to say.
+    """
+    key = model.reference.key
+    if not model.preload or (pod.store is not None and key in pod.store.loaded):
+        return False
+    load = observed.loads.get((pod.uid, key))
+    if load is not None and load.done:
+        return False
+    copies = placement.copies(model, observed)
+    everywhere = observed.previous_model(model.name).get("readyReplicas") == f"{copies}/{copies}"
+    return not (observed.same_generation and everywhere)
+
+
+def _why_not_loaded(model: spec.Model, pods: Sequence[seen.Pod], observed: seen.Observed) -> str:
+    loads = [(pod, observed.loads.get((pod.uid, model.reference.key))) for pod in pods]
+    failed = [f"{pod.name}: {load.message}" for pod, load in loads if load is not None and load.message]
+    return "; ".join(failed) or f"being loaded into memory on {', '.join(pod.name for pod in pods)}"
+
+
+def _unmet(model: spec.Model, observed: seen.Observed) -> str:
+    """Return why some of a model's copies have found no pod, in bytes."""
+    return placement.placed(observed).unmet.get(model.reference.key, "")
 
 
 def _best(holders: Sequence[seen.Pod], key: str) -> state.Held | None:
@@ -70,12 +109,14 @@ def _best(holders: Sequence[seen.Pod], key: str) -> state.Held | None:
         return newest
     found = [pod.store.held[key] for pod in holders if pod.store is not None]
     told = sorted((one for one in found if one.capabilities is not None), key=lambda one: one.changed)
-    return dataclasses.replace(newest, capabilities=told[-1].capabilities) if told else newest
+    return dataclasses.replace(newest, facts=told[-1].facts) if told else newest
 
 
-def _outdated(pods: Sequence[str], newest: state.Held | None) -> str:
+def _outdated(model: spec.Model, pods: Sequence[str], newest: state.Held | None) -> str:
     if not pods or newest is None:
         return ""
+    if model.variant is not None:
+        return f"{', '.join(pods)}: not as the spec says; it is made anew"
     return f"{', '.join(pods)}: not the newest version, {newest.digest[:19]}; it is pulled again"
 
 
@@ -98,12 +139,12 @@ def _phase(
     if ready and kind:
         return READY, _failures(model, observed)
     if holders:
-        if not kind:
-            problem = _problem(holders, model.reference.key)
-            return LOADING, problem or "Ollama has not told yet what the model can do"
-        pods = ", ".join(pod.name for pod in holders)
-        return LOADING, f"on disk, waiting for {pods} to become ready"
+        return LOADING, _why_loading(model, observed, holders, kind)
     wanting = placement.pods_for(model, observed)
+    if not wanting and _unmet(model, observed):
+        return PENDING, _unmet(model, observed)
+    if model.variant is not None:
+        return _phase_of_variant(model, observed)
     pulls = [(pod, observed.pull(pod, model.reference.key)) for pod in wanting]
     running = [pull for _, pull in pulls if pull is not None and pull.phase is state.PullPhase.RUNNING]
     if any(pull.moving for pull in running):
@@ -112,6 +153,8 @@ def _phase(
     if failures:
         return FAILED, failures
     previous = observed.previous_model(model.name)
+    if replicas.asleep(observed) and previous.get("phase") == READY:
+        return READY, ASLEEP
     if _had_failed(model, observed):
         return FAILED, str(previous.get("message", ""))
     if running or _resumes(previous, pulls):
@@ -119,10 +162,55 @@ def _phase(
     return PENDING, _why_pending(model, observed)
 
 
+def _phase_of_variant(model: spec.Model, observed: seen.Observed) -> tuple[str, str]:
+    """Tell how far a variant is that no pod holds as it should be: no further than its base."""
+    failures = _failures(model, observed)
+    if failures:
+        return FAILED, failures
+    previous = observed.previous_model(model.name)
+    if replicas.asleep(observed) and previous.get("phase") == READY:
+        return READY, ASLEEP
+    base = judge(_base_of(model, observed), observed)
+    message = f"its base, {base.model.name}: {base.message or base.phase}"
+    if base.phase in (PULLING, FAILED):
+        return base.phase, message
+    if _had_failed(model, observed):
+        return FAILED, str(previous.get("message", ""))
+    if base.phase == PENDING:
+        return PENDING, message
+    return (PENDING, _IN_THE_WAY) if _is_in_the_way(model, observed) else (CREATING, "")
+
+
+def _base_of(model: spec.Model, observed: seen.Observed) -> spec.Model:
+    """Return the base of a variant; any other model is its own."""
+    return model if model.variant is None else observed.modelset.by_key[model.variant.base.key]
+
+
+def _is_in_the_way(model: spec.Model, observed: seen.Observed) -> bool:
+    """Whether all pods that should hold a model hold another one of its name."""
+    key = model.reference.key
+    found = [pod.store.held.get(key) for pod in placement.pods_for(model, observed) if pod.store is not None]
+    return bool(found) and all(held is not None and variants.is_another(model, held) for held in found)
+
+
+def _why_loading(model: spec.Model, observed: seen.Observed, holders: Sequence[seen.Pod], kind: str) -> str:
+    if not kind:
+        problem = _problem(holders, model.reference.key)
+        return problem or "Ollama has not told yet what the model can do"
+    loading = [pod for pod in holders if pod.ready]
+    if loading:
+        return _why_not_loaded(model, loading, observed)
+    return f"on disk, waiting for {', '.join(pod.name for pod in holders)} to become ready"
+
+
 def _had_failed(model: spec.Model, observed: seen.Observed) -> bool:
-    """Whether the same spec's model was told as failed, perhaps by an earlier run of the operator."""
-    same = observed.status.get("observedGeneration") == observed.modelset.generation
-    return same and observed.previous_model(model.name).get("phase") == FAILED
+    """Whether the same spec's model was told as failed, perhaps by an earlier run of the operator.
+
+    Of a base that is not served its variants are told as failed in its place.
+    """
+    told = (model,) if model in observed.modelset.models else observed.modelset.variants_of(model)
+    failed = any(observed.previous_model(one.name).get("phase") == FAILED for one in told)
+    return observed.same_generation and failed
 
 
 def _resumes(previous: Mapping[str, Any], pulls: Sequence[tuple[seen.Pod, state.Pull | None]]) -> bool:
@@ -142,12 +230,12 @@ def _failures(model: spec.Model, observed: seen.Observed) -> str:
     for pod in placement.pods_for(model, observed):
         pull = observed.pull(pod, model.reference.key)
         if pull is not None and pull.failures and pull.message:
-            reasons.setdefault(pull.message, []).append(pod.name)
+            reasons.setdefault(disk.explained(pull.message, pod, observed), []).append(pod.name)
     return "; ".join(f"{', '.join(pods)}: {reason}" for reason, pods in reasons.items())
 
 
 def _why_pending(model: spec.Model, observed: seen.Observed) -> str:
-    if not observed.modelset.pods:
+    if not replicas.of_all(observed):
         return "spec.ollama.replicas is 0"
     pods = placement.pods_for(model, observed)
     if not pods:
@@ -157,7 +245,9 @@ def _why_pending(model: spec.Model, observed: seen.Observed) -> str:
         if pull is not None and pull.message:
             return f"{pod.name}: {pull.message}"
         if pod.store is None:
-            return f"{pod.name} does not run yet{f': {pod.waiting}' if pod.waiting else ''}"
+            return f"{pod.name} does not run yet: {obstacles.ollama_pod(pod, observed)}"
+    if _is_in_the_way(model, observed):
+        return _IN_THE_WAY
     return "waiting for other downloads onto the same pods"
 
 
@@ -174,14 +264,16 @@ def _note(model: spec.Model, held: state.Held | None) -> str:
 def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
     """Return how much of the model the pods that should hold it have, as `42%`.
 
-    It stays below 100% until every one of them holds it.
+    It stays below 100% until every one of them holds it. A variant that waits for its base is as far as that.
     """
-    if phase == PENDING:
+    if phase in (PENDING, CREATING):
         return ""
+    if phase == PULLING:
+        model = _base_of(model, observed)
     key = model.reference.key
     parts = []
     pods = placement.pods_for(model, observed)
-    outdated = versions.outdated(pods, key)
+    outdated = versions.outdated(model, pods)
     for pod in pods:
         pull = observed.pull(pod, key)
         if pod.store is not None and key in pod.store.held and pod not in outdated:
@@ -191,7 +283,7 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
             parts.append(min(pull.fraction, 0.99) if pull is not None else 0.0)
     if not parts or (phase == FAILED and not any(parts)):
         return ""
-    done = sum(parts) / max(len(parts), placement.copies(model, observed.modelset))
+    done = sum(parts) / max(len(parts), placement.copies(model, observed))
     if done >= 1:
         return "100%"
     return f"{max(min(int(done * 100), 99), _told_before(model, observed, phase))}%"
@@ -200,7 +292,7 @@ def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
 def _told_before(model: spec.Model, observed: seen.Observed, phase: str) -> int:
     """Return the percentage told last for the same download; a restart begins to count layers anew."""
     previous = observed.previous_model(model.name)
-    copies = placement.copies(model, observed.modelset)
+    copies = placement.copies(model, observed)
     same_pods = str(previous.get("readyReplicas", "")).endswith(f"/{copies}")
     if phase != PULLING or previous.get("phase") != PULLING or not same_pods:
         return 0
@@ -212,15 +304,16 @@ def listed_entries(judged: Sequence[Judged], observed: seen.Observed) -> list[di
     """Return the models that clients may ask for, as user_config lists them.
 
     A model that was listed stays while it is wanted and has not failed: when its pod restarts, clients are
-    told to come again (503), not that there is no such model (404).
+    told to come again (503), not that there is no such model (404). A variant that cannot be made as the spec
+    says now goes on as it was.
     """
     entries = []
     for one in judged:
         previous = observed.previous_model(one.model.name)
-        if one.phase == READY:
-            capabilities = (one.held.capabilities if one.held is not None else None) or ()
+        if one.phase == READY and one.held is not None:
+            capabilities = one.held.capabilities or ()
             kind = one.kind
-        elif _was_listed(previous, observed) and one.phase != FAILED:
+        elif _was_listed(previous, observed) and (one.phase != FAILED or one.outdated):
             capabilities = tuple(previous.get("capabilities") or ())
             kind = one.kind or str(previous.get("type", spec.CHAT))
         else:
@@ -235,16 +328,23 @@ def _was_listed(previous: Mapping[str, Any], observed: seen.Observed) -> bool:
     return bool(served) and set(served) <= set(listed)
 
 
-def required(pool: spec.Pool, observed: seen.Observed) -> tuple[spec.Model, ...]:
-    """Return the models without which no pod of a pool is ready: all wanted there but those not to be had.
+def required(pool: spec.Pool, observed: seen.Observed) -> Mapping[str, tuple[spec.Model, ...]]:
+    """Return the models without which a pool's pods, by name, are not ready: all but those not to be had.
 
     One that has failed does not hold the others back; a pod that starts meanwhile is ready without it.
     """
-    wanted = placement.wanted_in(pool, observed.modelset).values()
-    return tuple(model for model in wanted if not _cannot_be_had(model, observed))
+    by_key = observed.modelset.by_key
+    missing = {key for key, model in by_key.items() if _cannot_be_had(model, observed)}
+    return {
+        pod: tuple(model for key, model in by_key.items() if key in keys - missing)
+        for pod, keys in placement.placed(observed).keys.items()
+        if names.pool_of(pod) == pool.name
+    }
 
 
 def _cannot_be_had(model: spec.Model, observed: seen.Observed) -> bool:
+    if model.variant is not None and _cannot_be_had(_base_of(model, observed), observed):
+        return True
     pods = placement.pods_for(model, observed)
     lacking = [pod for pod in pods if pod.store is None or model.reference.key not in pod.store.held]
     pulls = [observed.pull(pod, model.reference.key) for pod in lacking]

@@ -25,9 +25,9 @@ class PoolObjects:
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """An Ollama pod, and the name of its pool.
+    """An Ollama pod, the name of its pool, and its status as the API server has it.
 
-    `runs`: Ollama's container does; `looked_at`: Ollama was asked what it holds;
+    `runs`: Ollama's container does, since `started`; `looked_at`: Ollama was asked what it holds;
     `store` is None while Ollama does not answer.
     """
 
@@ -37,20 +37,21 @@ class Pod:
     ip: str
     ready: bool = False
     runs: bool = False
+    started: str = ""
     looked_at: bool = True
-    waiting: str = ""
     store: state.Store | None = None
+    status: Object = dataclasses.field(default_factory=dict, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class RayPod:
-    """A pod of the proxy. `waiting` is what keeps it from running; a worker is ready when Serve uses it."""
+    """A pod of the proxy, and its status as the API server has it; a worker is ready when Serve uses it."""
 
     name: str
     cluster: str
     worker: bool
     ready: bool
-    waiting: str = ""
+    status: Object = dataclasses.field(default_factory=dict, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +63,24 @@ class Tolerated:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ungrown:
+    """What the API server said when a claim was to be made as large as `size`."""
+
+    size: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Observed:
-    """One look. `pools` by name; `pulls` by (pod uid, reference key); `tolerated` by (kind, name).
+    """One look. `pools` by name; `pulls`, `loads` by (pod uid, reference key); `tolerated` by (kind, name);
+    `ungrown` by the uid of a claim.
 
     `guards` are the set's NetworkPolicies and PodDisruptionBudgets, by kind and name; `around` those who may
     come to its pods from outside.
     `ray_clusters` are the RayService's active and pending one. `settled_seconds` is for how long the proxy
-    has run the present RayService, 0 when it does not; `now` is RFC 3339 in UTC.
+    has run the present RayService, 0 when it does not; `now` is RFC 3339 in UTC. `demanded` is how many
+    Ollama pods demand calls for, None where that is not decided; `demand_token_hash` is of what opens the
+    proxy's demand feed.
     """
 
     modelset: spec.ModelSet
@@ -82,10 +94,14 @@ class Observed:
     kuberay_installed: bool = True
     pods: tuple[Pod, ...] = ()
     pulls: Mapping[tuple[str, str], state.Pull] = dataclasses.field(default_factory=dict)
+    loads: Mapping[tuple[str, str], state.Load] = dataclasses.field(default_factory=dict)
     ray_clusters: tuple[Object, ...] = ()
     ray_pods: tuple[RayPod, ...] = ()
     settled_seconds: float = 0.0
+    demanded: int | None = None
+    demand_token_hash: str = ""
     tolerated: Mapping[tuple[str, str], Tolerated] = dataclasses.field(default_factory=dict)
+    ungrown: Mapping[str, Ungrown] = dataclasses.field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -97,6 +113,11 @@ class Observed:
         """The status that the API server holds."""
         status: Object = self.resource.get("status") or {}
         return status
+
+    @property
+    def same_generation(self) -> bool:
+        """Whether the status tells of the very spec that there is now."""
+        return self.status.get("observedGeneration") == self.modelset.generation
 
     def previous_model(self, name: str) -> Object:
         """Return the entry of one model in the status that the API server holds, or an empty one."""

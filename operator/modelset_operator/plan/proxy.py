@@ -1,9 +1,10 @@
 """What the RayService's status says about the proxy."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from modelset_operator.plan import conditions, obstacles
 from modelset_operator.plan import observed as seen
 
 RUNNING = "RUNNING"
@@ -21,20 +22,31 @@ class Proxy:
 
 
 def judge(observed: seen.Observed) -> Proxy:
-    """Read the RayService. Its Ready condition only means endpoints, so the applications count too."""
+    """Read the RayService, and what is in the way of its pods: its own status never says that."""
     if not observed.kuberay_installed:
         message = "this cluster does not know RayService (ray.io/v1): install the KubeRay operator"
         return Proxy(False, False, "KubeRayMissing", message)
-    service = observed.ray_service
-    if service is None:
+    if observed.ray_service is None:
         return Proxy(False, False, "Creating", "the RayService has not been created yet")
+    found = _read(observed.ray_service, observed)
+    obstacle = obstacles.proxy_pods(observed)
+    if obstacle.reason:
+        message = f"{obstacle.message}; {found.message}"
+        return dataclasses.replace(found, reason=obstacle.reason, message=message)
+    if obstacle.message and not found.ready:
+        return dataclasses.replace(found, message=f"{found.message}; {obstacle.message}")
+    return found
+
+
+def _read(service: seen.Object, observed: seen.Observed) -> Proxy:
+    """Read the RayService. Its Ready condition only means endpoints, so the applications count too."""
     status = service.get("status") or {}
-    ready = _condition(status, "Ready")
+    ready = conditions.find(status, "Ready")
     applications = (status.get("activeServiceStatus") or {}).get("applicationStatuses") or {}
     states = {str(app.get("status", "")) for app in applications.values()}
     if ready.get("status") != "True" or not applications:
         reason = "NoServeEndpoints" if ready.get("reason") == "ZeroServeEndpoints" else "Starting"
-        return Proxy(False, False, reason, _why_not_ready(status, ready, observed.ray_pods))
+        return Proxy(False, False, reason, _why_not_ready(status, ready))
     bad = states - {RUNNING, DEPLOYING}
     if bad or (DEPLOYING in states and not _was_ready(observed)):
         return Proxy(False, False, "ApplicationNotRunning", _application_message(applications))
@@ -53,26 +65,18 @@ def judge(observed: seen.Observed) -> Proxy:
 
 
 def _was_ready(observed: seen.Observed) -> bool:
-    return _condition(observed.status, "ProxyReady").get("status") == "True"
+    return conditions.is_true(observed.status, "ProxyReady")
 
 
-def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == kind:
-            return dict(condition)
-    return {}
-
-
-def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any], pods: Sequence[seen.RayPod]) -> str:
+def _why_not_ready(status: Mapping[str, Any], ready: Mapping[str, Any]) -> str:
     """Prefer an application's own words: KubeRay's condition does not say why there is no endpoint."""
     for part in ("pendingServiceStatus", "activeServiceStatus"):
         applications = (status.get(part) or {}).get("applicationStatuses") or {}
         if any(app.get("status") != RUNNING for app in applications.values()):
             return _application_message(applications)
     cluster = (status.get("activeServiceStatus") or {}).get("rayClusterStatus") or {}
-    head = str(_condition(cluster, "HeadPodReady").get("message", ""))
-    waiting = [f"{pod.name}: {pod.waiting}" for pod in pods if pod.waiting]
-    told = [part for part in (str(ready.get("message", "")), head, *waiting) if part]
+    head = str(conditions.find(cluster, "HeadPodReady").get("message", ""))
+    told = [part for part in (str(ready.get("message", "")), head) if part]
     if ready.get("reason") == "ZeroServeEndpoints":
         return "; ".join(["no proxy pod answers", *told])
     return "; ".join(["the Ray cluster is starting", *told])

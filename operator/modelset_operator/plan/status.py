@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelset_operator.api import labels, names
-from modelset_operator.plan import models, volumes
+from modelset_operator.engines import wording
+from modelset_operator.plan import conditions, models, obstacles, replicas, volumes
 from modelset_operator.plan import observed as seen
 from modelset_operator.plan import proxy as proxies
 
@@ -14,12 +15,12 @@ MODELS_READY = "ModelsReady"
 OLLAMA_READY = "OllamaReady"
 PROXY_READY = "ProxyReady"
 PROGRESSING = "Progressing"
-# The system's own words, whatever the engine says around them.
-_DISK_FULL = "no space left on device"
 # The reason when the API server, or an object of somebody else, is in the way.
 APPLY_FAILED = "ApplyFailed"
 # The reason of OllamaReady, although it is True: models that fit into what was asked for may not fit.
 VOLUMES_TOO_SMALL = "VolumesTooSmall"
+# Reasons that stay until somebody acts or something outside the set changes. They are told first.
+_STUCK = obstacles.REASONS | {"ModelFailed", "DiskFull"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def build(
     leaves = [_models_leaf(judged), _ollama_leaf(observed, ready_pods), _proxy_leaf(proxy)]
     moving = _moving(observed, proxy, applied=applied)
     aggregate = _ready_leaf(leaves, problems, moving)
-    conditions = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving)]
+    all_leaves = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving)]
     ready_models = sum(one.phase == models.READY for one in judged)
     return {
         "observedGeneration": modelset.generation,
@@ -59,9 +60,10 @@ def build(
         "endpoint": names.endpoint(modelset.name, modelset.namespace),
         "modelNames": labels.model_names_text(served_names),
         "modelsReady": f"{ready_models}/{len(judged)}",
-        "ollamaReady": f"{ready_pods}/{modelset.pods}",
+        "ollamaReady": f"{ready_pods}/{replicas.of_all(observed)}",
+        "desiredReplicas": replicas.of_all(observed),
         "conditions": [
-            _condition(leaf, observed.status, modelset.generation, observed.now) for leaf in conditions
+            _condition(leaf, observed.status, modelset.generation, observed.now) for leaf in all_leaves
         ],
         "models": [_model(one, observed) for one in judged],
     }
@@ -76,14 +78,6 @@ def unusable(resource: Mapping[str, Any], now: str, problem: str) -> dict[str, A
     return {**before, "conditions": [ready, *others]}
 
 
-def is_true(status: Mapping[str, Any], kind: str) -> bool:
-    """Whether a status has a condition of this type that is True."""
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == kind:
-            return str(condition.get("status")) == "True"
-    return False
-
-
 def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": one.model.name,
@@ -91,15 +85,20 @@ def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
         "phase": one.phase,
         "readyReplicas": f"{one.ready_pods}/{one.pods}",
     }
+    if one.model.variant is not None:
+        entry["from"] = one.model.variant.named
     previous = observed.previous_model(one.model.name)
     # What is known of a model does not become unknown because its pod restarts.
-    known = {key: previous[key] for key in ("type", "digest", "size", "capabilities") if key in previous}
+    kept = ("type", "digest", "size", "memory", "capabilities")
+    known = {key: previous[key] for key in kept if key in previous}
     if one.held is not None:
         known |= {"digest": one.held.digest, "size": one.held.size}
         if one.held.capabilities is not None:
             known["capabilities"] = list(one.held.capabilities)
     if one.kind:
         known["type"] = one.kind
+    if one.memory is not None:
+        known["memory"] = one.memory
     optional = {"progress": one.progress, "message": one.message}
     return entry | known | {key: value for key, value in optional.items() if value}
 
@@ -108,7 +107,7 @@ def _models_leaf(judged: Sequence[models.Judged]) -> Leaf:
     failed = [one for one in judged if one.phase == models.FAILED]
     if failed:
         told = "; ".join(f"{one.model.name}: {one.message}" for one in failed)
-        full = any(_DISK_FULL in one.message for one in failed)
+        full = any(wording.disk_full(one.message) for one in failed)
         return Leaf(MODELS_READY, False, "DiskFull" if full else "ModelFailed", _cut(told))
     waiting = [one for one in judged if one.phase != models.READY]
     outdated = [one for one in judged if one.outdated]
@@ -126,7 +125,11 @@ def _models_leaf(judged: Sequence[models.Judged]) -> Leaf:
 
 
 def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
-    wanted = observed.modelset.pods
+    wanted = replicas.of_all(observed)
+    if replicas.asleep(observed):
+        return Leaf(
+            OLLAMA_READY, True, "ScaledToZero", "nobody asks for a model: the next request starts a pod"
+        )
     if wanted == 0:
         return Leaf(OLLAMA_READY, False, "ScaledToZero", "spec.ollama.replicas is 0")
     told = f"{ready} of {wanted} Ollama pods are ready"
@@ -135,20 +138,31 @@ def _ollama_leaf(observed: seen.Observed, ready: int) -> Leaf:
         return Leaf(OLLAMA_READY, True, VOLUMES_TOO_SMALL, _cut(f"{told}; {small}"))
     if ready >= wanted:
         return Leaf(OLLAMA_READY, True, "AllPodsReady", told)
-    waiting = [f"{pod.name}: {pod.waiting}" for pod in observed.pods if pod.waiting]
-    return Leaf(OLLAMA_READY, False, "PodsNotReady", _cut("; ".join(filter(None, [told, *waiting, small]))))
+    obstacle = obstacles.ollama_pods(observed)
+    message = _cut("; ".join(filter(None, [told, obstacle.message, small])))
+    if ready >= replicas.fewest(observed):
+        return Leaf(OLLAMA_READY, True, obstacle.reason or "ScalingUp", message)
+    return Leaf(OLLAMA_READY, False, obstacle.reason or "PodsNotReady", message)
 
 
 def _replicas(stateful_set: seen.Object | None) -> int:
     return int(((stateful_set or {}).get("status") or {}).get("replicas", 0))
 
 
-def _rolling(stateful_set: seen.Object | None) -> bool:
+def _rolling(stateful_set: seen.Object | None, observed: seen.Observed) -> bool:
     if stateful_set is None:
         return True
     status = stateful_set.get("status") or {}
     behind = status.get("observedGeneration", 0) < stateful_set["metadata"].get("generation", 0)
-    return bool(behind or status.get("updatedReplicas", 0) < status.get("replicas", 0))
+    # Of a spec that serves already only the number of pods can have changed.
+    if behind and not _served(observed):
+        return True
+    return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))
+
+
+def _served(observed: seen.Observed) -> bool:
+    """Whether this very generation of the set was Ready before."""
+    return observed.same_generation and conditions.is_true(observed.status, READY)
 
 
 def _proxy_leaf(proxy: proxies.Proxy) -> Leaf:
@@ -159,7 +173,7 @@ def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> 
     """Return why what serves is not yet all that the spec asks for: reason and message; None when it is."""
     if not applied:
         return "Applying", "a change has not reached the API server yet"
-    if any(_rolling(observed.of(pool).stateful_set) for pool in observed.modelset.pools):
+    if any(_rolling(observed.of(pool).stateful_set, observed) for pool in observed.modelset.pools):
         return "RollingOut", "the Ollama pods are being replaced one by one"
     if not proxy.settled:
         return proxy.reason, proxy.message
@@ -167,12 +181,16 @@ def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> 
 
 
 def _ready_leaf(leaves: Sequence[Leaf], problems: Sequence[str], moving: tuple[str, str] | None) -> Leaf:
-    """Aggregate: what was refused, the first leaf that is not true, or what is not there yet says why."""
+    """Aggregate: what was refused, the first leaf that is not true, or what is not there yet says why.
+
+    Of the leaves those come first that do not only wait for others.
+    """
     if problems:
         return Leaf(READY, False, APPLY_FAILED, _cut("; ".join(problems)))
-    for leaf in leaves:
-        if not leaf.true:
-            return Leaf(READY, False, leaf.reason, leaf.message)
+    unready = [leaf for leaf in leaves if not leaf.true]
+    if unready:
+        first = min(unready, key=lambda leaf: leaf.reason not in _STUCK)
+        return Leaf(READY, False, first.reason, first.message)
     if moving is not None:
         return Leaf(READY, False, moving[0], _cut(moving[1]))
     return Leaf(READY, True, "Serving", "every model can answer")
@@ -183,15 +201,16 @@ def _progressing_leaf(
 ) -> Leaf:
     if problems:
         return Leaf(PROGRESSING, False, APPLY_FAILED, _cut("; ".join(problems)))
-    unready = [
-        leaf
-        for leaf in leaves
-        if not leaf.true and leaf.reason not in ("ModelFailed", "DiskFull", "ScaledToZero")
-    ]
-    if unready:
-        return Leaf(PROGRESSING, True, unready[0].reason, unready[0].message)
+    unready = [leaf for leaf in leaves if not leaf.true]
+    obstacles_met = [leaf for leaf in unready if leaf.reason in obstacles.REASONS]
+    idle = _STUCK | {"ScaledToZero"} | ({"WaitingForModels"} if obstacles_met else frozenset())
+    under_way = [leaf for leaf in unready if leaf.reason not in idle]
+    if under_way:
+        return Leaf(PROGRESSING, True, under_way[0].reason, under_way[0].message)
+    if obstacles_met:
+        return Leaf(PROGRESSING, False, obstacles_met[0].reason, obstacles_met[0].message)
     if moving is not None:
-        return Leaf(PROGRESSING, True, moving[0], _cut(moving[1]))
+        return Leaf(PROGRESSING, moving[0] not in _STUCK, moving[0], _cut(moving[1]))
     return Leaf(PROGRESSING, False, "Settled", "nothing is left to do")
 
 

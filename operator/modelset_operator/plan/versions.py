@@ -1,13 +1,15 @@
 """Pods that hold different versions of one model, as when its tag has moved between two pulls. Pure.
 
 The version that was fetched last counts, and pods with another one fetch it again: then all hold what the
-registry has now.
+registry has now. Of a variant the one counts that is made as the spec says.
 """
 
 from collections.abc import Sequence
 
+from modelset_operator.api import spec
 from modelset_operator.engines import state
 from modelset_operator.plan import observed as seen
+from modelset_operator.plan import variants
 
 
 def newest(pods: Sequence[seen.Pod], key: str) -> state.Held | None:
@@ -22,11 +24,16 @@ def newest(pods: Sequence[seen.Pod], key: str) -> state.Held | None:
     return min(same, key=lambda one: (one[0].capabilities is None, not one[1]))[0]
 
 
-def outdated(pods: Sequence[seen.Pod], key: str) -> tuple[seen.Pod, ...]:
-    """Return the pods that hold another version than the newest on these pods."""
-    best = newest(pods, key)
-    return tuple(
+def outdated(model: spec.Model, pods: Sequence[seen.Pod]) -> tuple[seen.Pod, ...]:
+    """Return which of these pods hold another version of a model than they should."""
+    key = model.reference.key
+    others = tuple(pod for pod in pods if variants.differs(model, pod))
+    if model.variant is not None:
+        return others
+    same = [pod for pod in pods if pod not in others]
+    best = newest(same, key)
+    return others + tuple(
         pod
-        for pod in pods
+        for pod in same
         if best is not None and pod.store is not None and pod.store.held.get(key, best).digest != best.digest
     )

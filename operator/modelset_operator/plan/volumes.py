@@ -1,32 +1,78 @@
-"""Volumes that are smaller than the spec says: a set that was made again has got those that were retained."""
+"""Claims of pods, and which are smaller than the spec says: it was raised, or an earlier set has left them.
+
+A StatefulSet takes a claim of the right name as it is, and never changes it. Pure.
+"""
+
+import dataclasses
+from collections.abc import Iterator
 
 from modelset_operator.api import quantities
+from modelset_operator.manifests import ollama
 from modelset_operator.plan import observed as seen
 
 
-def too_small(observed: seen.Observed) -> str:
-    """Tell which claims are smaller than what is asked for, and what to do; "" when none is.
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """A claim, the very one of this uid, that is to ask for as much as `size`."""
 
-    A StatefulSet takes a claim of the right name as it is, and never changes it.
-    """
+    claim: str
+    uid: str
+    size: str
+
+
+def growths(observed: seen.Observed) -> tuple[Growth, ...]:
+    """Return the claims to make larger, but for those that the API server has refused to."""
     asked = observed.modelset.ollama.storage.size
-    sizes = [
-        (claim["metadata"]["name"], _size(claim))
-        for pool in observed.modelset.pools
-        for claim in observed.of(pool).claims
-    ]
-    small = [f"{name} ({size})" for name, size in sizes if quantities.parse(size) < quantities.parse(asked)]
+    return tuple(
+        Growth(claim["metadata"]["name"], claim["metadata"]["uid"], asked)
+        for claim in _small(observed)
+        if not _refusal(claim, observed)
+    )
+
+
+def too_small(observed: seen.Observed) -> str:
+    """Tell which claims stay smaller than what is asked for, why, and what to do; "" when none does."""
+    small = [claim for claim in _small(observed) if _refusal(claim, observed)]
     if not small:
         return ""
+    named = ", ".join(f"{claim['metadata']['name']} ({_size(claim)})" for claim in small)
     return (
-        f"smaller than spec.ollama.storage.size ({asked}), because they were there before the set:"
-        f" {', '.join(small)}; set spec.resources.requests.storage of these PersistentVolumeClaims to {asked}"
-        " if their StorageClass allows expansion, or delete them and their pods to have models pulled anew"
+        f"smaller than spec.ollama.storage.size ({observed.modelset.ollama.storage.size}): {named};"
+        f" these PersistentVolumeClaims cannot be made larger: {_refusal(small[0], observed)};"
+        " delete them and their pods to have models pulled anew"
     )
+
+
+def claim_of(pod: seen.Pod, observed: seen.Observed) -> seen.Object | None:
+    """Return the claim of a pod's volume, None where there is none."""
+    claims = observed.pools.get(pod.pool, seen.PoolObjects()).claims
+    return next((one for one in claims if one["metadata"]["name"] == ollama.claim(pod.name)), None)
+
+
+def capacity(claim: seen.Object) -> str:
+    """Return how large the volume of a claim is, "" while it has none."""
+    return str(((claim.get("status") or {}).get("capacity") or {}).get("storage", ""))
+
+
+def _small(observed: seen.Observed) -> Iterator[seen.Object]:
+    asked = quantities.parse(observed.modelset.ollama.storage.size)
+    for pool in observed.modelset.pools:
+        for claim in observed.of(pool).claims:
+            # What is asked of a claim that has no volume yet cannot be changed.
+            bound = (claim.get("status") or {}).get("phase") == "Bound"
+            going = claim["metadata"].get("deletionTimestamp")
+            if bound and not going and quantities.parse(_size(claim)) < asked:
+                yield claim
 
 
 def _size(claim: seen.Object) -> str:
     """Return what there is, or will be: a volume may be larger than was asked for, and on its way to more."""
     requested = claim["spec"]["resources"]["requests"]["storage"]
-    capacity = ((claim.get("status") or {}).get("capacity") or {}).get("storage", "0")
-    return str(max(requested, capacity, key=quantities.parse))
+    return str(max(requested, capacity(claim) or "0", key=quantities.parse))
+
+
+def _refusal(claim: seen.Object, observed: seen.Observed) -> str:
+    """Return why a claim cannot be as large as the spec says, in the API server's words, "" while unknown."""
+    refused = observed.ungrown.get(claim["metadata"]["uid"])
+    size = observed.modelset.ollama.storage.size
+    return refused.reason if refused is not None and refused.size == size else ""

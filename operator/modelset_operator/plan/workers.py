@@ -1,7 +1,8 @@
 """Workers of the Ray clusters.
 
 KubeRay takes a change of `replicas` in a RayService for no change at all (rayservice_controller.go,
-shouldUpdateCluster: it leaves workers to Ray's autoscaler), so the operator sets it on the RayClusters.
+shouldUpdateCluster: it leaves workers to Ray's autoscaler), so the operator sets it on the RayClusters. Where
+that autoscaler runs, or is to, the workers are its own and nobody else's.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ def scalings(observed: seen.Observed, *, asked: bool) -> tuple[Scaling, ...]:
     found = []
     for cluster in observed.ray_clusters:
         metadata = cluster["metadata"]
-        current = _workers(cluster)
+        current = _workers(cluster, observed)
         if current is None or current == wanted:
             continue
         if current < wanted:
@@ -48,7 +49,8 @@ def scalings(observed: seen.Observed, *, asked: bool) -> tuple[Scaling, ...]:
 
 def waits(observed: seen.Observed, *, asked: bool) -> bool:
     """Whether workers are too many and not to go yet, though nothing else may happen until then."""
-    too_many = any((_workers(cluster) or 0) > _wanted(observed) for cluster in observed.ray_clusters)
+    found = (_workers(cluster, observed) or 0 for cluster in observed.ray_clusters)
+    too_many = any(workers > _wanted(observed) for workers in found)
     return too_many and not _may_go(observed, asked=asked)
 
 
@@ -60,8 +62,13 @@ def _may_go(observed: seen.Observed, *, asked: bool) -> bool:
     return asked and observed.settled_seconds >= SETTLED_SECONDS
 
 
-def _workers(cluster: seen.Object) -> int | None:
-    groups: list[dict[str, Any]] = (cluster.get("spec") or {}).get("workerGroupSpecs") or []
+def _workers(cluster: seen.Object, observed: seen.Observed) -> int | None:
+    """Return how many workers a cluster is to have so far; None where that is not the operator's to say."""
+    spec = cluster.get("spec") or {}
+    # A set's clusters may differ in it while one takes over from another.
+    if observed.modelset.proxy.autoscaling is not None or spec.get("enableInTreeAutoscaling"):
+        return None
+    groups: list[dict[str, Any]] = spec.get("workerGroupSpecs") or []
     if not groups or groups[0].get("groupName") != ray.WORKER_GROUP:
         return None
     return int(groups[0].get("replicas") or 0)

@@ -54,10 +54,15 @@ def store_of(
     for name, capabilities in held.items():
         reference = references.parse(name)
         entries[reference.key] = state.Held(
-            f"digest-of-{reference}{version or ''}", 1_500_000, capabilities, changed=version
+            f"digest-of-{reference}{version or ''}", 1_500_000, facts(capabilities), changed=version
         )
         spelled[reference.key] = str(reference)
-    return state.Store(entries, spelled, frozenset(references.parse(name).key for name in loaded))
+    return state.Store(entries, spelled, {references.parse(name).key: 0 for name in loaded})
+
+
+def facts(capabilities: tuple[str, ...] | None) -> state.Facts | None:
+    """Return what a model tells of itself that can do this; None where it was not asked."""
+    return None if capabilities is None else state.Facts(capabilities)
 
 
 def pod(ordinal: int = 0, *, store: state.Store | None = None, ready: bool = False) -> seen.Pod:

@@ -1,6 +1,6 @@
-"""What tests of whole reconciles begin with."""
+"""What tests of whole reconciles begin with, and what all tests do without."""
 
-import asyncio
+import ssl
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +8,12 @@ import pytest
 from modelset_operator.engines import looks
 
 from . import builders, fake_api, fake_ollama, worlds
+
+
+@pytest.fixture(autouse=True)
+def no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust no certificate, as no test has one: each client of the API server reads all of the machine's."""
+    monkeypatch.setattr(ssl.SSLContext, "set_default_verify_paths", lambda _: None)
 
 
 @pytest.fixture
@@ -19,8 +25,6 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[worlds.World]:
     fleet.registry[worlds.MINI] = fake_ollama.Published(capabilities=("embedding",))
     api = fake_api.FakeApi()
     api.put(builders.resource(*worlds.MODELS, registry=worlds.REGISTRY))
-    found = worlds.World(api, fleet, asyncio.Queue(), [1000.0], None, None, None)  # type: ignore[arg-type]
-    found.restart_operator()
+    found = worlds.World(api, fleet)
     yield found
-    await found.work.close()
-    found.watching.cancel()
+    await found.close()

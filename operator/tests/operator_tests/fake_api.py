@@ -156,9 +156,9 @@ class FakeApi(http.Http):
             going = _copied(self._existing(kind, namespace, name))
             going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
             return _copied(self.put(going))
-        if kind == kinds.LEASE:
+        if kind in (kinds.LEASE, kinds.SECRET):
             assert isinstance(body, Mapping)
-            return self._write_lease(method, namespace, body)
+            return self._write_whole(kind, method, namespace, body)
         assert method in ("POST", "PATCH")
         verb = "create" if method == "POST" else "apply" if "apply" in content_type else "patch"
         assert isinstance(body, Mapping | list)
@@ -259,17 +259,21 @@ class FakeApi(http.Http):
                 left = [owner for owner in owners if owner["uid"] != uid]
                 self.put({**obj, "metadata": {**obj["metadata"], "ownerReferences": left}})
 
-    def _write_lease(self, method: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _write_whole(
+        self, kind: kinds.Kind, method: str, namespace: str, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
         name = body["metadata"]["name"]
-        found = self.objects.get((kinds.LEASE.kind, namespace, name))
-        self.writes.append(f"{'create' if method == 'POST' else 'update'} Lease/{name}")
-        if kinds.LEASE.kind in self.refusals:
-            raise self.refusals[kinds.LEASE.kind]
+        found = self.objects.get((kind.kind, namespace, name))
+        self.writes.append(f"{'create' if method == 'POST' else 'update'} {kind.kind}/{name}")
+        if kind.kind in self.refusals:
+            raise self.refusals[kind.kind]
         if method == "POST" and found is not None:
-            raise http.RefusedError(409, f'leases.coordination.k8s.io "{name}" already exists')
+            group = kind.api_version.rpartition("/")[0]
+            resource = f"{kind.plural}.{group}" if group else kind.plural
+            raise http.RefusedError(409, f'{resource} "{name}" already exists')
         if method == "PUT":
-            _check_preconditions(body["metadata"], self._existing(kinds.LEASE, namespace, name))
-        return _copied(self.put({**body, "kind": kinds.LEASE.kind}))
+            _check_preconditions(body["metadata"], self._existing(kind, namespace, name))
+        return _copied(self.put({**body, "kind": kind.kind}))
 
     def _apply(
         self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str, *, force: bool

@@ -28,8 +28,9 @@ _QUIET_SECONDS = 50.0
 _DOWN_SECONDS = 3.0
 _CHANGED_SECONDS = 3.0
 _LONGEST_SECONDS = 600.0
-PULL = "/api/pull"
-CHANGES = (PULL, "/api/delete", "/api/generate")
+# What takes its time, and tells how far it is.
+PULL, CREATE = "/api/pull", "/api/create"
+CHANGES = (PULL, CREATE, "/api/delete", "/api/generate")
 # So many lines of a download are told when it breaks off amid.
 _AMID = 3
 
@@ -60,6 +61,8 @@ class Cluster:
     def __init__(self) -> None:
         self.api = fake_api.FakeApi()
         self.fleet = fake_ollama.FakeOllamas()
+        # How many requests wait at the proxy.
+        self.queued = 0
         self.made: collections.Counter[str] = collections.Counter()
 
     def play(self) -> None:
@@ -76,7 +79,10 @@ class Cluster:
         kept = {
             "/".join(key): _plain(obj) for key, obj in self.api.objects.items() if key[0] != kinds.EVENT.kind
         }
-        held = {ip: sorted(server.held) for ip, server in self.fleet.servers.items()}
+        held = {
+            ip: sorted(fake_ollama.digest(name, model) for name, model in server.held.items())
+            for ip, server in self.fleet.servers.items()
+        }
         return {"objects": kept, "held": held, "made": dict(self.made)}
 
     def told(self) -> collections.Counter[tuple[str, str]]:
@@ -104,7 +110,8 @@ class Cluster:
             for ip, server in self.fleet.servers.items()
             for request in server.requests
             # What the registry does not have is asked for now and then.
-            if request.startswith(CHANGES) and request.split()[1] in self.fleet.registry
+            if request.startswith(CHANGES)
+            and request.split()[1] in self.fleet.registry.keys() | self.fleet.variants
         )
 
     def _run_pods(self, name: str) -> None:
@@ -155,7 +162,7 @@ class Cluster:
         claimed = f"{claim['metadata']['name']}-{name}"
         if ("PersistentVolumeClaim", "default", claimed) not in self.api.objects:
             of_claim = self._child(owner, claimed, claim["metadata"]["labels"])
-            self.api.put({**claim, "metadata": of_claim})
+            self.api.put({**claim, "metadata": of_claim, "status": {"phase": "Bound"}})
         self.made[f"Pod {name} {revision}"] += 1
         self.api.put({"kind": "Pod", "metadata": metadata, "status": status})
 
@@ -299,6 +306,8 @@ class Process(http.Http, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await self._live()
+        if request.url.path == "/demand":
+            return await self._demand(request)
         if request.url.path not in CHANGES:
             return await self._cluster.fleet.handle_async_request(request)
         name = f"{request.url.path} {json.loads(request.content)['model']}"
@@ -306,15 +315,29 @@ class Process(http.Http, httpx.AsyncBaseTransport):
         if fault == "before":
             await self._die()
         response = await self._cluster.fleet.handle_async_request(request)
-        if request.url.path == PULL:
+        if request.url.path in (PULL, CREATE):
             lines = self._slowly(f"{request.url.host} {name}", response, fault)
             return httpx.Response(200, content=lines, request=request)
         if fault in ("amid", "after"):
             await self._die()
         return response
 
+    async def _demand(self, request: httpx.Request) -> httpx.Response:
+        """Be the proxy, which answers when something else is asked of it."""
+        until = asyncio.get_running_loop().time() + float(request.url.params["wait"])
+        while str(self._cluster.queued) == request.url.params["version"]:
+            if asyncio.get_running_loop().time() >= until:
+                break
+            await asyncio.sleep(0.2)
+        queued = self._cluster.queued
+        model = {"inFlight": 0, "queued": queued, "longestWaitSeconds": 0.0, "idleSeconds": 0.0}
+        models = {"smollm2": model} if queued else {}
+        return httpx.Response(
+            200, json={"version": str(queued), "models": models, "sick": {}}, request=request
+        )
+
     async def _slowly(self, name: str, response: httpx.Response, fault: str | None) -> AsyncIterator[bytes]:
-        """Have a download take time; it ends where its connection does."""
+        """Have a download, or the making of a variant, take time; it ends where its connection does."""
         self._run.broken_off[name] += 1
         lines = response.aiter_raw()
         async with contextlib.aclosing(lines):

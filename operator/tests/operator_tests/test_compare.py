@@ -47,6 +47,8 @@ def test_other_things_are_not_quantities(text: Any) -> None:
         ({"containers": [{"name": "ollama"}]}, {"containers": [{"name": "mesh"}]}, {".containers[ollama]"}),
         ({"requests": {"cpu": "0.1"}}, {"requests": {"cpu": "100m"}}, set()),
         ({"requests": {"cpu": "0.2"}}, {"requests": {"cpu": "100m"}}, {".requests.cpu"}),
+        ({"emptyDir": {"sizeLimit": "2048Mi"}}, {"emptyDir": {"sizeLimit": "2Gi"}}, set()),
+        ({"emptyDir": {"sizeLimit": "2Gi"}}, {"emptyDir": {"sizeLimit": "2G"}}, {".emptyDir.sizeLimit"}),
         ({"value": "1"}, {"value": "1000m"}, {".value"}),
     ],
 )

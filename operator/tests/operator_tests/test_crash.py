@@ -17,13 +17,22 @@ from typing import Any
 import pytest
 
 from modelset_operator.api import names
-from modelset_operator.cluster import reflector
+from modelset_operator.cluster import keys, reflector
 from serve_app.tests import simulated
 
 from . import builders, fake_ollama, stage
 from .worlds import MINI, MODELS, REGISTRY, SMOL
 
 EXTRA = "models.example:5000/library/extra:1"
+# What is there stays on the first of two pods, so that the one that is new is on the second.
+PLACED = [{**model, "replicas": 1} for model in (*MODELS, {"name": "extra:1"})]
+# What a way needs to have been done before.
+BEFORE = {
+    "a model whose pod is taken away": "a model on one pod of two",
+    "a variant that is edited": "a variant",
+    "a variant less": "a variant",
+}
+VARIANT = {"name": "support", "from": "smollm2:135m", "system": "Be polite."}
 
 
 def _nothing(_: stage.Cluster) -> None:
@@ -55,6 +64,17 @@ def _with_a_worker_more(cluster: stage.Cluster) -> None:
         found["spec"]["workerGroupSpecs"][0]["replicas"] = 1
 
 
+def _scaled_by_demand(queued: int) -> Callable[[stage.Cluster], None]:
+    """Have so many requests wait, of which two call for a pod."""
+    bounds = {"minReplicas": 0, "maxReplicas": 3, "targetInFlight": 2, "idleSeconds": 10}
+
+    def ask(cluster: stage.Cluster) -> None:
+        cluster.queued = queued
+        _edited(ollama={"autoscaling": bounds})(cluster)
+
+    return ask
+
+
 TO_READY = "to ready"
 WAYS: dict[str, Callable[[stage.Cluster], None]] = {
     TO_READY: _nothing,
@@ -62,15 +82,32 @@ WAYS: dict[str, Callable[[stage.Cluster], None]] = {
     "a model less": _edited(models=[MODELS[0]]),
     "a model that the registry does not have": _edited(models=[*MODELS, {"name": "missing:1"}]),
     "another model": _edited(models=[MODELS[0], {"name": "extra:1"}]),
+    "a variant": _edited(models=[*MODELS, VARIANT]),
+    "a variant that is edited": _edited(models=[*MODELS, {**VARIANT, "system": "Be rude."}]),
+    "a variant less": _edited(models=list(MODELS)),
+    "a variant in place of its base": _edited(models=[MODELS[1], VARIANT]),
+    "a variant of a model that is no entry": _edited(models=[*MODELS, {**VARIANT, "from": "extra:1"}]),
     "another image": _edited(ollama={"image": "ollama/ollama:next"}),
     "another image of the proxy": _edited(proxy={"image": "modelset-proxy:next"}),
     "a pod more": _edited(ollama={"replicas": 2}),
     "no pod": _edited(ollama={"replicas": 0}),
+    "a model on one pod of two": _edited(models=PLACED, ollama={"replicas": 2}),
+    "a model whose pod is taken away": _edited(models=PLACED, ollama={"replicas": 1}),
+    "a preloaded model": _edited(models=[{**MODELS[0], "preload": True}, *MODELS[1:]]),
+    "nobody asks": _scaled_by_demand(0),
+    "many ask": _scaled_by_demand(6),
     "workers": _edited(proxy={"replicas": 3}),
     "a worker too many": _with_a_worker_more,
     "made anew": _with_another_fixed_field,
+    "larger volumes": _edited(ollama={"storage": {"size": "40Gi"}}),
     "removed": _removed,
 }
+
+
+@pytest.fixture(autouse=True)
+def same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no chance in what is compared."""
+    monkeypatch.setattr(keys.secrets, "token_bytes", lambda count: b"k" * count)
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +134,7 @@ def _rested() -> stage.Cluster:
 def _begin(way: str) -> stage.Cluster:
     if way == TO_READY:
         return _new()
-    cluster = copy.deepcopy(_rested())
+    cluster = copy.deepcopy(_undisturbed(BEFORE[way]).cluster if way in BEFORE else _rested())
     cluster.api.events.clear()
     cluster.made.clear()
     for server in cluster.fleet.servers.values():
@@ -176,6 +213,11 @@ def _last_status(kind: str) -> stage.Fault:
         ("a model less", "after", "rayservices"),
         ("a model less", "before", "/api/delete"),
         ("a model less", "after", "/api/delete"),
+        ("a variant", "before", "/api/create"),
+        ("a variant", "amid", "/api/create"),
+        ("a variant", "after", "/api/create"),
+        ("a variant that is edited", "before", "/api/create"),
+        ("a variant that is edited", "after", "/api/create"),
     ],
 )
 def test_a_killed_operator_and_events_that_go_astray_change_nothing(
@@ -194,6 +236,19 @@ def test_the_first_write_claims_the_set() -> None:
 def test_a_model_is_deleted_once_however_late_its_pod_is_looked_at_again() -> None:
     asked = _undisturbed("a model less").cluster.asked()
     assert asked == {f"10.0.0.1 /api/delete {MINI}": 1}
+
+
+def test_a_model_whose_pod_is_taken_away_is_pulled_where_one_stays() -> None:
+    way = "a model whose pod is taken away"
+    before, after = (_undisturbed(one).cluster.fleet.servers for one in (BEFORE[way], way))
+    assert [set(server.held) for server in before.values()] == [{SMOL, MINI}, {EXTRA}]
+    assert after["10.0.0.1"].held.keys() == {SMOL, MINI, EXTRA}
+
+
+def test_a_variant_is_made_once_for_each_edit_and_deleted_once() -> None:
+    made, gone = {"10.0.0.1 /api/create support:latest": 1}, {"10.0.0.1 /api/delete support:latest": 1}
+    ways = {"a variant": made, "a variant that is edited": made, "a variant less": gone}
+    assert {way: _undisturbed(way).cluster.asked() for way in ways} == ways
 
 
 def test_a_status_that_the_set_is_too_new_for_is_told_once() -> None:
@@ -243,7 +298,9 @@ def test_each_way_leads_where_its_name_says(way: str) -> None:
     (ready,) = [one["status"] for one in found["status"]["conditions"] if one["type"] == "Ready"]
     assert ready == ("False" if way in ("no pod", "a model that the registry does not have") else "True")
     asked_for = _new().api.find("OllamaModelSet", "assistants")["spec"]
-    assert (found["spec"] == asked_for) == (way in (TO_READY, "made anew", "a worker too many"))
+    assert (found["spec"] == asked_for) == (
+        way in (TO_READY, "made anew", "a worker too many", "a variant less")
+    )
     (workers,) = [one for (kind, *_), one in cluster.api.objects.items() if kind == "RayCluster"]
     assert workers["spec"]["workerGroupSpecs"][0]["replicas"] == (2 if way == "workers" else 0)
     assert _undisturbed(way).writes

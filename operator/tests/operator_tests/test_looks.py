@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from modelset_operator.engines import looks, ollama, state
+from modelset_operator.engines import looks, ollama, port, state
+from serve_app.tests import simulated
 
 from . import fake_ollama
 
@@ -84,6 +85,52 @@ async def test_pods_that_hang_hold_up_no_other_set_and_end_with_their_time(
         assert await bench.told.get() == OTHER
     assert {sight.now for sight in bench.looks.view(OTHER).values()} == {None}
     assert bench.fleet.most_at_once["tags"] == 2
+
+
+@pytest.mark.parametrize(("raised", "broken"), [(port.RefusedError, True), (port.UnreachableError, False)])
+async def test_a_model_is_broken_that_the_server_itself_cannot_describe(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, raised: type[Exception], broken: bool
+) -> None:
+    async def describe(*_: object) -> state.Facts:
+        raise raised("no such file")
+
+    monkeypatch.setattr(ollama.Ollama, "describe", describe)
+    bench.looks.sync(OWNER, [bench.pod(1)])
+    await bench.told.get()
+    now = bench.looks.view(OWNER)["pod-1"].now
+    assert now is not None
+    assert (now.held[MODEL].problem, now.held[MODEL].broken) == ("no such file", broken)
+
+
+class Slow(ollama.Ollama):
+    """An Ollama that holds many models, and takes its time to describe each."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(httpx.AsyncClient())
+        self._seconds = seconds
+
+    async def inspect(self, address: str) -> state.Store:
+        held = {f"m{number}:1": state.Held(f"d{number}", 1) for number in range(50)}
+        return state.Store(held, {key: key for key in held})
+
+    async def describe(self, address: str, reference: str) -> state.Facts:
+        await asyncio.sleep(self._seconds)
+        return state.Facts(("completion",))
+
+
+@pytest.mark.parametrize(("seconds", "seen"), [(4.0, True), (16.0, False)])
+def test_a_look_goes_on_while_it_hears_of_one_model_after_the_other(seconds: float, seen: bool) -> None:
+    async def look() -> looks.Sight:
+        told: asyncio.Queue[looks.Set] = asyncio.Queue()
+        found = looks.Looks(Slow(seconds), told.put_nowait)
+        described = frozenset(f"m{number}:1" for number in range(50))
+        found.sync(OWNER, [state.Place("pod-1", "10.0.0.1", busy=True, described=described)])
+        await told.get()
+        sight = found.view(OWNER)["pod-1"]
+        await found.close()
+        return sight
+
+    assert (simulated.run(look()).now is not None) is seen
 
 
 async def test_pods_that_are_gone_are_not_looked_at_any_more(bench: Bench) -> None:

@@ -60,6 +60,15 @@ def only(component: str, policies: list[dict[str, Any]]) -> dict[str, Any]:
     return spec_of
 
 
+def test_only_an_autoscaled_proxy_reaches_the_api_server_and_no_pod_besides() -> None:
+    plain = policy(names.PROXY_COMPONENT)["egress"]
+    scaled = policy(names.PROXY_COMPONENT, proxy={"autoscaling": {"maxReplicas": 2}})["egress"]
+    (added,) = [rule for rule in scaled if rule not in plain]
+    assert {port["port"] for port in added["ports"]} == {443, 6443}
+    assert all(peer.keys() == {"ipBlock"} for peer in added["to"])
+    assert "169.254.0.0/16" in added["to"][0]["ipBlock"]["except"]
+
+
 @pytest.mark.parametrize("component", [names.OLLAMA_COMPONENT, names.PROXY_COMPONENT])
 def test_what_is_not_allowed_is_refused_both_ways(component: str) -> None:
     assert policy(component)["policyTypes"] == ["Ingress", "Egress"]
@@ -130,6 +139,24 @@ def test_the_endpoint_is_reached_from_where_the_set_says(pod: Pod, let_in: bool)
     chat = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "chat"}}}
     ingress = policy(names.PROXY_COMPONENT, proxy={"allowedFrom": [chat]})["ingress"]
     assert allows(ingress, "from", pod, 8000) is let_in
+
+
+@pytest.mark.parametrize(
+    ("pod", "ollama", "let_in"),
+    [
+        (("modelset-system", OPERATOR), {"autoscaling": {"maxReplicas": 2}}, True),
+        (("elsewhere", OPERATOR), {"autoscaling": {"maxReplicas": 2}}, False),
+        (("modelset-system", OPERATOR), {"replicas": 2}, False),
+    ],
+)
+def test_the_operator_reads_what_is_asked_of_sets_that_it_scales(
+    pod: Pod, ollama: dict[str, Any], let_in: bool
+) -> None:
+    nobody = {"podSelector": {"matchLabels": {"app": "web"}}}
+    fields = {"proxy": {"allowedFrom": [nobody]}, "ollama": ollama}
+    assert allows(policy(names.PROXY_COMPONENT, **fields)["ingress"], "from", pod, 8000) is let_in
+    outside = policy(names.PROXY_COMPONENT, neighbours.Neighbours(), **fields)["ingress"]
+    assert not allows(outside, "from", pod, 8000)
 
 
 @pytest.mark.parametrize(

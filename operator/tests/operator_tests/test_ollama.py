@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from modelset_operator.api import sources
-from modelset_operator.engines import ollama, port
+from modelset_operator.engines import ollama, port, state
 
 from . import fake_ollama
 
@@ -43,7 +43,60 @@ async def test_a_pull_tells_its_progress_and_then_the_pod_holds_the_model(client
     assert progress[-1].status == "success"
     store = await client.inspect(ADDRESS)
     assert store.held[NAME].size == 1010
-    assert await client.describe(ADDRESS, NAME) == ("completion", "tools")
+    assert (await client.describe(ADDRESS, NAME)).capabilities == ("completion", "tools")
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ({}, {}),
+        ({"system": "Be polite."}, {"system": "Be polite."}),
+        (
+            {"template": "{{ .Prompt }}", "parameters": {"temperature": 0.2, "stop": ["a"]}},
+            {"template": "{{ .Prompt }}", "parameters": {"temperature": 0.2, "stop": ["a"]}},
+        ),
+    ],
+)
+async def test_a_variant_is_made_of_what_the_spec_says_and_marked(
+    fleet: fake_ollama.FakeOllamas, words: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    async def note(request: httpx.Request) -> None:
+        bodies.append(json.loads(request.content))
+
+    client = ollama.Ollama(httpx.AsyncClient(transport=fleet, event_hooks={"request": [note]}))
+    await pull(client)
+    recipe = state.Recipe(NAME, **{"system": "", "template": "", "parameters": {}, **words}, mark="a b c d")
+    steps = [step.status async for step in client.create(ADDRESS, "support:latest", recipe)]
+    assert steps[-1] == "success"
+    marked = {"model": "support:latest", "from": NAME, "license": "modelset.dev/variant a b c d"}
+    assert bodies[-1] == {**marked, **sent}
+    assert (await client.describe(ADDRESS, "support:latest")).mark == "a b c d"
+
+
+@pytest.mark.parametrize(
+    ("licences", "mark"),
+    [
+        ("", ""),
+        ("Apache 2.0\nsee LICENSE", ""),
+        ("Apache 2.0\nmodelset.dev/variant a b c d", "a b c d"),
+        ("modelset.dev/variant its maker's\nmodelset.dev/variant a b c d", "a b c d"),
+        ("modelset.dev/variant its maker's\nApache 2.0", ""),
+    ],
+)
+async def test_a_mark_is_the_last_of_a_models_licences(licences: str, mark: str) -> None:
+    shown = json.dumps({"capabilities": [], "license": licences}).encode()
+    assert (await answering(shown).describe(ADDRESS, NAME)).mark == mark
+
+
+async def test_a_recipe_that_ollama_does_not_take_is_refused_in_its_words(
+    client: ollama.Ollama,
+) -> None:
+    await pull(client)
+    recipe = state.Recipe(NAME, "", "{{ .Prompt", {}, "a b c d")
+    with pytest.raises(port.RefusedError, match=r"^template error: template: :1: unclosed action$"):
+        _ = [step async for step in client.create(ADDRESS, "support:latest", recipe)]
 
 
 async def test_an_error_in_mid_stream_is_ollamas_own_word(client: ollama.Ollama) -> None:
@@ -86,6 +139,84 @@ async def test_a_model_is_loaded_for_as_long_as_was_said(keep_alive: str, sent: 
     client = ollama.Ollama(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
     await client.load(ADDRESS, NAME, keep_alive=keep_alive)
     assert asked == [("/api/embed", {"model": NAME, "keep_alive": sent})]
+
+
+async def test_a_model_is_loaded_in_the_length_that_is_pinned(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    await pull(client)
+    await client.load(ADDRESS, NAME, keep_alive="-1", context_length=512)
+    assert fleet.servers[ADDRESS].contexts == {NAME: 512}
+
+
+LLAMA = {
+    "general.architecture": "llama",
+    "llama.block_count": 30,
+    "llama.embedding_length": 576,
+    "llama.context_length": 2048,
+    "llama.attention.head_count": 9,
+    "llama.attention.head_count_kv": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("info", "parameters", "values", "lengths"),
+    [
+        pytest.param(LLAMA, "", 30 * 3 * (64 + 64), (2048, 0), id="heads of equal width"),
+        pytest.param(
+            {**LLAMA, "llama.attention.key_length": 128, "llama.attention.value_length": 32},
+            'stop    "x"\nnum_ctx                        8192',
+            30 * 3 * (128 + 32),
+            (2048, 8192),
+            id="widths of their own, and a length of the Modelfile",
+        ),
+        pytest.param(
+            {name: value for name, value in LLAMA.items() if not name.endswith("_kv")},
+            "",
+            30 * 9 * (64 + 64),
+            (2048, 0),
+            id="each head has keys of its own",
+        ),
+        pytest.param(
+            {**LLAMA, "llama.attention.head_count_kv": None}, "", None, (2048, 0), id="layers differ"
+        ),
+        pytest.param({}, "", None, (0, 0), id="nothing told"),
+    ],
+)
+async def test_what_a_model_keeps_of_a_conversation_is_read_from_it(
+    client: ollama.Ollama,
+    fleet: fake_ollama.FakeOllamas,
+    info: dict[str, Any],
+    parameters: str,
+    values: int | None,
+    lengths: tuple[int, int],
+) -> None:
+    fleet.registry[NAME] = fake_ollama.Published(info=info, parameters=parameters)
+    await pull(client)
+    facts = await client.describe(ADDRESS, NAME)
+    assert (facts.cache_values, facts.context_length, facts.pinned_context_length) == (values, *lengths)
+
+
+async def test_variants_are_known_by_the_file_of_their_weights(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    fleet.registry[NAME] = fake_ollama.Published(weights="sha256-bb")
+    await pull(client)
+    assert (await client.describe(ADDRESS, NAME)).weights == "sha256-bb"
+
+
+@pytest.mark.parametrize(
+    ("modelfile", "weights"),
+    [
+        ("FROM /root/blobs/sha256-aa\n", "sha256-aa"),
+        ("FROM /elsewhere/sha256-aa\nADAPTER /elsewhere/sha256-cc\nTEMPLATE x\n", "sha256-aa sha256-cc"),
+        ('TEMPLATE """\nFROM /root/blobs/sha256-bb\n"""\n', ""),
+        ("", ""),
+    ],
+)
+async def test_what_follows_the_files_of_a_modelfile_names_none(modelfile: str, weights: str) -> None:
+    body = json.dumps({"modelfile": modelfile}).encode()
+    assert (await answering(body, 200).describe(ADDRESS, NAME)).weights == weights
 
 
 @pytest.mark.parametrize(
@@ -140,7 +271,7 @@ async def test_a_model_in_memory_is_let_go_before_it_is_deleted(
     server = fleet.servers["10.0.0.1"]
     server.loaded.add(NAME)
     server.requests.clear()
-    assert (await client.inspect(ADDRESS)).loaded == {NAME}
+    assert (await client.inspect(ADDRESS)).loaded == {NAME: 1010}
     await client.remove(ADDRESS, NAME, loaded=True)
     assert server.requests == [f"/api/generate {NAME}", f"/api/delete {NAME}"]
     assert (server.held, server.loaded) == ({}, set())
@@ -160,7 +291,7 @@ async def test_an_answer_that_is_larger_than_any_of_ollamas_is_not_read_to_its_e
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ollama, "MOST_BYTES", 100)
-    assert await answering(b'{"capabilities": ["x"]}', 200).describe(ADDRESS, NAME) == ("x",)
+    assert await answering(b'{"capabilities": ["x"]}', 200).describe(ADDRESS, NAME) == state.Facts(("x",))
     with pytest.raises(port.UnreachableError, match="more than 100 bytes"):
         await answering(b"x" * 101, 200).describe(ADDRESS, NAME)
 

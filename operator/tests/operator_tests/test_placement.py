@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -27,11 +26,14 @@ def _two_pools(monkeypatch: pytest.MonkeyPatch) -> None:
             for name, replicas in REPLICAS.items()
         )
 
-    def wanted_in(pool: spec.Pool, modelset: spec.ModelSet) -> Mapping[str, spec.Model]:
-        return {key: model for key, model in modelset.by_key.items() if key in WANTED[pool.name]}
+    def in_pool(pool: spec.Pool, observed: seen.Observed) -> placement.Assignment:
+        keys = frozenset(WANTED[pool.name])
+        return placement.Assignment(
+            {f"{pool.name}-{ordinal}": keys for ordinal in range(pool.ollama.replicas)}, {}
+        )
 
     monkeypatch.setattr(spec.ModelSet, "pools", property(pools))
-    monkeypatch.setattr(placement, "wanted_in", wanted_in)
+    monkeypatch.setattr(placement, "in_pool", in_pool)
 
 
 def pod(pool: str, ordinal: int, *held: str, ready: bool = True) -> seen.Pod:
@@ -65,13 +67,13 @@ def test_a_pod_pulls_what_is_wanted_on_it_and_is_looked_at_for_that() -> None:
         (f"{SMALL}-0", "both:1"),
         (f"{SMALL}-1", "both:1"),
     ]
-    assert {place.uid.rpartition("-")[0]: place.described for place in plan.places} == WANTED
+    assert {place.described for place in plan.places} == {frozenset({"big:1", "tiny:1", "both:1"})}
 
 
-def test_what_another_pool_should_hold_is_garbage() -> None:
-    garbage = decide.plan(observed(pod(SMALL, 0, "tiny:1", "big:1")))
-    assert garbage.waits
-    assert not decide.plan(observed(pod(SMALL, 0, "tiny:1", "both:1"))).waits
+def test_what_another_pool_should_hold_is_garbage_once_that_one_holds_it() -> None:
+    extra = pod(SMALL, 0, "tiny:1", "big:1")
+    assert not decide.plan(observed(extra, pod(LARGE, 0))).waits
+    assert decide.plan(observed(extra, pod(LARGE, 0, "big:1"))).waits
 
 
 def test_the_proxy_is_told_of_all_pools_without_a_change_of_its_pods() -> None:
@@ -115,4 +117,4 @@ def test_the_pods_of_all_stateful_sets_are_counted_and_any_of_them_may_roll() ->
 
 
 def test_without_a_pool_nothing_is_wanted_on_a_pod() -> None:
-    assert placement.wanted_on(pod("else", 0), observed().modelset) == {}
+    assert placement.wanted_on(pod("else", 0), observed()) == {}

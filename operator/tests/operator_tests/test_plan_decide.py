@@ -28,7 +28,7 @@ def settled(
     discovery = common.discovery([name for entry in listed for name in entry["servedNames"]])
     service = builders.ray_service(modelset, listed)
     service = merged(compare.with_hash(ray.ray_service(modelset, listed, discovery)), service)
-    stateful_set = compare.with_hash(ollama.stateful_set(modelset, *modelset.pools))
+    stateful_set = compare.with_hash(ollama.stateful_set(modelset, *modelset.pools, 1))
     stateful_set["metadata"]["generation"] = 1
     stateful_set["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
     patch = common.discovery_patch(names.API_VERSION, names.KIND, resource, discovery, "assistants")
@@ -39,7 +39,9 @@ def settled(
     objects = seen.PoolObjects(
         stateful_set=stateful_set,
         headless=compare.with_hash(ollama.service(modelset, pool)),
-        config_map=compare.with_hash(ollama.config_map(modelset, pool, modelset.models)),
+        config_map=compare.with_hash(
+            ollama.config_map(modelset, pool, {"assistants-ollama-0": modelset.models})
+        ),
     )
     values: dict[str, Any] = {
         "pools": {pool.name: objects},
@@ -158,7 +160,8 @@ def test_a_service_of_that_name_which_kuberay_did_not_make_is_let_alone() -> Non
 
 
 def test_each_pod_pulls_what_it_misses_from_the_registry_of_the_set() -> None:
-    resource = builders.resource("a:1", "b", registry={"host": "models.example:5000", "insecure": True})
+    registry = {"host": "models.example:5000", "insecure": True}
+    resource = builders.resource("a:1", "b", registry=registry, ollama={"replicas": 3})
     holds = builders.store_of({"models.example:5000/library/a:1": CHAT})
     pods = (builders.pod(0, store=holds), builders.pod(1, store=builders.store()), builders.pod(2))
     plan = decide.plan(builders.observed(resource, pods=pods))

@@ -27,6 +27,11 @@ def pods(*stores: state.Store | None, ready: bool = False) -> tuple[seen.Pod, ..
     return tuple(builders.pod(i, store=store, ready=ready) for i, store in enumerate(stores))
 
 
+def required_names(observed: seen.Observed) -> list[str]:
+    (found, *_) = models.required(*observed.modelset.pools, observed).values()
+    return [model.name for model in found]
+
+
 EMPTY, HOLDS = builders.store(), builders.store(m__1=CHAT)
 
 
@@ -192,9 +197,7 @@ def test_pods_do_not_wait_for_a_model_that_cannot_be_had(pull: state.Pull | None
     pulls = {} if pull is None else {("pod-0", "b:1"): pull}
     pod = builders.pod(store=builders.store(a__1=CHAT))
     observed = builders.observed(builders.resource("a:1", "b:1"), pods=(pod,), pulls=pulls)
-    assert [model.name for model in models.required(*observed.modelset.pools, observed)] == (
-        ["a:1", "b:1"] if required else ["a:1"]
-    )
+    assert required_names(observed) == (["a:1", "b:1"] if required else ["a:1"])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_what_had_failed_before_a_restart_is_not_waited_for_anew(
     pod = builders.pod(store=builders.store_of(dict.fromkeys(held, CHAT)))
     pulls = {} if pull is None else {("pod-0", "a:1"): pull}
     observed = builders.observed(resource, pods=(pod,), pulls=pulls)
-    assert bool(models.required(*observed.modelset.pools, observed)) is required
+    assert bool(required_names(observed)) is required
 
 
 def entries(observed: seen.Observed) -> list[dict[str, Any]]:

@@ -74,13 +74,13 @@ def test_a_proxy_that_has_gone_is_not_called_starting() -> None:
     )
 
 
-def test_a_ray_pod_that_cannot_run_is_explained() -> None:
+def test_a_ray_pod_that_does_not_run_yet_is_explained() -> None:
     service = builders.ray_service(builders.modelset("a:1"), ready="False")
     service["status"]["activeServiceStatus"] = {}
-    waiting = "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."
-    pod = seen.RayPod("assistants-abc-head", "assistants-abc", worker=False, ready=False, waiting=waiting)
+    status = {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
+    pod = seen.RayPod("assistants-abc-head", "assistants-abc", worker=False, ready=False, status=status)
     judged = proxy.judge(look("a:1", ray_service=service, ray_pods=(pod,)))
-    told = f"the Ray cluster is starting; assistants-abc-head: {waiting}"
+    told = "the Ray cluster is starting; assistants-abc-head: ContainerCreating"
     assert (judged.reason, judged.message) == ("Starting", told)
 
 
@@ -103,19 +103,11 @@ def test_a_transition_time_stays_until_the_status_turns() -> None:
     assert condition(turned, "ModelsReady")["lastTransitionTime"] == builders.NOW
 
 
-def test_a_pod_that_cannot_start_is_explained() -> None:
-    pod = seen.Pod(
-        "assistants-ollama-0",
-        "assistants-ollama",
-        "pod-0",
-        "",
-        waiting="ImagePullBackOff: Back-off pulling image",
-    )
+def test_a_pod_that_does_not_run_yet_is_explained() -> None:
+    status = {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
+    pod = seen.Pod("assistants-ollama-0", "assistants-ollama", "pod-0", "", status=status)
     message = condition(look("a:1", pods=(pod,)), "OllamaReady")["message"]
-    assert (
-        message
-        == "0 of 1 Ollama pods are ready; assistants-ollama-0: ImagePullBackOff: Back-off pulling image"
-    )
+    assert message == "0 of 1 Ollama pods are ready; assistants-ollama-0: ContainerCreating"
 
 
 def test_a_set_scaled_to_zero_is_not_ready_and_says_so() -> None:
@@ -135,6 +127,9 @@ def model(phase: str, message: str = "", size: int = 0) -> dict[str, Any]:
     return entry | ({"message": message} if message else {}) | ({"size": size} if size else {})
 
 
+OF, NEW = {"from": "b:1"}, {"digest": "d"}
+
+
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
@@ -149,6 +144,11 @@ def model(phase: str, message: str = "", size: int = 0) -> dict[str, Any]:
         (model("Failed", "no such host"), model("Failed", "no such host"), []),
         (model("Failed", "x"), model("Failed", "y"), [("Warning", "PullFailed", "a:1: y")]),
         (model("Ready"), model("Loading"), []),
+        (None, model("Pulling") | OF, []),
+        (model("Pulling") | OF, model("Creating") | OF, []),
+        (model("Creating") | OF, model("Ready") | OF, [("Normal", "Created", "created a:1 from b:1")]),
+        (model("Pending") | OF, model("Ready") | OF | NEW, [("Normal", "Created", "created a:1 from b:1")]),
+        (model("Ready") | OF, model("Failed", "no") | OF, [("Warning", "CreateFailed", "a:1: no")]),
     ],
 )
 def test_events_tell_turns(

@@ -60,6 +60,24 @@ def test_a_cluster_that_is_not_ours_to_scale_is_left_alone() -> None:
     )
 
 
+@pytest.mark.parametrize("workers_now", [0, 2, 9])
+def test_workers_of_an_autoscaled_proxy_are_the_autoscalers(workers_now: int) -> None:
+    resource = builders.resource("a:1", proxy={"autoscaling": {"minReplicas": 2, "maxReplicas": 4}})
+    observed = builders.observed(resource, ray_clusters=(cluster(workers_now),), settled_seconds=3600.0)
+    assert workers.scalings(observed, asked=True) == ()
+    assert not workers.waits(observed, asked=True)
+
+
+def test_a_cluster_with_an_autoscaler_keeps_its_workers_until_another_takes_over() -> None:
+    old, new = cluster(3, "old"), cluster(0, "new")
+    old["spec"]["enableInTreeAutoscaling"] = True
+    resource = builders.resource("a:1", proxy={"replicas": 2})
+    observed = builders.observed(resource, ray_clusters=(old, new), settled_seconds=3600.0)
+    assert [scaling.cluster for scaling in workers.scalings(observed, asked=True)] == ["new"]
+    alone = builders.observed(resource, ray_clusters=(old,), settled_seconds=3600.0)
+    assert not workers.waits(alone, asked=True)
+
+
 def test_no_worker_goes_before_serve_was_asked_to_have_fewer_replicas() -> None:
     observed = builders.observed(builders.resource("a:1"), ray_clusters=(cluster(1),), settled_seconds=3600.0)
     assert workers.scalings(observed, asked=False) == ()

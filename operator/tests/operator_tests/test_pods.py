@@ -21,15 +21,30 @@ PLACED = {
 }
 
 
-def ollama_pod(modelset: spec.ModelSet) -> dict[str, Any]:
+def ollama_template(modelset: spec.ModelSet) -> dict[str, Any]:
     (pool,) = modelset.pools
-    found: dict[str, Any] = ollama.stateful_set(modelset, pool)["spec"]["template"]["spec"]
+    found: dict[str, Any] = ollama.stateful_set(modelset, pool, 1)["spec"]["template"]
+    return found
+
+
+def ray_cluster(modelset: spec.ModelSet) -> dict[str, Any]:
+    service = ray.ray_service(modelset, [], {"labels": {}, "annotations": {}})
+    config: dict[str, Any] = service["spec"]["rayClusterConfig"]
+    return config
+
+
+def proxy_templates(modelset: spec.ModelSet) -> list[dict[str, Any]]:
+    config = ray_cluster(modelset)
+    return [group["template"] for group in (config["headGroupSpec"], *config["workerGroupSpecs"])]
+
+
+def ollama_pod(modelset: spec.ModelSet) -> dict[str, Any]:
+    found: dict[str, Any] = ollama_template(modelset)["spec"]
     return found
 
 
 def proxy_pods(modelset: spec.ModelSet) -> list[dict[str, Any]]:
-    config = ray.ray_service(modelset, [], {"labels": {}, "annotations": {}})["spec"]["rayClusterConfig"]
-    return [group["template"]["spec"] for group in (config["headGroupSpec"], *config["workerGroupSpecs"])]
+    return [template["spec"] for template in proxy_templates(modelset)]
 
 
 def test_pods_run_where_the_spec_says() -> None:
@@ -43,6 +58,52 @@ def test_what_the_spec_leaves_open_pods_do_not_say() -> None:
     modelset = builders.modelset("a")
     for one in (ollama_pod(modelset), *proxy_pods(modelset)):
         assert not one.keys() & set(spec.POD_FIELDS)
+
+
+def test_ollama_runs_as_the_groups_that_own_its_devices_too() -> None:
+    plain, grouped = builders.modelset("a"), builders.modelset("a", ollama={"supplementalGroups": [44, 109]})
+    before, after = (ollama_pod(one)["securityContext"] for one in (plain, grouped))
+    assert after == before | {"supplementalGroups": [44, 109]}
+    assert "supplementalGroups" not in before, "all pods would roll on upgrade"
+    assert proxy_pods(grouped) == proxy_pods(plain)
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"), [({}, "IfNotPresent"), ({"imagePullPolicy": "Always"}, "Always")]
+)
+def test_images_are_pulled_when_the_spec_says(fields: dict[str, Any], policy: str) -> None:
+    scaled = {"autoscaling": {"maxReplicas": 2}}
+    modelset = builders.modelset("a", ollama=fields, proxy=fields | scaled)
+    containers = [one["containers"][0] for one in (ollama_pod(modelset), *proxy_pods(modelset))]
+    # Ray's autoscaler runs the proxy's image.
+    containers.append(ray_cluster(modelset)["autoscalerOptions"])
+    assert [one["imagePullPolicy"] for one in containers] == [policy] * 4
+
+
+def test_pods_have_the_labels_and_annotations_that_the_spec_says() -> None:
+    said = {"podLabels": {"team": "a"}, "podAnnotations": {"mesh.example/inject": "true"}}
+    plain, labelled = builders.modelset("a"), builders.modelset("a", ollama=said, proxy=said)
+    before = [ollama_template(plain), *proxy_templates(plain)]
+    for own, template in zip(before, (ollama_template(labelled), *proxy_templates(labelled)), strict=True):
+        assert template["metadata"]["labels"] == own["metadata"]["labels"] | {"team": "a"}
+        assert template["metadata"]["annotations"] == {"mesh.example/inject": "true"}
+        assert "annotations" not in own["metadata"], "all pods would roll on upgrade"
+
+
+def test_our_own_labels_stay_as_they_are() -> None:
+    """Services, policies and budgets find pods by them: this holds without the schema, too."""
+    stolen = {"podLabels": {names.SET_LABEL: "another", names.COMPONENT_LABEL: "another"}}
+    plain, labelled = builders.modelset("a"), builders.modelset("a", ollama=stolen, proxy=stolen)
+    assert ollama_template(labelled) == ollama_template(plain)
+    assert proxy_templates(labelled) == proxy_templates(plain)
+
+
+def test_labels_of_pods_are_not_those_of_claims_which_cannot_change() -> None:
+    claims = [
+        ollama.stateful_set(modelset, *modelset.pools, 1)["spec"]["volumeClaimTemplates"]
+        for modelset in (builders.modelset("a"), builders.modelset("a", ollama={"podLabels": {"team": "a"}}))
+    ]
+    assert claims[0] == claims[1]
 
 
 def test_answers_may_end_before_processes_are_ended() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from modelset_operator.engines import ollama, port, pulls, state
 from . import fake_ollama
 
 OWNER = ("default", "assistants")
+RUNNING = state.PullPhase.RUNNING
 MODELS = ("a:1", "b:1", "c:1")
 
 
@@ -89,6 +91,52 @@ async def test_only_so_many_at_once_on_a_pod(bench: Bench) -> None:
     await bench.done("a:1")
     bench.sync("b:1", "c:1")
     await bench.done("c:1")
+
+
+def variant(name: str, **words: Any) -> state.WantedPull:
+    recipe = state.Recipe(
+        "base:1", **{"system": "", "template": "", "parameters": {}, **words}, mark="a b c d"
+    )
+    return dataclasses.replace(wanted(name), recipe=recipe)
+
+
+async def test_variants_do_not_wait_for_downloads_and_are_made_a_few_at_a_time(bench: Bench) -> None:
+    bench.fleet.servers["10.0.0.1"].held["base:1"] = fake_ollama.Published()
+    bench.fleet.proceed.clear()
+    bench.pulls.sync(OWNER, [*map(wanted, MODELS), *map(variant, ("x:1", "y:1", "z:1"))])
+    running = {model for (_, model), pull in bench.pulls.view(OWNER).items() if pull.phase is RUNNING}
+    assert running == {"a:1", "b:1", "x:1", "y:1"}
+    await bench.done("x:1")
+    await bench.done("y:1")
+    assert not bench.fleet.servers["10.0.0.1"].held.keys() & set(MODELS)
+
+
+async def test_making_a_variant_counts_as_no_download(bench: Bench) -> None:
+    bench.fleet.servers["10.0.0.1"].held["base:1"] = fake_ollama.Published()
+    before = metrics.REGISTRY.get_sample_value("modelset_operator_pulls_started_total")
+    bench.pulls.sync(OWNER, [variant("x:1")])
+    await bench.done("x:1")
+    assert metrics.REGISTRY.get_sample_value("modelset_operator_pulls_started_total") == before
+
+
+async def test_another_recipe_is_made_at_once(bench: Bench) -> None:
+    bench.fleet.servers["10.0.0.1"].held["base:1"] = fake_ollama.Published()
+    bench.pulls.sync(OWNER, [variant("x:1", template="{{")])
+    await bench.until(("x:1", state.PullPhase.FAILED))
+    assert bench.pulls.sync(OWNER, [variant("x:1", template="{{")]) == pulls.FIRST_RETRY_SECONDS
+    bench.pulls.sync(OWNER, [variant("x:1", system="Be polite.")])
+    await bench.done("x:1")
+
+
+async def test_a_base_that_is_gone_by_then_is_not_told_as_an_unknown_variant() -> None:
+    line = b'{"error": "pull model manifest: file does not exist"}'
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=line))
+    told: asyncio.Queue[pulls.Set] = asyncio.Queue()
+    making = pulls.Pulls(ollama.Ollama(httpx.AsyncClient(transport=transport)), told.put_nowait)
+    making.sync(OWNER, [variant("x:1")])
+    await told.get()
+    pull = making.view(OWNER)["pod-0", "x:1"]
+    assert (pull.message, pull.unknown_model) == ("pull model manifest: file does not exist", False)
 
 
 async def test_a_refusal_is_kept_and_tried_again_later_and_later(bench: Bench) -> None:

@@ -305,7 +305,11 @@ async def test_scaling_the_proxy_scales_the_ray_cluster(world: World) -> None:
 async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> None:
     await world.reconcile()
     world.start_pod()
-    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
+    waiting = {
+        "name": "ollama",
+        "image": "ollama/ollama:test",
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
+    }
     with world.api.edited("Pod", "assistants-ollama-0") as pod:
         pod["status"]["containerStatuses"] = [waiting]
     template = world.api.find("RayService", "assistants")["spec"]["rayClusterConfig"]["headGroupSpec"][
@@ -321,8 +325,8 @@ async def test_what_keeps_pods_from_running_is_in_the_status(world: World) -> No
     world.api.put({"kind": "Pod", "metadata": metadata, "status": {"conditions": [unschedulable]}})
     await world.reconcile()
     messages = {entry["type"]: entry["message"] for entry in world.status["conditions"]}
-    assert "assistants-ollama-0: ImagePullBackOff: Back-off pulling image" in messages["OllamaReady"]
-    assert "head: Unschedulable: no cpu" in messages["ProxyReady"]
+    assert "assistants-ollama-0: image ollama/ollama:test cannot be pulled" in messages["OllamaReady"]
+    assert "head: no cpu; look at spec.proxy.resources" in messages["ProxyReady"]
 
 
 async def test_children_that_somebody_deletes_come_back(world: World) -> None:

@@ -56,7 +56,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Told:
 async def test_it_reconciles_from_its_start_to_its_stop(
     api: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clients = [httpx.AsyncClient(transport=fake_ollama.FakeOllamas()) for _ in range(2)]
+    clients = [httpx.AsyncClient(transport=fake_ollama.FakeOllamas()) for _ in range(3)]
     left = list(clients)
     monkeypatch.setattr(acting, "Acting", functools.partial(acting.Acting, pods_client=left.pop))
     operator, settings = handlers.Operator(OPTIONS), kopf.OperatorSettings()

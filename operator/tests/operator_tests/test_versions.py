@@ -71,4 +71,5 @@ def test_what_the_newest_can_do_is_taken_from_the_one_before_until_it_has_told()
 def test_pods_go_on_waiting_for_a_model_whose_newest_version_cannot_be_had() -> None:
     failed = state.Pull(state.PullPhase.FAILED, failures=9, message="no such host", unknown_model=True)
     observed = look(1, 2, pod_0=failed)
-    assert [model.name for model in models.required(*observed.modelset.pools, observed)] == ["m:1"]
+    for required in models.required(*observed.modelset.pools, observed).values():
+        assert [model.name for model in required] == ["m:1"]

@@ -10,10 +10,11 @@ import httpx
 
 from modelset_operator import observer, reconciler
 from modelset_operator.api import references
-from modelset_operator.cluster import caches, writes
+from modelset_operator.cluster import caches, keys, writes
+from modelset_operator.demand import readers
 from modelset_operator.engines import ollama, pulls, work
 
-from . import builders, fake_api, fake_ollama
+from . import builders, fake_api, fake_ollama, fake_proxies
 
 OWNER = ("default", "assistants")
 REGISTRY = {"host": "models.example:5000", "insecure": True}
@@ -31,13 +32,21 @@ class World:
 
     api: fake_api.FakeApi
     fleet: fake_ollama.FakeOllamas
-    pokes: asyncio.Queue[pulls.Set]
-    now: list[float]
-    reconciler: reconciler.Reconciler
-    work: work.Work
-    cached: caches.Caches
+    pokes: asyncio.Queue[pulls.Set] = dataclasses.field(default_factory=asyncio.Queue)
+    now: list[float] = dataclasses.field(default_factory=lambda: [1000.0])
+    proxies: fake_proxies.FakeProxies = dataclasses.field(default_factory=fake_proxies.FakeProxies)
     told: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     watching: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.restart_operator()
+
+    async def close(self) -> None:
+        """End all that runs."""
+        await self.work.close()
+        await self.reading.close()
+        if self.watching is not None:
+            self.watching.cancel()
 
     def restart_operator(self) -> None:
         """Forget all that the operator keeps in memory."""
@@ -47,10 +56,13 @@ class World:
             self.watching.cancel()
         self.cached = caches.Caches(self.api, (), lambda _: self.told.set())
         self.watching = asyncio.create_task(self.cached.run())
+        self.reading = readers.Readers(self.proxies, self.pokes.put_nowait, lambda: self.now[0])
         self.reconciler = reconciler.Reconciler(
             writes.Writes(self.api, self.cached.wrote),
             observer.Observer(self.cached, builders.IMAGES),
             self.work,
+            self.reading,
+            keys.Keys(self.api, "system", "modelset-operator"),
             lambda: self.now[0],
         )
 
@@ -59,14 +71,16 @@ class World:
         for _ in range(times):
             await self.cached.synced()
             await self.api.told()
-            for place in self.work.sights(OWNER):
-                await self.fleet.looked_at(self.ip_of(place))
+            for uid in self.work.sights(OWNER):
+                if ip := self.ip_of(uid):
+                    await self.fleet.looked_at(ip)
             again = await self.reconciler.reconcile(OWNER)
         return again
 
     def ip_of(self, uid: str) -> str:
+        """Return a pod's address, "" when it is gone."""
         pods = [obj for key, obj in self.api.objects.items() if key[0] == "Pod"]
-        return str(next(pod["status"]["podIP"] for pod in pods if pod["metadata"]["uid"] == uid))
+        return str(next((pod["status"]["podIP"] for pod in pods if pod["metadata"]["uid"] == uid), ""))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Reconcile whenever there is something new to look at, until a condition holds."""
@@ -115,7 +129,14 @@ class World:
         labels = {"modelset.dev/set": "assistants", "app.kubernetes.io/component": "ollama"}
         metadata = {"name": "models-assistants-ollama-0", "namespace": "default", "labels": labels}
         claim = {"resources": {"requests": {"storage": size}}}
-        self.api.put({"kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim})
+        self.api.put(
+            {
+                "kind": "PersistentVolumeClaim",
+                "metadata": metadata,
+                "spec": claim,
+                "status": {"phase": "Bound"},
+            }
+        )
 
     def settle_pods(self) -> None:
         """Be the kubelet: a pod that holds what the ConfigMap asks for becomes ready."""

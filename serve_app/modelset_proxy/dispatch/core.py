@@ -204,6 +204,10 @@ class Core:
         """Count the servers that hold a model and answer."""
         return sum(model in server.held and server.reachable for server in self._state.servers.values())
 
+    def stranded(self) -> frozenset[str]:
+        """Return the models for which somebody waits, and which no server holds that answers."""
+        return frozenset(model for model in self._state.queued if not self.holders(model))
+
     def untried(self, request: facts.Request) -> bool:
         """Tell whether a server holds the model that has not failed this request."""
         tried = self._waiting[request.id].tried
@@ -255,7 +259,7 @@ class Core:
         return (lane.running, lane.line.length) if lane else (0, 0)
 
     def demand(self, now: float) -> dict[str, facts.Demand]:
-        """Return by model who runs and waits, and how long nobody has."""
+        """Return by model who runs and waits, and how long nobody has; not of those that nobody ever had."""
         return {
             lane.model: facts.Demand(
                 in_flight=lane.running,
@@ -264,6 +268,7 @@ class Core:
                 idle_seconds=0.0 if lane.clients else now - lane.idle_since,
             )
             for lane in self._state.lanes.values()
+            if lane.clients or lane.idle_since < math.inf
         }
 
     def sick(self) -> dict[str, str]:

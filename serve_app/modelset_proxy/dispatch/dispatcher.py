@@ -50,6 +50,8 @@ class Dispatcher:
         self._ids = itertools.count(1)
         self._works: dict[int, Work[Any]] = {}
         self._models: dict[str, catalog.Model] = {}
+        self._since: dict[str, float] = {}
+        self.stranded: frozenset[str] = frozenset()
         self._alarm: asyncio.TimerHandle | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._letting_go: dict[str, asyncio.Task[None]] = {}
@@ -69,8 +71,12 @@ class Dispatcher:
 
     def serve(self, models: catalog.Catalog) -> None:
         """Take over which models there are."""
+        now = self.clock()
         self._models = {self.engine.key(model.name): model for model in models.models}
+        self._since = {key: self._since.get(key, now) for key in self._models}
         self._seen()
+        for work in self._works.values():
+            work.check()
 
     async def start(self) -> None:
         """Watch over servers that fall silent, from now on, and share slots with other proxies."""
@@ -95,9 +101,16 @@ class Dispatcher:
         return {model.served_names[0]: self.core.counts(key) for key, model in self._models.items()}
 
     def demand(self) -> dict[str, facts.Demand]:
-        """Return what is asked of each model now, by first served name."""
-        known = self.core.demand(self.clock())
-        return {model.served_names[0]: known[key] for key, model in self._models.items() if key in known}
+        """Return what is asked of each model now, by first served name.
+
+        One that nobody has asked anything yet is idle since it is served.
+        """
+        now = self.clock()
+        known = self.core.demand(now)
+        return {
+            model.served_names[0]: known.get(key) or facts.Demand(0, 0, 0.0, now - self._since[key])
+            for key, model in self._models.items()
+        }
 
     def feed(self) -> facts.Feed:
         """Return what is asked of this proxy, and which servers hang."""
@@ -142,6 +155,13 @@ class Dispatcher:
     def slots(self) -> int | None:
         """How many requests of a model run at one server, of all proxies; None is no bound."""
         return self.limits.max_in_flight_per_server
+
+    def wake_seconds(self, model: str) -> float:
+        """Return how long requests wait for a server that holds a model, where there is none.
+
+        For a model that is served no more none may ever come.
+        """
+        return self.limits.wake_timeout_seconds if model in self._models else 0.0
 
     def wants(self) -> Mapping[tuple[str, str], tuple[int, int]]:
         """Return how many slots of which servers and models are busy, and how many would be."""
@@ -193,6 +213,7 @@ class Dispatcher:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        self._note_stranded()
         if self._sharing is not None:
             # What is loaded takes room from the others too.
             self._sharing.look(waits=self.core.waits or self.core.loads != loads)
@@ -201,6 +222,15 @@ class Dispatcher:
         due = self.core.wake(now)
         if due is not None:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), self.decide)
+
+    def _note_stranded(self) -> None:
+        stranded = self.core.stranded()
+        if stranded == self.stranded:
+            return
+        self.stranded = stranded
+        self.fleet.hurry(wanted=bool(stranded))
+        for work in self._works.values():
+            work.check()
 
     def lease(self, start: facts.Start, call: port.Call, *, streams: bool) -> leases.Lease:
         """Note that a unit is asked for, until its lease is taken out of ``leases``."""
@@ -266,8 +296,6 @@ class Dispatcher:
         for url in [url for url, task in self._letting_go.items() if task.done()]:
             del self._letting_go[url]
         self.decide()
-        for work in self._works.values():
-            work.check()
 
     def _ask(self, asking: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(asking)

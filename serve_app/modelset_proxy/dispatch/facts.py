@@ -14,7 +14,9 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
     (OLLAMA_MAX_LOADED_MODELS), and ``memory_bytes_per_server`` the memory it has for all that it does;
     ``max_queued_requests`` how many more may wait, a model, and
     ``max_queued_per_client`` how many of them may be one client's; ``switch_seconds`` how long requests wait
-    at most before models that are in use must make room; times are in seconds, sizes in bytes.
+    at most before models that are in use must make room; ``queue_timeout_seconds`` how long they wait for
+    their turn, and ``wake_timeout_seconds`` for a server where none holds their model: with 0 they are
+    refused then; times are in seconds, sizes in bytes.
     """
 
     max_in_flight_per_server: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -24,6 +26,7 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
     max_queued_per_client: Annotated[int, msgspec.Meta(ge=0)] | None = None
     switch_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     queue_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    wake_timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300.0
     request_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
 

@@ -1,12 +1,13 @@
 """The servers behind the given URLs: found by DNS, asked what they hold and have loaded, every few seconds.
 
 Requests never wait for this: they read what the last round found. A failed connection asks for a round at
-once.
+once, and while somebody waits for a server there are rounds all the time.
 """
 
 import asyncio
+import contextlib
 import logging
-import time
+import math
 from collections.abc import Callable, Sequence
 
 from modelset_proxy.dispatch import addresses
@@ -14,7 +15,7 @@ from modelset_proxy.engines import port
 from modelset_proxy.telemetry import background, log
 
 _logger = logging.getLogger(__name__)
-# Rounds asked for by failures are not run more often than this.
+# From the end of a round until the next one that is asked for.
 _MIN_SPACING_SECONDS = 0.25
 # A server that takes longer is looked at all the same, and a round does not wait for it.
 _ROUND_SECONDS = 1.0
@@ -31,7 +32,8 @@ class Fleet:
         self._engine = engine
         self._interval = interval
         self._round: asyncio.Task[None] | None = None
-        self._ended = 0.0
+        self._ended = -math.inf
+        self._hurry = asyncio.Event()
         self._background = background.Background()
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._waiting: list[asyncio.Future[None]] = []
@@ -52,13 +54,18 @@ class Fleet:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Look again now, or join the round that is under way. Returns at once just after a round."""
+        """Look again, or join the round that is under way; just after one the next waits for a moment."""
         if self._round is None or self._round.done():
-            if time.monotonic() - self._ended < _MIN_SPACING_SECONDS:
-                return
             self._round = asyncio.create_task(self._look(), name="fleet-round")
         # Shielded: a client that leaves while it waits must not end the round for the others.
         await asyncio.shield(self._round)
+
+    def hurry(self, *, wanted: bool) -> None:
+        """Look for servers all the time from now on, or every few seconds again."""
+        if wanted:
+            self._hurry.set()
+        else:
+            self._hurry.clear()
 
     async def serve(self, urls: Sequence[str]) -> None:
         """Look for the servers behind these URLs from now on; returns when they were looked for.
@@ -74,7 +81,7 @@ class Fleet:
         if self._round is not None:
             # It went by the former names, in part at least.
             await asyncio.shield(self._round)
-        self._ended = 0.0
+        self._ended = -math.inf
         await self.refresh()
 
     async def next_round(self) -> None:
@@ -85,10 +92,14 @@ class Fleet:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._hurry.wait()
             await self.refresh()
 
     async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._ended + _MIN_SPACING_SECONDS - loop.time())
         try:
             await asyncio.gather(*(name.resolve() for name in self._names))
             await self._look_at_all()
@@ -97,7 +108,7 @@ class Fleet:
                 await self._look_at_all()
             self.seen()
         finally:
-            self._ended = time.monotonic()
+            self._ended = loop.time()
             waiting, self._waiting = self._waiting, []
             for waiter in waiting:
                 if not waiter.done():

@@ -44,6 +44,10 @@ class Dispatching(Protocol):
     def slots(self) -> int | None:
         """How many there are of each server and model; None where nobody counts."""
 
+    @property
+    def stranded(self) -> Set[str]:
+        """The models for which somebody waits here and that no server holds."""
+
     def wants(self) -> Mapping[ledger.Key, tuple[int, int]]:
         """Return how many slots of which servers and models are busy, and how many would be."""
 
@@ -75,6 +79,7 @@ class Sharing:
         self._dispatching = dispatching
         self._news = asyncio.Event()
         self._told: dict[ledger.Key, ledger.Use] = {}
+        self._told_stranded: Set[str] = frozenset()
         self._heard: board.Heard | None = None
         self._alone = False
         self._settled = asyncio.Event()
@@ -99,6 +104,10 @@ class Sharing:
         """
         if not waits and not self._owes:
             return
+        if self._dispatching.stranded - self._told_stranded:
+            # There is no slot to ask for; whoever decides how many servers there are hears it from any proxy.
+            self._news.set()
+            return
         for key, use in self._uses().items():
             told = self._told.get(key)
             if told is None or use.wants > told.wants or use.holds < told.holds:
@@ -116,6 +125,7 @@ class Sharing:
         while True:
             self._news.clear()
             self._told = self._uses()
+            self._told_stranded = self._dispatching.stranded
             told = board.Told(self._told, self._dispatching.feed(), self._dispatching.memory())
             busy = any(use.wants for use in self._told.values())
             hold = _BUSY_SECONDS if busy else _IDLE_SECONDS

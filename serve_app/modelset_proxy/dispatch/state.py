@@ -20,7 +20,7 @@ class Lane:
         self.known = known
         self.running = 0
         self.clients: dict[str, int] = {}
-        self.idle_since = 0.0
+        self.idle_since = math.inf
         self.again = math.inf
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from modelset_proxy.dispatch import facts
+from modelset_proxy.dispatch import facts, patience
 from modelset_proxy.engines import port
 from modelset_proxy.openai import errors
 from modelset_proxy.telemetry import log
@@ -34,20 +34,21 @@ class Work(Generic[Item]):
         self._job = job
         self._call = call
         self.request = request
-        self._arrived = 0.0
+        self._arrived: float
+        self._patience: patience.Patience
         self._begun = False
         self._starts: collections.deque[facts.Start] = collections.deque()
         self._takers: collections.deque[asyncio.Future[facts.Start]] = collections.deque()
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: dict[asyncio.Timeout, patience.Patience] = {}
 
     async def __aenter__(self) -> Self:
         owner = self._owner
         await self._job.check()
-        if not owner.core.holders(self.request.model):
+        if not self._has_server() and not self._may_wait_for_server():
             # Pods may have moved, or hold more than they did.
             await owner.fleet.refresh()
-            self._check_holders()
         self._arrived = owner.clock()
+        self._patience = patience.Patience(self._arrived, stranded=not self._has_server())
         try:
             owner.enter(self)
         except facts.QueueFull as full:
@@ -83,6 +84,11 @@ class Work(Generic[Item]):
         """How many answers are wanted."""
         return self.request.units
 
+    @property
+    def stranded(self) -> bool:
+        """Whether it waits, and no server holds its model."""
+        return bool(self._waits) and not self._has_server()
+
     def deliver(self, start: facts.Start) -> None:
         """Take a turn, for the unit that has waited longest for one."""
         while self._takers:
@@ -93,12 +99,11 @@ class Work(Generic[Item]):
         self._starts.append(start)
 
     def check(self) -> None:
-        """Have units that wait for a turn end where no server is left that could give them one."""
-        if self._takers and (error := self._nowhere()):
-            for taker in self._takers:
-                if not taker.done():
-                    taker.set_exception(error)
-            self._takers.clear()
+        """Go by whether there is a server that holds the model now, which decides how long units wait."""
+        now, stranded = self._owner.clock(), not self._has_server()
+        for waiting in {self._patience, *self._waits.values()}:
+            waiting.note(now, stranded=stranded)
+        self._reschedule()
 
     async def answer(self, unit: int) -> AsyncGenerator[Item, None]:
         """Yield the answer to one unit; raises ApiError.
@@ -148,7 +153,7 @@ class Work(Generic[Item]):
                 await answer.aclose()
             begun = begun or lease.items > 0
             final = attempts == _ATTEMPTS or (begun and not self._job.goes_on(told))
-            await self._failed(start, failure, final=final)
+            await self._failed(start, failure, begun=begun, final=final)
 
     async def _turn(self, *, again: bool) -> facts.Start:
         if self._starts:
@@ -156,35 +161,45 @@ class Work(Generic[Item]):
             return self._starts.popleft()
         taker: asyncio.Future[facts.Start] = asyncio.get_running_loop().create_future()
         self._takers.append(taker)
-        owner = self._owner
-        due: float | None = owner.limits.queue_timeout_seconds
-        if not again:
-            left = self._arrived + owner.limits.queue_timeout_seconds - owner.clock()
-            due = None if self._begun else left
+        now = self._owner.clock()
+        waiting = patience.Patience(now, stranded=not self._has_server()) if again else self._patience
         try:
-            async with asyncio.timeout(due) as wait:
-                if not again:
-                    self._waits.add(wait)
+            async with asyncio.timeout_at(self._due(waiting)) as wait:
+                self._waits[wait] = waiting
                 start = await taker
         except TimeoutError:
-            self._check_holders()
-            raise errors.unavailable(
-                "The model was busy for too long. Try again later.", code="queue_timeout"
-            ) from None
+            raise self._too_late() from None
         finally:
-            self._waits.discard(wait)
+            del self._waits[wait]
         self._begin()
-        self._call.queued_seconds = max(self._call.queued_seconds, owner.clock() - self._arrived)
+        self._call.queued_seconds = max(self._call.queued_seconds, self._owner.clock() - self._arrived)
         return start
 
     def _begin(self) -> None:
         """Have the other units wait however long it takes: what is made of the first is not thrown away."""
-        self._begun = True
-        for wait in self._waits:
-            if not wait.expired():
-                wait.reschedule(None)
+        if not self._begun:
+            self._begun = True
+            self._reschedule()
 
-    async def _failed(self, start: facts.Start, failure: port.ServerFailure, *, final: bool) -> None:
+    def _reschedule(self) -> None:
+        for wait, waiting in self._waits.items():
+            if not wait.expired():
+                wait.reschedule(self._due(waiting))
+
+    def _due(self, waiting: patience.Patience) -> float | None:
+        """Return when a wait ends, by the clock of the event loop."""
+        owner = self._owner
+        due = waiting.due(
+            wake_seconds=owner.wake_seconds(self.request.model),
+            queue_seconds=None
+            if self._begun and waiting is self._patience
+            else owner.limits.queue_timeout_seconds,
+        )
+        return None if due is None else asyncio.get_running_loop().time() + due - owner.clock()
+
+    async def _failed(
+        self, start: facts.Start, failure: port.ServerFailure, *, begun: bool, final: bool
+    ) -> None:
         """Have the unit wait for another server; raise what the client is told when there is none to try."""
         owner, core, request = self._owner, self._owner.core, self.request
         owner.metrics.upstream_failure(self._call.served, failure.error.code or "")
@@ -195,21 +210,31 @@ class Work(Generic[Item]):
             if failure.lost:
                 # The server may have been restarted, and counts again.
                 core.retry(request)
-            final = not core.untried(request)
+            waits = not begun and not self._has_server() and self._may_wait_for_server()
+            final = not waits and not core.untried(request)
         if final:
             raise failure.error from None
         owner.decide()
 
-    def _check_holders(self) -> None:
-        if error := self._nowhere():
-            raise error
+    def _has_server(self) -> bool:
+        return self._owner.core.holders(self.request.model) > 0
 
-    def _nowhere(self) -> errors.ApiError | None:
-        """Return what a client is told when no server that answers holds the model."""
-        core = self._owner.core
-        if core.holders(self.request.model):
-            return None
-        if not core.state()["reachable"]:
+    def _may_wait_for_server(self) -> bool:
+        return self._owner.wake_seconds(self.request.model) > 0
+
+    def _too_late(self) -> errors.ApiError:
+        """Return what a client is told that has waited for as long as it may, be it no time at all."""
+        if self._has_server():
+            return errors.unavailable(
+                "The model was busy for too long. Try again later.", code="queue_timeout"
+            )
+        if self._may_wait_for_server():
+            return errors.unavailable(
+                "No model server came in time that holds this model. Try again later.",
+                code="wake_timeout",
+                retry_after=10,
+            )
+        if not self._owner.core.state()["reachable"]:
             return errors.unavailable("No model server can be reached.", code="upstream_unavailable")
         return errors.model_not_ready()
 

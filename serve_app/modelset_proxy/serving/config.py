@@ -59,16 +59,23 @@ class CorsConfig(msgspec.Struct, rename="camel"):
     allow_origins: list[Name] = []
 
 
+class DemandConfig(msgspec.Struct, rename="camel"):
+    """Who may read the demand feed: whoever has the token of this SHA-256, in hexadecimal digits."""
+
+    token_sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
 class UserConfig(msgspec.Struct, rename="camel"):
     """The whole ``user_config``. Fields of a newer operator are ignored.
 
-    Without upstreams the environment says where the servers are.
+    Without upstreams the environment says where the servers are; without ``demand`` nobody reads the feed.
     """
 
     models: list[ModelConfig]
     upstreams: list[UpstreamConfig] = []
     cors: CorsConfig = msgspec.field(default_factory=CorsConfig)
     limits: facts.Limits = facts.Limits()
+    demand: DemandConfig | None = None
 
     def urls(self) -> tuple[str, ...]:
         """Return where the servers are; raises ConfigError."""
@@ -122,7 +129,6 @@ class Environment(msgspec.Struct, frozen=True):
     allowed_hosts: tuple[str, ...] = ()
     log_level: str = "INFO"
     api_keys_dir: str | None = None
-    demand_token: str | None = None
     refresh_seconds: float = 3.0
 
 
@@ -134,9 +140,8 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
     ``OLLAMA_EMBEDDING_MODELS`` (comma separated), ``OLLAMA_PULL_INSECURE`` (``true``: registries answer over
     plain HTTP), ``OLLAMA_KEEP_ALIVE`` (a Go duration or whole seconds), ``PROXY_CORS_ORIGINS`` (comma
     separated, default pages of this machine), ``PROXY_ALLOWED_HOSTS`` (comma separated: further names of this
-    machine, see ``guard``), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody may call),
-    ``PROXY_LOG_LEVEL``, and ``RAY_AUTH_TOKEN``, which KubeRay gives to the pods of a cluster and which opens
-    the demand feed, see ``demand``.
+    machine, see ``guard``), ``PROXY_API_KEYS_DIR`` (see ``access``; without it everybody may call) and
+    ``PROXY_LOG_LEVEL``.
     """
     variables = os.environ if variables is None else variables
     default = Environment()
@@ -174,7 +179,6 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         allowed_hosts=_list(variables, "PROXY_ALLOWED_HOSTS"),
         log_level=level,
         api_keys_dir=variables.get("PROXY_API_KEYS_DIR", "").strip() or None,
-        demand_token=variables.get("RAY_AUTH_TOKEN", "").strip() or None,
     )
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from modelset_proxy.dispatch import dispatcher, fleet, sharing
+from modelset_proxy.dispatch import dispatcher, facts, fleet, sharing
 from modelset_proxy.engines import port
 from modelset_proxy.engines.compatible import engine as compatible
 from modelset_proxy.engines.ollama import engine as ollama
@@ -17,6 +17,8 @@ from modelset_proxy.web import access, asgi, cors, demand, exchange, guard, serv
 
 _logger = logging.getLogger(__name__)
 _GARBAGE_OBJECTS = 10_000
+# Without Kubernetes nobody starts a server because somebody waits for it.
+_STANDALONE = facts.Limits(wake_timeout_seconds=0)
 
 
 class Proxy:
@@ -48,11 +50,12 @@ class Proxy:
         self.dispatch = dispatcher.Dispatcher(self.engine, self.fleet, measures, reach=reach)
         self.keys = access.Keys(settings.api_keys_dir)
         self._service = service.Service(self.engine, self.dispatch, measures)
+        self._demand = demand.Demand(self.dispatch)
         self._discovery: standalone.Discovery | None = None
         self._background = background.Background()
         self._app = asgi.App(
             self._service,
-            demand.Demand(self.dispatch, settings.demand_token),
+            self._demand,
             self.keys,
             measures,
             on_start=self._start,
@@ -79,6 +82,8 @@ class Proxy:
         if not given:
             self._app.cors = cors.Cors(self._settings.cors_origins)
             self._app.guard = self._guard(self._app.cors)
+            self._demand.token_sha256 = None
+            self.dispatch.limits = _STANDALONE
             await self.fleet.serve(self._settings.ollama_urls)
             self._discovery = self._discover()
             await self._discovery.start()
@@ -87,6 +92,8 @@ class Proxy:
         self._app.cors = cors.Cors(user_config.cors.allow_origins)
         # A Service or an Ingress has any number of names; keys and NetworkPolicies guard them.
         self._app.guard = None
+        reader = user_config.demand
+        self._demand.token_sha256 = None if reader is None else reader.token_sha256
         self.dispatch.limits = user_config.limits
         await self.fleet.serve(user_config.urls() or self._settings.ollama_urls)
         self._publish(user_config.catalog())

@@ -10,6 +10,8 @@ from modelset_proxy.dispatch import board, sharing
 
 _NAME = "modelset-board"
 _NAMESPACE = "modelset"
+# Any other node may have to go, and Ray's autoscaler lets none go that an actor is on.
+_AT_THE_HEAD = {"node:__internal_head__": 0.001}
 
 
 class RayBoard:
@@ -54,5 +56,7 @@ class RayBoard:
 def _actor() -> Any:
     # Detached: it outlives the replica that started it; where its node is lost, Ray starts it again.
     remote: Any = ray.remote(num_cpus=0, max_restarts=-1)(board.Board)
-    options = remote.options(name=_NAME, namespace=_NAMESPACE, lifetime="detached", get_if_exists=True)
+    options = remote.options(
+        name=_NAME, namespace=_NAMESPACE, lifetime="detached", get_if_exists=True, resources=_AT_THE_HEAD
+    )
     return options.remote()

@@ -1,5 +1,6 @@
 """What is asked of the models, for whoever decides how many servers there are."""
 
+import hashlib
 import hmac
 import time
 import urllib.parse
@@ -22,12 +23,13 @@ class Demand:
 
     Where that is V, the reply waits until it is another, for so long at most.
 
-    Only who knows the ``token`` is answered: else, and where there is none, the path is as unknown as others.
+    Only who has the token whose hash is ``token_sha256`` is answered: else, and where there is none, the path
+    is as unknown as others.
     """
 
-    def __init__(self, dispatch: dispatcher.Dispatcher, token: str | None) -> None:
+    def __init__(self, dispatch: dispatcher.Dispatcher) -> None:
         self._dispatch = dispatch
-        self._token = token.encode() if token else None
+        self.token_sha256: str | None = None
 
     async def get(self, web: exchange.Exchange) -> None:
         """Answer one request."""
@@ -45,7 +47,8 @@ class Demand:
 
     def _check(self, web: exchange.Exchange) -> None:
         given = web.headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        if self._token is None or not hmac.compare_digest(given, self._token):
+        digest = hashlib.sha256(given).hexdigest()
+        if self.token_sha256 is None or not hmac.compare_digest(digest, self.token_sha256):
             raise errors.ApiError(404, f"Invalid URL ({web.method} {web.path})", code="unknown_url")
 
 

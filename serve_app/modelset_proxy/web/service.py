@@ -25,7 +25,7 @@ from modelset_proxy.openai import (
     usage,
 )
 from modelset_proxy.telemetry import log, metrics
-from modelset_proxy.web import exchange, merge
+from modelset_proxy.web import exchange, holding, merge
 
 _logger = logging.getLogger(__name__)
 _LONG_WAIT_SECONDS = 0.01
@@ -195,21 +195,26 @@ class Service:
     ) -> None:
         """Hand on what arrives.
 
-        The status line waits for the first of it, so that a failure until then can be told by the status.
+        The status line waits for the first of it, so that a failure until then can be told by the status;
+        for so long as ``holding`` lets it wait.
         """
+        hold = holding.Holding(web, stranded=lambda: answers.stranded, asked=lambda: bool(call.server))
+        begun = False
         try:
-            async with self._deadline(), answers:
+            async with hold, self._deadline(), answers:
                 if answers.units > 1:
                     merging = merge.streams(answers.units, answers.answer)
                     async with contextlib.aclosing(merging) as merged:
                         async for index, pieces in merged:
-                            await self._write(web, call, frames.events(index, pieces))
+                            begun = begun or await self._begin(web, call, hold)
+                            if events := frames.events(index, pieces):
+                                await web.write(events)
                 else:
                     # Nearly all requests; every generator in between costs each token microseconds.
                     async with contextlib.aclosing(answers.answer(0)) as only:
                         async for pieces in only:
-                            if not web.started:
-                                await self._begin(web, call)
+                            if not begun:
+                                begun = await self._begin(web, call, hold)
                             if events := frames.events(0, pieces):
                                 await web.write(events)
         except errors.ApiError as error:
@@ -223,18 +228,16 @@ class Service:
         finally:
             self._note(web, call, frames.tokens)
 
-    async def _write(self, web: exchange.Exchange, call: port.Call, data: bytes) -> None:
-        if not web.started:
-            await self._begin(web, call)
-        if data:
-            await web.write(data)
-
-    async def _begin(self, web: exchange.Exchange, call: port.Call) -> None:
+    async def _begin(self, web: exchange.Exchange, call: port.Call, hold: holding.Holding) -> bool:
+        """Take in that an answer begins; return True."""
+        await hold.end()
         web.first_byte = time.monotonic()
         seconds = web.first_byte - web.began
         web.facts["first_byte_seconds"] = round(seconds, 4)
         self._metrics.first_token(call.served, seconds)
-        await web.start_events()
+        if not web.started:
+            await web.start_events()
+        return True
 
     def _time_tokens(self, web: exchange.Exchange, call: port.Call, tokens: usage.Tokens) -> None:
         if tokens.completion > 1:

@@ -214,11 +214,38 @@ class TestRounds:
         engine.servers["http://10.0.0.1:11434"] = None
         return fleet.Fleet(["http://pods:11434"], engine), engine
 
-    async def test_just_after_one_there_is_no_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.simulated
+    async def test_from_one_to_the_next_a_moment_passes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked, engine = self._fleet(monkeypatch, 60.0)
-        for _ in range(3):
-            await looked.refresh()
+        loop = asyncio.get_running_loop()
+        await looked.refresh()
+        assert loop.time() == 0.0
+        await asyncio.sleep(20)
+        await asyncio.gather(*(looked.refresh() for _ in range(3)))
+        assert (len(engine.looks), loop.time()) == (2, 60.0)
+
+    @pytest.mark.simulated
+    async def test_other_names_are_looked_up_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked, engine = self._fleet(monkeypatch, 60.0)
+        await looked.refresh()
+        await looked.serve(["http://pods:11435"])
+        assert (engine.looks[1:], asyncio.get_running_loop().time()) == (["http://10.0.0.1:11435"], 0.0)
+
+    @pytest.mark.simulated
+    async def test_while_somebody_waits_for_a_server_there_are_rounds_all_the_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked, engine = self._fleet(monkeypatch, 0.25)
+        await looked.start()
+        await asyncio.sleep(1)
         assert len(engine.looks) == 1
+        looked.hurry(wanted=True)
+        await asyncio.sleep(1.1)
+        assert len(engine.looks) == 6
+        looked.hurry(wanted=False)
+        await asyncio.sleep(2.9)
+        assert len(engine.looks) == 7
+        await looked.stop()
 
     async def test_who_asks_during_one_joins_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked, engine = self._fleet(monkeypatch, 0.0)

@@ -17,6 +17,7 @@ class Side:
     """A proxy's dispatcher, as far as sharing goes: so many run, so many wait."""
 
     slots: int | None = SLOTS
+    stranded: Set[str] = frozenset()
 
     def __init__(self) -> None:
         self.running = self.waiting = 0
@@ -152,6 +153,19 @@ async def test_in_step_nothing_is_sent_but_now_and_then() -> None:
         before = reach.exchanges
         await asyncio.sleep(10)
         assert reach.exchanges - before <= 2 * (10 / sharing._BUSY_SECONDS + 1)
+
+
+async def test_that_one_waits_for_a_server_is_told_at_once_and_once() -> None:
+    reach = Reach()
+    async with proxies(reach, 1) as (one,):
+        one.ask(9)
+        await asyncio.sleep(5)
+        before = reach.exchanges
+        one.stranded = frozenset({"b"})
+        for _ in range(20):
+            one.ask(1)
+            await asyncio.sleep(0.001)
+        assert reach.exchanges == before + 1
 
 
 @pytest.mark.parametrize("how", ["gone", "silent"])

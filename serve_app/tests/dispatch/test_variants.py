@@ -276,6 +276,27 @@ async def test_no_look_waits_for_what_shares_a_runner_and_each_is_asked_about_on
     assert len(server.sent("/api/show")) == 2
 
 
+async def test_a_variant_that_is_made_anew_shares_what_it_shared_until_it_has_told() -> None:
+    """Its request would else have what its base has in memory give way to it."""
+    server = fake_ollama.FakeOllama({"base:1": ["completion"], "pirate:1": ["completion"]})
+    server.bases = {"pirate:1": "base:1"}
+    engine = ollama_engine.Ollama()
+    await engine.start()
+    async with fake_ollama.running(server):
+        async with asyncio.timeout(5):
+            while not all(held.weights for held in (await engine.look(server.url)).held.values()):
+                pass
+        server.digests, server.bases = {"pirate:1": "sha256:anew"}, {}
+        pirate, base = engine.key("pirate:1"), engine.key("base:1")
+        seen = await engine.look(server.url)
+        assert seen.held[pirate].digest == "sha256:anew"
+        assert seen.held[pirate].weights == seen.held[base].weights
+        async with asyncio.timeout(5):
+            while (seen := await engine.look(server.url)).held[pirate].weights == seen.held[base].weights:
+                pass
+        await engine.close()
+
+
 async def test_a_server_that_cannot_tell_is_asked_again_only_where_it_did_not_answer() -> None:
     server = fake_ollama.FakeOllama({"base:1": ["completion"]})
     engine = ollama_engine.Ollama()

@@ -26,6 +26,7 @@ _MODELS = [
     {name: value for name, value in model.items() if name != "capabilities"}
     for model in running.USER_CONFIG["models"]
 ]
+_CONFIG = {**running.USER_CONFIG, "models": _MODELS}
 _CALLS = {"f": '{"a": 1}', "g": '{"b": 2}'}
 
 
@@ -172,5 +173,5 @@ async def proxied(*sides: Side) -> AsyncIterator[tuple[aiohttp.ClientSession, pr
             await stack.enter_async_context(side.running())
         urls = [side.url for side in sides]
         yield await stack.enter_async_context(
-            running.proxied(*urls, engine=sides[0].engine, user_config={"models": _MODELS})
+            running.proxied(*urls, engine=sides[0].engine, user_config=_CONFIG)
         )

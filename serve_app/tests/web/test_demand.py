@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from modelset_proxy.serving import config, proxy
+from modelset_proxy.serving import proxy
 from serve_app.tests import asking, fake_ollama, running
 
 TOKEN = {"authorization": "Bearer t0ken"}
+HASH = hashlib.sha256(b"t0ken").hexdigest()
 PATH = "/demand"
 
 
@@ -19,11 +21,12 @@ PATH = "/demand"
 async def fed(
     fake: fake_ollama.FakeOllama, *, has_token: bool = True
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, proxy.Proxy]]:
-    token = TOKEN["authorization"].removeprefix("Bearer ") if has_token else None
-    async with fake_ollama.running(fake):
-        settings = config.Environment(ollama_urls=(fake.url,), refresh_seconds=0.05, demand_token=token)
-        async with running.proxied(settings=settings) as (session, built):
-            yield session, built
+    user_config = {**running.USER_CONFIG, **({"demand": {"tokenSha256": HASH}} if has_token else {})}
+    async with (
+        fake_ollama.running(fake),
+        running.proxied(fake.url, user_config=user_config) as (session, built),
+    ):
+        yield session, built
 
 
 async def get(session: aiohttp.ClientSession, **query: Any) -> dict[str, Any]:
@@ -89,7 +92,37 @@ async def test_it_names_servers_that_hang() -> None:
         assert after["version"] != before["version"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer other"}, {"authorization": "Bearer "}])
+async def test_it_is_told_of_who_waits_though_there_is_no_server() -> None:
+    fake = fake_ollama.FakeOllama()
+    limits = {"wakeTimeoutSeconds": 300}
+    async with fed(fake) as (session, built):
+        await fake.stop()
+        await built.fleet.refresh()
+        await built.configure({**running.USER_CONFIG, "demand": {"tokenSha256": HASH}, "limits": limits})
+        before = await get(session)
+        waiting = asyncio.create_task(get(session, version=before["version"], wait=30))
+        await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        asked = asyncio.create_task(asking.ask(session))
+        models = (await waiting)["models"]
+        assert loop.time() - began < 1
+        assert (models["smollm2"]["inFlight"], models["smollm2"]["queued"]) == (0, 1)
+        # Also of those that nobody has asked.
+        assert 0 < models["all-minilm"]["idleSeconds"] < 60
+        asked.cancel()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer other"},
+        {"authorization": "Bearer "},
+        {"authorization": f"Bearer {HASH}"},
+        {"x-api-key": "t0ken"},
+    ],
+)
 async def test_nobody_else_learns_that_it_is_there(headers: dict[str, str]) -> None:
     async with (
         fed(fake_ollama.FakeOllama()) as (session, _),
@@ -115,6 +148,16 @@ async def test_a_wait_that_is_no_number_is_refused() -> None:
         assert (response.status, (await response.json())["error"]["param"]) == (400, "wait")
 
 
-def test_the_token_is_that_of_rays_pods() -> None:
-    assert config.environment({"RAY_AUTH_TOKEN": " x"}) == config.Environment(demand_token="x")  # noqa: S106
-    assert config.environment({}).demand_token is None
+async def test_who_may_read_it_changes_in_place() -> None:
+    async with fed(fake_ollama.FakeOllama()) as (session, built):
+        other = hashlib.sha256(b"other").hexdigest()
+        for given, status in (
+            ({**running.USER_CONFIG, "demand": {"tokenSha256": other}}, 404),
+            ({**running.USER_CONFIG, "demand": {"tokenSha256": HASH}}, 200),
+            (running.USER_CONFIG, 404),
+            ({**running.USER_CONFIG, "demand": {"tokenSha256": HASH}}, 200),
+            ({}, 404),
+        ):
+            await built.configure(given)
+            async with session.get(PATH, headers=TOKEN) as response:
+                assert response.status == status

@@ -12,7 +12,7 @@ from modelset_proxy.dispatch import work
 from modelset_proxy.engines import port, relay
 from modelset_proxy.openai import catalog, errors, parts, usage
 from modelset_proxy.telemetry import log, metrics
-from modelset_proxy.web import service
+from modelset_proxy.web import holding, service
 from serve_app.tests import asking, fake_compatible, fake_ollama, running
 from serve_app.tests.web import speaking
 
@@ -118,7 +118,7 @@ async def test_tokens_after_the_first_are_timed_from_it(
     web, call = speaking.Spoken().web(), port.Call("req_1", "smollm2")
     web.began, tokens.completion = 100.0, completion
     monkeypatch.setattr(service, "time", types.SimpleNamespace(monotonic=times.__next__))
-    await found._begin(web, call)
+    await found._begin(web, call, holding.Holding(web, stranded=bool, asked=bool))
     found._time_tokens(web, call, tokens)
     assert (timed.seconds, web.facts) == (seconds, {"first_byte_seconds": 2.5})
 

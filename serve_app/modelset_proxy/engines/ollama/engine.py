@@ -40,7 +40,7 @@ class Ollama:
         self._contexts.pop(url, None)
         tags, processes = await self._http.lists(url)
         self._weights.learn(url, tags.models)
-        self._runners |= {names.canonical(one.name): self._weights.of(one.digest) for one in tags.models}
+        self._runners |= {names.canonical(one.name): self._runner_of(one) for one in tags.models}
         self._contexts[url] = {
             self._runner(names.canonical(model.name)): model.context_length for model in processes.models
         }
@@ -88,10 +88,18 @@ class Ollama:
         return await self._http.capabilities(url, name)
 
     def _held(self, model: answers.HeldModel) -> port.Held:
-        runner = self._weights.of(model.digest)
+        runner = self._runners[names.canonical(model.name)]
         return port.Held(
             model.name, model.digest, model.changed, model.size, runner.weights, runner.context_length
         )
+
+    def _runner_of(self, model: answers.HeldModel) -> weights.Runner:
+        """Return the runner of a model; one that was just made anew most likely has the one that it had.
+
+        Otherwise a variant that is edited would be loaded in place of what its base has in memory.
+        """
+        before = self._runners.get(names.canonical(model.name), weights.UNKNOWN)
+        return self._weights.of(model.digest, before)
 
     def pull(self, url: str, name: str, *, insecure: bool = False) -> AsyncGenerator[answers.Progress, None]:
         """Pull a model to one server, ``insecure``ly over plain HTTP; yield its progress.

@@ -38,9 +38,9 @@ class Weights:
         self._known: collections.OrderedDict[str, Runner] = collections.OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    def of(self, digest: str) -> Runner:
+    def of(self, digest: str, until_known: Runner = UNKNOWN) -> Runner:
         """Return the runner of a model, as far as it is known."""
-        return self._known.get(digest, UNKNOWN)
+        return self._known.get(digest, until_known)
 
     def learn(self, url: str, models: Iterable[answers.HeldModel]) -> None:
         """Ask a server about those of its models that are not known, one after the other."""

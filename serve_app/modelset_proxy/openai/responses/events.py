@@ -30,11 +30,7 @@ class Stream:
 
     def events(self, index: int, pieces: Iterable[pieces.Piece]) -> bytes:  # noqa: ARG002
         """Return the events for what arrived together; there is one choice."""
-        out: list[bytes] = []
-        if not self._number:
-            response = self._response.begun()
-            out.append(self._event("response.created", response=response))
-            out.append(self._event("response.in_progress", response=response))
+        out = self._beginning()
         for piece in pieces:
             for item, text, logprobs in self._output.grow(piece):
                 if item is not self._open:
@@ -55,9 +51,20 @@ class Stream:
     def failure(self, error: errors.ApiError) -> bytes:
         """Return the events for a failure in mid-stream; clients raise on the ``error`` of the second."""
         self._names.rename(error)
+        beginning = b"".join(self._beginning())
         failed = self._event("response.failed", response=self._response.failed(self._output, error))
         told = {"code": error.code, "message": error.message, "param": error.param}
-        return failed + self._event("error", **told, error={**told, "type": error.kind})
+        return beginning + failed + self._event("error", **told, error={**told, "type": error.kind})
+
+    def _beginning(self) -> list[bytes]:
+        """Return the events that come first, once."""
+        if self._number:
+            return []
+        response = self._response.begun()
+        return [
+            self._event("response.created", response=response),
+            self._event("response.in_progress", response=response),
+        ]
 
     def _opening(self, item: items.Item) -> list[bytes]:
         """Return the events that begin an item, and make what is the same for all that it grows by."""
