@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -10,16 +9,7 @@ from typing import Any
 import uvicorn
 
 from benchmarks import loopback
-from modelset_proxy.dispatch import fleet
 from modelset_proxy.serving import config, proxy
-
-
-@dataclasses.dataclass(frozen=True)
-class Running:
-    """A proxy that answers at ``url``, and what it sees of its servers."""
-
-    url: str
-    servers: fleet.Fleet
 
 
 class _Server(uvicorn.Server):
@@ -38,8 +28,8 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(urls: Sequence[str], user_config: Mapping[str, Any]) -> AsyncIterator[Running]:
-    """Run the proxy in front of servers, configured as the operator does."""
+async def serving(urls: Sequence[str], user_config: Mapping[str, Any]) -> AsyncIterator[str]:
+    """Run the proxy in front of servers, configured as the operator does; yields its URL."""
     app = proxy.Proxy(config.Environment(ollama_urls=tuple(urls)), behind_serve=True)
     port = loopback.free_port()
     server = _Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
@@ -47,7 +37,7 @@ async def serving(urls: Sequence[str], user_config: Mapping[str, Any]) -> AsyncI
     try:
         await server.up.wait()
         await app.configure(user_config)
-        yield Running(f"http://127.0.0.1:{port}", app.fleet)
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         await running

@@ -43,11 +43,11 @@ async def _rate(folder: Path, count: int) -> float:
             urls.append(url)
         models = [{"model": _MODEL, "servedNames": [_MODEL], "type": "Chat", "created": 0}]
         configured = {"models": models, "limits": {"maxInFlightPerServer": _PARALLEL}}
-        async with proxied.serving(urls, configured) as running:
+        async with proxied.serving(urls, configured) as url:
             result = await asyncio.to_thread(
                 load_tool.drive,
                 "unary",
-                url=running.url,
+                url=url,
                 model=_MODEL,
                 clients=str(_CLIENTS),
                 tokens=str(_TOKENS),

@@ -16,13 +16,11 @@ import httpx
 
 from benchmarks import contenders, floors, folders, models, ollama, proxied
 from benchmarks.variants import asking, making, recipes, result
-from modelset_proxy.dispatch import fleet
 from stack import step
 
 _VARIANTS, _EACH, _CLIENTS = 50, 20, 8
 _PARALLEL = 4
 _CONTEXT_LENGTH = 1024
-_KNOWN_SECONDS = 120.0
 
 
 def main() -> None:
@@ -53,10 +51,8 @@ async def _measure(count: int, each: int, server: contenders.Upstream, folder: P
     disk = making.bytes_on_disk(folder / "models") - empty
     with step.step(f"make {count} models of the same words by hand"):
         await making.by_hand(server.url, variants)
-    async with proxied.serving([server.url], _configured(variants)) as running, httpx.AsyncClient() as http:
-        with step.step("wait until the proxy knows which models share their weights"):
-            await _until_known(running.servers, server.url, 1 + 2 * count)
-        client = asking.Client(http, running.url, server.url, _CONTEXT_LENGTH)
+    async with proxied.serving([server.url], _configured(variants)) as url, httpx.AsyncClient() as http:
+        client = asking.Client(http, url, server.url, _CONTEXT_LENGTH)
         with step.step("ask each variant, one at a time"):
             ours = [await client.through_the_proxy(variant.name) for variant in variants]
         with step.step("ask each model that was made by hand, one at a time"):
@@ -73,24 +69,6 @@ async def _measure(count: int, each: int, server: contenders.Upstream, folder: P
         interleaved=list(zip(order, answers, strict=True)),
         seconds=seconds,
     )
-
-
-async def _until_known(servers: fleet.Fleet, url: str, count: int) -> None:
-    """Wait until so many models of a server have been described to the proxy, which it asks for one by one.
-
-    Until then it takes each for a model of its own, and has them make room for each other.
-    """
-    known = 0
-    try:
-        async with asyncio.timeout(_KNOWN_SECONDS):
-            while known < count:
-                await servers.next_round()
-                sight = servers.sights[url]
-                known = sum(bool(held.weights) for held in sight.held.values()) if sight is not None else 0
-    except TimeoutError as error:
-        raise step.StepFailed(
-            f"the proxy knows {known} of {count} models after {_KNOWN_SECONDS:.0f} s"
-        ) from error
 
 
 def _loads(server: contenders.Upstream) -> int:

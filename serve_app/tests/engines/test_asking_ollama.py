@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -103,10 +103,13 @@ async def test_what_clients_wrote_is_sent_nowhere_else() -> None:
     [_reply("500 Oops"), _reply("200 OK", b"[]"), _reply("200 OK", b'{"models": [{"name": "\xff"}]}'), b""],
     ids=["failed", "no-list", "no-utf-8", "closed"],
 )
-async def test_a_server_that_does_not_tell_what_it_holds_is_not_reached(reply: bytes) -> None:
+@pytest.mark.parametrize("ask", [http.Http.tags, http.Http.processes], ids=["tags", "processes"])
+async def test_a_server_that_does_not_tell_what_it_has_is_not_reached(
+    reply: bytes, ask: Callable[[http.Http, str], Awaitable[object]]
+) -> None:
     async with _answering(reply) as (connections, url, _):
         with pytest.raises(port.UnreachableError):
-            await connections.lists(url)
+            await ask(connections, url)
 
 
 @pytest.mark.parametrize(

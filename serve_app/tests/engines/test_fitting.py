@@ -125,16 +125,14 @@ async def test_variants_of_one_base_have_the_context_that_it_was_loaded_with() -
     async with fake_ollama.running(fake):
         await ollama.start()
         chat = catalog.Model(name="smollm2:135m", served_names=("m",), kind=catalog.ANY)
-        assert await _known(ollama, fake.url, chat) == 2500
-        while not ollama._runners[ollama.key("smollm2:135m")].weights:
-            await ollama.look(fake.url)
         await ollama.look(fake.url)
         assert ollama._context(chat) == 2500
         other = catalog.Model(name="other:1", served_names=("o",), kind=catalog.ANY)
         assert ollama._context(other) is None
         fake.parameters = {"smollm2:135m": "num_ctx 9000"}
         fake.digests = {"smollm2:135m": "sha256:another"}
-        assert await _known(ollama, fake.url, chat, but=2500) == 9000
+        await ollama.look(fake.url)
+        assert ollama._context(chat) == 9000
         await ollama.close()
 
 
@@ -145,15 +143,9 @@ async def test_what_a_model_was_made_for_is_the_bound_while_it_is_not_loaded() -
     async with fake_ollama.running(fake):
         await ollama.start()
         chat = catalog.Model(name="smollm2:135m", served_names=("m",), kind=catalog.ANY)
-        assert await _known(ollama, fake.url, chat) == 8192
+        await ollama.look(fake.url)
+        assert ollama._context(chat) == 8192
         await ollama.close()
-
-
-async def _known(ollama: Ollama, url: str, model: catalog.Model, *, but: int | None = None) -> int | None:
-    """Look until something is known of a model's context; what a digest is, is asked beside the looks."""
-    while (known := ollama._context(model)) in (None, but):
-        await ollama.look(url)
-    return known
 
 
 async def test_the_context_of_a_model_that_was_let_go_is_not_known_any_more() -> None:
@@ -245,7 +237,7 @@ async def test_of_a_server_that_does_not_answer_no_context_is_known(ollama: fake
     await engine.start()
     await engine.look(ollama.url)
     assert engine._context(model) == 2500
-    engine._http.lists = _unreachable  # type: ignore[method-assign,assignment]
+    engine._http.tags = _unreachable  # type: ignore[method-assign,assignment]
     with pytest.raises(port.UnreachableError):
         await engine.look(ollama.url)
     assert engine._context(model) is None

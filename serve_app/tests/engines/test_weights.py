@@ -31,53 +31,72 @@ def _models(*digests: str) -> list[answers.HeldModel]:
     return [answers.HeldModel(f"m{digest}", digest) for digest in digests]
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 async def test_each_digest_is_asked_about_once_whichever_server_holds_it() -> None:
     http = Http()
     found = weights.Weights(http)  # type: ignore[arg-type]
-    found.learn("s1", _models("a", "b", ""))
-    found.learn("s1", _models("a", "b"))
-    await asyncio.sleep(0.5)
-    assert http.asked == [("s1", "ma")]
-    await asyncio.sleep(2)
-    found.learn("s2", _models("a", "c"))
-    await asyncio.sleep(2)
-    found.learn("s2", _models("a", "b", "c"))
-    await asyncio.sleep(2)
-    assert http.asked == [("s1", "ma"), ("s1", "mb"), ("s2", "mc")]
+    await found.learn("s1", [*_models("a", "b", ""), answers.HeldModel("another name", "b")])
+    await found.learn("s2", _models("a", "c"))
+    await found.learn("s2", _models("a", "b", "c"))
+    assert http.asked == [("s1", "ma"), ("s1", "another name"), ("s2", "mc")]
     assert found.of("a").weights == "FROM sha256-aa"
     assert found.of("") == weights.UNKNOWN
 
 
-async def test_two_servers_are_asked_side_by_side_and_none_twice() -> None:
+async def test_many_are_asked_about_at_once() -> None:
     http = Http()
     found = weights.Weights(http)  # type: ignore[arg-type]
-    found.learn("s1", _models("a", "b"))
+    await found.learn("s1", _models(*"abcdefghijklmnop"))
+    assert (_now(), len(http.asked)) == (2, 16)
+
+
+async def test_a_look_waits_for_some_seconds_and_once() -> None:
+    http = Http()
+    found = weights.Weights(http)  # type: ignore[arg-type]
+    many = _models(*"abcdefghijklmnopqrstuvwxyz")
+    await found.learn("s1", many)
+    assert _now() == 2
+    await found.learn("s1", many)
+    assert (_now(), found.of("z")) == (2, weights.UNKNOWN)
+    await asyncio.sleep(3)
+    assert found.of("z").weights
+    await found.learn("s1", many)
+    assert (_now(), len(http.asked)) == (5, 26)
+
+
+async def test_two_servers_are_asked_side_by_side_and_none_about_what_is_known() -> None:
+    http = Http()
+    found = weights.Weights(http)  # type: ignore[arg-type]
+    first = asyncio.create_task(found.learn("s1", _models("a", *"ABCDEFG", "b")))
     await asyncio.sleep(0.5)
-    found.learn("s2", _models("b", "a", "c"))
-    await asyncio.sleep(9)
-    assert sorted(http.asked) == [("s1", "ma"), ("s1", "mb"), ("s2", "mb"), ("s2", "mc")]
+    await found.learn("s2", _models(*"cdefghij", "a", "b"))
+    await first
+    assert {("s1", "ma"), ("s1", "mb"), ("s2", "mb")} < set(http.asked)
+    assert ("s2", "ma") not in http.asked
 
 
 async def test_a_server_that_does_not_answer_is_asked_again_and_one_that_does_not_know_is_not() -> None:
     http = Http(port.UnreachableError("refused"))
     found = weights.Weights(http)  # type: ignore[arg-type]
-    found.learn("s1", _models("a", "b"))
+    many = _models(*"abcdefghij")
+    await found.learn("s1", many)
     await asyncio.sleep(9)
-    assert http.asked == [("s1", "ma")]
+    assert len(http.asked) == 8
     http.shown = None
-    found.learn("s1", _models("a"))
-    await asyncio.sleep(9)
-    found.learn("s1", _models("a"))
-    await asyncio.sleep(9)
-    assert http.asked == [("s1", "ma")] * 2
+    await found.learn("s1", _models("a"))
+    await found.learn("s1", _models("a"))
+    assert http.asked[8:] == [("s1", "ma")]
     assert found.of("a") == weights.UNKNOWN
 
 
 async def test_what_was_asked_about_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_MOST_REMEMBERED", 2)
     found = weights.Weights(Http())  # type: ignore[arg-type]
-    found.learn("s1", _models("a", "b", "c"))
-    await asyncio.sleep(9)
+    for digest in "abc":
+        await found.learn("s1", _models(digest))
     assert [bool(found.of(digest).weights) for digest in "abc"] == [False, True, True]
 
 
@@ -85,11 +104,12 @@ async def test_questions_end_with_the_engine() -> None:
     asked = engine.Ollama()
     await asked.start()
     asked._weights._http = Http()  # type: ignore[assignment]
-    asked._weights.learn("s1", _models("a"))
+    look = asyncio.create_task(asked._weights.learn("s1", _models("a")))
     await asyncio.sleep(0.5)
     await asked.close()
+    await look
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert asyncio.get_running_loop().time() == 0.5
+    assert _now() == 0.5
 
 
 def test_what_a_model_was_made_for_is_known_without_its_file() -> None:

@@ -38,8 +38,9 @@ class Ollama:
         """Ask a server for its ``/api/tags`` and ``/api/ps``; raises UnreachableError."""
         began = time.monotonic()
         self._contexts.pop(url, None)
-        tags, processes = await self._http.lists(url)
-        self._weights.learn(url, tags.models)
+        tags = await self._http.tags(url)
+        await self._weights.learn(url, tags.models)
+        processes = await self._http.processes(url)
         self._runners |= {names.canonical(one.name): self._runner_of(one) for one in tags.models}
         self._contexts[url] = {
             self._runner(names.canonical(model.name)): model.context_length for model in processes.models

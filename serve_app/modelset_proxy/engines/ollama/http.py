@@ -22,10 +22,13 @@ class Http(http.Connections):
     def __init__(self) -> None:
         super().__init__(answers.refusal)
 
-    async def lists(self, url: str) -> tuple[answers.Tags, answers.Processes]:
-        """Ask what is on disk and what is in memory; raises UnreachableError."""
-        tags = await self.look(url, "/api/tags", answers.Tags)
-        return tags, await self.look(url, "/api/ps", answers.Processes)
+    async def tags(self, url: str) -> answers.Tags:
+        """Ask what is on disk; raises UnreachableError."""
+        return await self.look(url, "/api/tags", answers.Tags)
+
+    async def processes(self, url: str) -> answers.Processes:
+        """Ask what is in memory; raises UnreachableError."""
+        return await self.look(url, "/api/ps", answers.Processes)
 
     async def capabilities(self, url: str, name: str) -> frozenset[str] | None:
         """Ask what a model can do; None when the server does not tell."""

@@ -4,7 +4,7 @@ long as adapters, projectors and runner options are the same (Ollama: server/sch
 
 import asyncio
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -15,6 +15,10 @@ from modelset_proxy.engines.ollama import answers, http
 _RUNNER_OPTIONS = {"num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"}
 _FILES = {"FROM", "ADAPTER"}
 _MOST_REMEMBERED = 1024
+_AT_ONCE = 8
+# A model that is not known yet is taken for one with a runner of its own, and would be loaded in place of the
+# variant that has the same. Answers take some milliseconds; a server that hangs holds up one look only.
+_PATIENCE_SECONDS = 2.0
 
 
 class Runner(msgspec.Struct, frozen=True):
@@ -31,7 +35,7 @@ UNKNOWN = Runner()
 
 
 class Weights:
-    """Asks servers about each digest once, in the background: no look waits for it."""
+    """Asks servers about each digest once; a look waits for it for a moment at most."""
 
     def __init__(self, connections: http.Http) -> None:
         self._http = connections
@@ -42,12 +46,20 @@ class Weights:
         """Return the runner of a model, as far as it is known."""
         return self._known.get(digest, until_known)
 
-    def learn(self, url: str, models: Iterable[answers.HeldModel]) -> None:
-        """Ask a server about those of its models that are not known, one after the other."""
+    async def learn(self, url: str, models: Iterable[answers.HeldModel]) -> None:
+        """Ask a server about those of its models that are not known, several at once.
+
+        Returns when they are, or after 2 s, and at once while the server is still being asked: a look waits
+        once.
+        """
         self._asking = {server: task for server, task in self._asking.items() if not task.done()}
-        unknown = [model for model in models if model.digest and model.digest not in self._known]
+        unknown = {
+            model.digest: model for model in models if model.digest and model.digest not in self._known
+        }
         if unknown and url not in self._asking:
-            self._asking[url] = asyncio.create_task(self._ask(url, unknown), name=f"weights at {url}")
+            task = asyncio.create_task(self._ask(url, unknown.values()), name=f"weights at {url}")
+            self._asking[url] = task
+            await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -57,13 +69,19 @@ class Weights:
         await asyncio.gather(*asking, return_exceptions=True)
 
     async def _ask(self, url: str, models: Iterable[answers.HeldModel]) -> None:
-        for model in models:
+        left = iter(models)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_AT_ONCE):
+                    group.create_task(self._ask_in_turn(url, left))
+        except* port.UnreachableError:
+            pass  # the next look asks again
+
+    async def _ask_in_turn(self, url: str, left: Iterator[answers.HeldModel]) -> None:
+        for model in left:
             if model.digest in self._known:
                 continue
-            try:
-                shown = await self._http.show(url, model.name)
-            except port.UnreachableError:
-                return  # the next look asks again
+            shown = await self._http.show(url, model.name)
             self._known[model.digest] = UNKNOWN if shown is None else runner(shown)
             if len(self._known) > _MOST_REMEMBERED:
                 self._known.popitem(last=False)
