@@ -27,15 +27,9 @@ def _manifest(**fields: Any) -> Manifest:
 
 
 def _await_reason(stuck: ms.ModelSet, kind: str, reason: str, *words: str) -> None:
-    found = until(
-        lambda: stuck.condition(kind),
-        lambda condition: condition.get("reason") == reason,
-        seconds=TOLD_SECONDS,
-        what=f"{kind} is {reason}",
-    )
-    assert found["status"] == "False"
+    message = stuck.await_reason(kind, reason, TOLD_SECONDS)
     for told in words:
-        assert told in found["message"]
+        assert told in message
 
 
 def test_a_set_says_why_its_pods_do_not_come_up_and_heals(kube: Kube) -> None:

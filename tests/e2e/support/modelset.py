@@ -93,6 +93,16 @@ class ModelSet:
 
         until(self.get, is_ready, seconds=seconds, what=f"{self.name} is Ready")
 
+    def await_reason(self, kind: str, reason: str, seconds: float) -> str:
+        """Wait until a condition is False for this reason; return its message."""
+        found = until(
+            lambda: self.condition(kind),
+            lambda condition: condition.get("reason") == reason and condition["status"] == "False",
+            seconds=seconds,
+            what=f"{kind} is {reason}",
+        )
+        return str(found["message"])
+
     def await_phase(self, model: str, phase: str, seconds: float = READY_SECONDS) -> Manifest:
         return until(
             lambda: self.model(model),
