@@ -54,7 +54,8 @@ class FakeApi(http.Http):
         self.missing_kinds: set[str] = set()
         self.refusals: dict[str, Exception] = {}
         self.dropped_fields: set[str] = set()
-        self._applied: dict[tuple[Key, str], dict[str, Any]] = {}
+        # By object, subresource and field manager.
+        self._applied: dict[tuple[Key, str, str], dict[str, Any]] = {}
         self._made: collections.Counter[Key] = collections.Counter()
         self._version = 0
         self._log: list[_Change] = []
@@ -171,9 +172,11 @@ class FakeApi(http.Http):
             self.events.append(dict(given))
             return dict(given)
         if verb == "apply":
-            if "fieldManager" not in (query or {}):
+            query = query or {}
+            if "fieldManager" not in query:
                 raise http.RefusedError(422, "fieldManager: Required value: is required for apply patch")
-            return self._apply(kind, given, subresource, force=(query or {}).get("force") == "true")
+            force = query.get("force") == "true"
+            return self._apply(kind, given, subresource, query["fieldManager"], force=force)
         found = _copied(self._existing(kind, namespace, name))
         if isinstance(body, list):
             _json_patch(found, body)
@@ -276,7 +279,13 @@ class FakeApi(http.Http):
         return _copied(self.put({**body, "kind": kind.kind}))
 
     def _apply(
-        self, kind: kinds.Kind, manifest: Mapping[str, Any], subresource: str, *, force: bool
+        self,
+        kind: kinds.Kind,
+        manifest: Mapping[str, Any],
+        subresource: str,
+        manager: str,
+        *,
+        force: bool,
     ) -> dict[str, Any]:
         metadata = manifest["metadata"]
         key = (kind.kind, metadata["namespace"], metadata["name"])
@@ -290,7 +299,7 @@ class FakeApi(http.Http):
             left_out = ("uid", "resourceVersion")
             wanted["metadata"] = {name: value for name, value in metadata.items() if name not in left_out}
         result = _copied(current) if current else {}
-        before = self._applied.get((key, subresource))
+        before = self._applied.get((key, subresource, manager))
         if before is None and current is not None and not force and _conflicts(current, wanted):
             raise http.RefusedError(409, f"Apply failed with conflicts: conflict with others using {key}")
         if before is not None:
@@ -299,7 +308,7 @@ class FakeApi(http.Http):
         _merge(result, _copied(wanted))
         if kind == kinds.STATEFUL_SET and current is not None:
             _check_stateful_set(current["spec"], result["spec"], metadata["name"])
-        self._applied[(key, subresource)] = _copied(dict(wanted))
+        self._applied[(key, subresource, manager)] = _copied(dict(wanted))
         if current is not None and result == current:
             return _copied(result)
         return _copied(self.put(result))
