@@ -66,14 +66,17 @@ async def _timed(
 
 
 def speed(answers: Iterable[Timed]) -> servers.Speed:
-    """Return what answers took on average."""
+    """Return what answers took on average, and how single ones differed from that."""
     answers = list(answers)
     here = [one for one in answers if not one.loaded]
     away = [one for one in answers if one.loaded]
     found = _mean(one.first for one in here)
+    load = _mean(one.first for one in away) - found
     return servers.Speed(
         request=found - _mean(one.prompt for one in here),
-        load=_mean(one.first for one in away) - found,
+        load=load,
+        loads_vary=tuple(max(0.0, one.first - found) / load for one in away),
+        requests_vary=tuple(one.first / found for one in here),
         prompt=sum(one.prompt_tokens for one in here) / sum(one.prompt for one in here),
         answer=sum(one.answer_tokens for one in answers) / sum(one.answering for one in answers),
     )

@@ -5,18 +5,24 @@ import dataclasses
 import heapq
 import itertools
 import math
+import random
 
 from modelset_proxy.dispatch import facts, memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """What things take, in seconds and tokens a second; ``request`` is what each takes beside its tokens."""
+    """What things take, in seconds and tokens a second; ``request`` is what each takes beside its tokens.
+
+    Single loads, and single requests until their first token, take so many times the usual: each as likely.
+    """
 
     request: float = 0.0
     load: float = 5.0
     prompt: float = 500.0
     answer: float = 25.0
+    loads_vary: tuple[float, ...] = (1.0,)
+    requests_vary: tuple[float, ...] = (1.0,)
 
 
 @dataclasses.dataclass
@@ -33,10 +39,11 @@ class Job:
 
 
 class _Runner:
-    """A model in memory from ``ready`` on."""
+    """A model in memory from ``ready`` on, whose load took so many seconds."""
 
-    def __init__(self, ready: float, parallel: int) -> None:
+    def __init__(self, ready: float, took: float, parallel: int) -> None:
         self.ready = ready
+        self.took = took
         self.slots: list[tuple[int, ...]] = [()] * parallel
         self.busy: set[int] = set()
         self.queue: collections.deque[Job] = collections.deque()
@@ -55,10 +62,18 @@ class Server:
     """
 
     def __init__(
-        self, name: str, *, memory_slots: int, parallel: int, speed: Speed, power: float = math.inf
+        self,
+        name: str,
+        *,
+        memory_slots: int,
+        parallel: int,
+        speed: Speed,
+        power: float = math.inf,
+        chance: random.Random | None = None,
     ) -> None:
         self.name = name
         self.speed = speed
+        self._chance = chance or random.Random(0)
         self.load_seconds = 0.0
         self.loads = 0
         self.prompt_tokens = self.read_tokens = 0
@@ -140,7 +155,8 @@ class Server:
         self._at = now
 
     def _begin(self, job: Job, slot: int) -> None:
-        self._go_on(self.speed.request + job.prompt_seconds, job, slot)
+        usual = self.speed.request + job.prompt_seconds
+        self._go_on(usual * self._chance.choice(self.speed.requests_vary), job, slot)
 
     def _go_on(self, seconds: float, job: Job, slot: int) -> None:
         heapq.heappush(self._running, (self._worked + seconds, next(self._numbers), job, slot))
@@ -162,7 +178,7 @@ class Server:
                 if not self._make_room():
                     break
                 runner = self._add(now, job.request.model)
-                job.loaded = self.speed.load
+                job.loaded = runner.took
             self._pending.popleft()
             self._attach(now, runner, job)
 
@@ -174,9 +190,10 @@ class Server:
     def _add(self, now: float, model: str) -> _Runner:
         # One load after another: they share the disk.
         begins = max([now, *(runner.ready for runner in self._runners.values())])
-        self.load_seconds += self.speed.load
+        takes = self.speed.load * self._chance.choice(self.speed.loads_vary)
+        self.load_seconds += takes
         self.loads += 1
-        runner = self._runners[model] = _Runner(begins + self.speed.load, self._parallel)
+        runner = self._runners[model] = _Runner(begins + takes, takes, self._parallel)
         return runner
 
     def _make_room(self) -> bool:

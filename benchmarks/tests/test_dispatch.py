@@ -1,5 +1,7 @@
 """The simulator: it is the same each time, and what it tells is what it was told."""
 
+import random
+
 import pytest
 
 from benchmarks.dispatch import cases, servers, simulator, workload
@@ -37,6 +39,18 @@ def test_what_a_request_takes_beside_its_tokens_comes_before_them() -> None:
     speed = servers.Speed(request=0.5, load=5, prompt=500, answer=25)
     result = simulator.Simulation([_server(speed)], RoundRobin(["s"])).run(_arrivals("a"))
     assert (result.waits, result.ended) == ([6.5], 7.5)
+
+
+def test_single_loads_and_requests_take_as_long_as_those_that_were_measured() -> None:
+    speed = servers.Speed(request=0, load=5, prompt=500, answer=25, loads_vary=(0.5, 2), requests_vary=(1, 3))
+    found, loaded = set(), set()
+    for seed in range(20):
+        server = servers.Server("s", memory_slots=1, parallel=1, speed=speed, chance=random.Random(seed))
+        result = simulator.Simulation([server], RoundRobin(["s"])).run(_arrivals("a"))
+        found.update(result.waits)
+        loaded.add(result.load_seconds)
+    assert found == {2.5 + 1, 2.5 + 3, 10 + 1.0, 10 + 3.0}
+    assert loaded == {2.5, 10.0}
 
 
 def test_a_server_without_an_idle_model_has_the_next_one_wait() -> None:
