@@ -203,6 +203,8 @@ def _functions(sources: Mapping[Path, bytes]) -> dict[Place, list[types.Function
     """Return all functions of the sources that there are, however they are wrapped."""
     files = {str(path) for path in sources}
     found: dict[Place, list[types.FunctionType]] = {}
+    # What every session begins with is frozen, and so would not be among the objects.
+    gc.unfreeze()
     for one in gc.get_objects():
         if isinstance(one, types.FunctionType) and one.__code__.co_filename in files:
             found.setdefault(_place(one.__code__), []).append(one)
