@@ -50,9 +50,47 @@ MONITORING = {
 }
 
 
+API_VERSIONS = {
+    "v1": {"ServiceAccount", "Service", "Pod", "ConfigMap"},
+    "apps/v1": {"Deployment"},
+    "policy/v1": {"PodDisruptionBudget"},
+    "networking.k8s.io/v1": {"NetworkPolicy"},
+    "rbac.authorization.k8s.io/v1": {"ClusterRole", "Role", "RoleBinding"},
+    "apiextensions.k8s.io/v1": {"CustomResourceDefinition"},
+    "admissionregistration.k8s.io/v1": {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"},
+    "monitoring.coreos.com/v1": {"ServiceMonitor", "PodMonitor", "PrometheusRule"},
+}
+
+
+@functools.cache
+def everything() -> list[dict[str, Any]]:
+    return manifests(helm("--set", "replicas=2", values=MONITORING))
+
+
 @functools.cache
 def watched() -> list[dict[str, Any]]:
-    return installed(manifests(helm(values=MONITORING)))
+    return installed(everything())
+
+
+def test_each_kind_is_asked_for_by_the_api_that_has_it() -> None:
+    found: dict[str, set[str]] = {}
+    for manifest in everything():
+        found.setdefault(manifest["apiVersion"], set()).add(manifest["kind"])
+    assert found == API_VERSIONS
+
+
+def test_what_has_a_namespace_is_in_that_of_the_release_or_in_one_that_is_served() -> None:
+    served = {*MONITORING["watchNamespaces"], NAMESPACE}
+    for manifest in everything():
+        of_cluster = manifest["kind"].startswith(("Cluster", "Custom", "Validating"))
+        assert of_cluster or manifest["metadata"]["namespace"] in served
+
+
+def test_all_of_it_has_the_labels_of_the_release() -> None:
+    for manifest in everything():
+        labels = manifest["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "modelset-operator"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
 
 
 @functools.cache
