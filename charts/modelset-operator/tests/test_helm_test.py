@@ -66,6 +66,7 @@ def test_it_reaches_the_operator_through_its_policy_and_is_not_taken_for_it() ->
     operator = one(installed(everything()), "Deployment")["spec"]["selector"]["matchLabels"]
     assert service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == operator
     assert not operator.items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
     ((rule,),) = [policy["spec"]["ingress"]]
     ((source,),) = [rule["from"]]
     assert source["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
