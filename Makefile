@@ -122,11 +122,29 @@ images: machine ## pull or build all images, and name them
 clean: machine ## delete the cluster, the images and everything that was built
 	@$(STACK) clean
 
+# ---- what others install ----
+
+.PHONY: images-push
+images-push: machine ## our images and the chart into REGISTRY, for a cluster of your own (PLATFORMS=linux/amd64,linux/arm64)
+	@$(STACK) push
+
+.PHONY: install
+install: machine ## the chart from REGISTRY onto the cluster that kubectl is set to
+	@$(STACK) install
+
+.PHONY: release
+release: machine ## images, chart, signatures and notes of this version into REGISTRY (DRY_RUN=1: nothing is signed or announced)
+	@$(STACK) release
+
 # ---- upkeep ----
 
 .PHONY: format
 format: machine ## let ruff format and fix
 	@$(DEV) "$$dev/bin/ruff" check --fix . ; "$$dev/bin/ruff" format .
+
+.PHONY: chart-readme
+chart-readme: machine ## the table of values in the chart's README, from values.yaml
+	@$(DEV) "$$dev/bin/python" -m stack.chart_readme
 
 .PHONY: pins
 pins: machine ## compile the hashed requirement files anew

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from stack import cleaning, cluster, components, demo, engine, golang, models, python, step
+from stack import cleaning, cluster, components, demo, engine, golang, models, python, release, step
 
 
 def _up() -> None:
@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
     "up": (_up, "engine, images, kind cluster, KubeRay, model registry, operator"),
     "demo": (demo.run, "all of it, a model set, and its answers"),
     "images": (_images, "pull or build all images, and name them"),
+    "push": (release.push, "our images and the chart into $REGISTRY"),
+    "install": (release.install, "the chart from $REGISTRY onto the cluster that kubectl is set to"),
+    "release": (release.run_release, "images, chart, signatures and notes of this version"),
     "down": (_down, "delete the kind cluster"),
     "clean": (cleaning.run, "delete the cluster, the images and all that was built"),
 }

@@ -249,23 +249,24 @@ def install_operator() -> None:
         settings = [
             argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")
         ]
-        command = _helm(
+        command = helm_command(
             "upgrade", "--install", RELEASE, CHART, "--create-namespace", "--description", inputs, *settings
         )
         run([*command, "--wait", "--timeout", f"{ROLLOUT_SECONDS}s"], log=cache.log("helm"))
 
 
-def _helm(*arguments: str | Path) -> list[str | Path]:
+def helm_command(*arguments: str | Path) -> list[str | Path]:
+    """The command line of helm, bound to the cluster and the operator's namespace."""
     bound = ["--kube-context", CONTEXT, "--namespace", OPERATOR_NAMESPACE]
     return [golang.tool("helm"), "--kubeconfig", kubeconfig(), *bound, *arguments]
 
 
 def _deployed(inputs: str) -> bool:
     """Whether the release was last installed from these inputs."""
-    releases = json.loads(output(_helm("list", "--deployed", "--output", "json")))
+    releases = json.loads(output(helm_command("list", "--deployed", "--output", "json")))
     if not any(release["name"] == RELEASE for release in releases):
         return False
-    status = json.loads(output(_helm("status", RELEASE, "--output", "json")))
+    status = json.loads(output(helm_command("status", RELEASE, "--output", "json")))
     return bool(status["info"]["description"] == inputs)
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from stack import cache, golang, images, kindnode, pins
+
+# Ours by name: the package that goes into it, and the requirement file in pins/ of its environment.
+OURS = {
+    "operator": (cache.REPOSITORY / "operator" / "modelset_operator", "operator"),
+    "proxy": (cache.REPOSITORY / "serve_app" / "modelset_proxy", "serve-app"),
+}
 
 
 def ensure(name: str) -> str:
     """The tag of an image, after it was pulled or built where it was missing."""
-    makers = {
+    makers: dict[str, Callable[[], str]] = {
         "base": images.base,
         "kuberay": _kuberay,
         "metrics-server": _metrics_server,
         "ollama": _ollama,
         "kind-node": kindnode.ensure,
-        "operator": _operator,
-        "proxy": _proxy,
+        "operator": functools.partial(_built, "operator"),
+        "proxy": functools.partial(_built, "proxy"),
     }
     return images.pulled(name) or makers[name]()
 
@@ -35,16 +44,17 @@ def _ollama() -> str:
     return images.build("ollama", version, {"ollama": golang.binaries("ollama") / "ollama"})
 
 
-def _operator() -> str:
-    context = {"modelset_operator": cache.REPOSITORY / "operator" / "modelset_operator"}
-    return images.build("operator", pins.load().version, context, {"VENV": _venv("operator")})
+def ours(name: str) -> dict[str, tuple[str, images.Context]]:
+    """What one of our images and its `venv-<name>` are built of: a folder in images/, and what joins it."""
+    package, requirements = OURS[name]
+    return {
+        f"venv-{name}": ("venv", {"requirements.txt": pins.FOLDER / f"{requirements}.txt"}),
+        name: (name, {package.name: package}),
+    }
 
 
-def _proxy() -> str:
-    context = {"modelset_proxy": cache.REPOSITORY / "serve_app" / "modelset_proxy"}
-    return images.build("proxy", pins.load().version, context, {"VENV": _venv("serve-app")})
-
-
-def _venv(requirements: str) -> str:
-    """A virtual environment of pins/<requirements>.txt, installed once a change of it."""
-    return images.build("venv", requirements, {"requirements.txt": pins.FOLDER / f"{requirements}.txt"})
+def _built(name: str) -> str:
+    """One of our images, for this machine; its environment is installed once a change of it."""
+    (_, environment), (_, context) = ours(name).values()
+    venv = images.build("venv", OURS[name][1], environment)
+    return images.build(name, pins.load().version, context, {"VENV": venv})

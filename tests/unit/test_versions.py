@@ -92,3 +92,37 @@ def test_go_modules_are_pinned_with_sums(group: str) -> None:
 def test_every_tool_names_a_package_of_its_module() -> None:
     for name, (group, package) in golang.TOOLS.items():
         assert package in (golang.MODULES / group / "go.mod").read_text(), name
+
+
+DOCUMENTED = (cache.REPOSITORY / "docs" / "install.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("component", "version"),
+    [
+        ("Kubernetes", golang.module_version("kubernetes", "k8s.io/kubernetes")),
+        ("Kubernetes", pins.load().pulled["kind-node"].partition("@")[0].partition(":")[2]),
+        ("KubeRay", golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator")),
+        ("Ray", ray.RAY_VERSION),
+        ("Ollama", golang.module_version("ollama", "github.com/ollama/ollama")),
+    ],
+)
+def test_the_table_of_versions_has_what_is_tried(component: str, version: str) -> None:
+    (row,) = re.findall(rf"^\| {component} \|.*\| ([^|]*) \|$", DOCUMENTED, re.MULTILINE)
+    assert re.search(rf"(?<![\d.]){re.escape(version.removeprefix('v'))}(?![\d.])", row)
+
+
+def test_the_oldest_kubernetes_that_is_documented_is_the_oldest_that_the_chart_takes() -> None:
+    oldest = re.match(r">=(\d+\.\d+)\.0-0$", CHART["kubeVersion"])
+    assert oldest
+    assert f"| Kubernetes | {oldest[1]} or newer |" in DOCUMENTED
+
+
+def test_kuberay_is_installed_in_the_version_that_is_tried() -> None:
+    tried = golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator").removeprefix("v")
+    for text in (DOCUMENTED, (cache.REPOSITORY / "README.md").read_text()):
+        assert re.findall(r"kuberay/kuberay-operator --version (\S+)", text) == [tried]
+
+
+def test_the_ollama_that_is_to_be_mirrored_is_the_default_one() -> None:
+    assert f"copy `{pins.load().pulled['ollama']}`" in DOCUMENTED

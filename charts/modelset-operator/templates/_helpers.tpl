@@ -30,6 +30,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "modelset-operator.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "modelset-operator.serviceAccountName" -}}
@@ -51,9 +54,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* An image as repository:tag; call with (dict "image" ... "root" $). */}}
+{{/* An image by its registry, name and digest, else tag; call with (dict "image" ... "root" $). */}}
 {{- define "modelset-operator.image" -}}
-{{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
+{{- with default .image.registry .root.Values.global.imageRegistry }}{{ . }}/{{ end -}}
+{{- .image.repository -}}
+{{- with .image.digest }}@{{ . }}{{ else }}:{{ default .root.Chart.AppVersion .image.tag }}{{ end -}}
+{{- end -}}
+
+{{/* The name of what goes with the operator; call with (dict "suffix" ... "root" $). */}}
+{{- define "modelset-operator.nameWith" -}}
+{{- $room := int (sub 62 (len .suffix)) -}}
+{{- printf "%s-%s" (include "modelset-operator.fullname" .root | trunc $room | trimSuffix "-") .suffix -}}
 {{- end -}}
 
 {{/* What the operator does in the namespaces that it serves: exactly the requests it makes, and no Secret. */}}

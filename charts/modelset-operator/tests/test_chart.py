@@ -1,13 +1,8 @@
-"""The chart as helm renders it: schema, rights, pod security, and the CRD against the operator's defaults.
-
-`make chart-test` names the tools in HELM, HELM_UNITTEST and KUBECONFORM; without it they are taken from PATH.
-"""
+"""The chart as helm renders it: rights, pod security, and the CRD against the operator's defaults."""
 
 import json
-import os
 import pathlib
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -19,38 +14,7 @@ from modelset_operator import __version__
 from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches, http, keys
 from modelset_operator.manifests import ollama as manifests
-
-CHART = pathlib.Path(__file__).parents[1]
-NAMESPACE = "modelset-system"
-KUBERNETES = "1.34.4"
-
-
-def tool(variable: str, name: str) -> str:
-    found = os.environ.get(variable) or shutil.which(name)
-    assert found, f"{name} is neither in ${variable} nor on PATH; `make chart-test` provides it"
-    return found
-
-
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [tool("HELM", "helm"), "template", "modelset-operator", str(CHART), "--namespace", NAMESPACE]
-    command += ["--kube-version", KUBERNETES, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def render(*settings: str) -> list[dict[str, Any]]:
-    done = helm(*(argument for setting in settings for argument in ("--set", setting)))
-    assert done.returncode == 0, done.stderr
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
-
-
-def one(manifests: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
-    return found
-
-
-def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    return found
+from rendering import CHART, NAMESPACE, container, helm, one, render, tool
 
 
 def schema() -> dict[str, Any]:
