@@ -61,7 +61,8 @@ OTHER = fleet.Figures.of(_outcome(2, 100.0))
 def test_demand_is_as_good_in_each_and_clearly_better_in_one(
     ours: fleets.Outcome, reached: list[bool]
 ) -> None:
-    assert [one.reached for one in fleet.beside(ours, "other", OTHER)] == reached
+    floors = [*fleet.as_good(ours, "other", OTHER), fleet.clearly_better(ours, "other", OTHER)]
+    assert [one.reached for one in floors] == reached
 
 
 @pytest.mark.parametrize(
