@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from modelset_operator import observer
-from modelset_operator.api import names, spec
+from modelset_operator.api import names, references, spec
 from modelset_operator.cluster import http, keys, writes
 from modelset_operator.demand import readers
 from modelset_operator.engines import state, work
@@ -155,7 +155,7 @@ class Reconciler:
             await self._tell(owner, after, decide.told(after, attempts.refused))
         if attempts.failures:
             raise attempts.error()
-        return self._next_look(plan, retry, due)
+        return self._next_look(plan, retry, due, plan.refresh_in)
 
     async def _scale(self, owner: Set, observed: seen.Observed, attempts: _Attempts) -> float | None:
         """Decide by demand how many pods there are to be; return in how many seconds to decide again."""
@@ -345,6 +345,9 @@ class Reconciler:
 def _removed(removals: Sequence[state.Removal]) -> list[events.Event]:
     pods: dict[str, list[str]] = {}
     for removal in removals:
+        # What an older version left is told of by the newer one.
+        if references.is_aside(removal.reference):
+            continue
         pods.setdefault(removal.reference, []).append(removal.pod)
     return [
         events.Event(events.NORMAL, "Removed", f"deleted {reference} from {', '.join(those)}")

@@ -111,6 +111,18 @@ def _volumes(*paths: str, **fields: Any) -> Manifest:
         pytest.param(_with("spec.ollama.storage.size", 0), "must be more than 0", id="no-storage"),
         pytest.param(_with("spec.ollama.storage.size", "0.0Gi"), "must be more than 0", id="nor-so-much"),
         pytest.param(_with("spec.models.0.replicas", 0), "spec.models[0].replicas", id="on-no-pod"),
+        pytest.param(_with("spec.models.0.refresh", "often"), "refresh must be Never", id="no-such-refresh"),
+        pytest.param(_with("spec.models.0.refresh", "59s"), "at least 1m", id="refresh-all-the-time"),
+        pytest.param(
+            _with("spec.models", [{"name": "a", "from": "b", "refresh": "1h"}]),
+            "make the base an entry too",
+            id="refresh-of-a-variant",
+        ),
+        pytest.param(
+            _with("metadata.annotations", {"modelset.dev/refresh": "now"}),
+            "modelset.dev/refresh must be a time",
+            id="refresh-at-no-time",
+        ),
         pytest.param(
             _with("spec.models.0.system", "Be polite."), "so from must be set with them", id="words-alone"
         ),

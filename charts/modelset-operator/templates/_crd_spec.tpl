@@ -27,6 +27,10 @@ properties:
       type: object
       required: [name]
       x-kubernetes-validations:
+        - rule: "!has(self.from) || !has(self.refresh)"
+          message: >-
+            refresh is of models that are pulled, and one with from is not: it is made anew when its base has moved, so make
+            the base an entry too and set refresh there
         - rule: "has(self.from) || !(has(self.system) || has(self.template) || has(self.parameters))"
           message: >-
             system, template and parameters make a variant of another model, so from must be set with them: the model
@@ -132,6 +136,18 @@ properties:
           format: int32
           minimum: 1
           maximum: 1000
+        refresh:
+          description: >-
+            How often the registry is asked whether the tag has moved, a duration of at least 1m such as 1h; Always is every
+            five minutes and whenever a pod starts. A version that is new is pulled by all pods, without a restart. By default
+            Never, but for the annotation modelset.dev/refresh.
+          type: string
+          maxLength: 32
+          x-kubernetes-validations:
+            - rule: >-
+                self in ['Never', 'Always'] || (self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')
+                && !self.matches('[0-9]{6}') && duration(self) >= duration('1m'))
+              message: refresh must be Never, Always, or a duration of at least 1m, such as 30m or 1h30m
   registry:
     description: Where models without a host in their name come from. By default Ollama's own registry.
     type: object

@@ -22,6 +22,8 @@ MODEL_LABEL_PREFIX = f"model.{GROUP}/"
 MODEL_NAMES_ANNOTATION = f"{GROUP}/openai-model-names"
 OPERATOR_ANNOTATION = f"{GROUP}/operator"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
+# When the set's registries are to be asked whether tags have moved, as an RFC 3339 time.
+REFRESH_ANNOTATION = f"{GROUP}/refresh"
 
 OLLAMA_PORT = 11434
 SERVE_PORT = 8000

@@ -6,12 +6,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import names, quantities, references, sources
+from modelset_operator.api import moments, names, quantities, references, sources
 
 AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
+NEVER, ALWAYS = "Never", "Always"
 
 # The CRD's schema has the same defaults; a chart test compares them.
 DEFAULT_KEEP_ALIVE = "-1"
+DEFAULT_REFRESH = NEVER
 DEFAULT_PARALLEL = 4
 DEFAULT_MAX_LOADED_MODELS = 3
 DEFAULT_STORAGE_SIZE = "20Gi"
@@ -25,6 +27,9 @@ DEFAULT_PULL_POLICY = "IfNotPresent"
 DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
 DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
 
+
+# How often a tag is looked at that is `Always` looked at, besides when pods start.
+ALWAYS_SECONDS = 300.0
 
 # Fields of a pod that sets hand on as they are: where it runs, and with which rights to pull its image.
 POD_FIELDS = (
@@ -62,6 +67,14 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
+class Refresh:
+    """When a model's registry is asked whether its tag has moved: so often, and when a pod starts."""
+
+    seconds: float | None = None
+    at_starts: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """One entry of spec.models. `replicas` is on how many pods it is kept, None for all of them.
 
@@ -79,6 +92,7 @@ class Model:
     preload: bool
     context_length: int | None
     variant: Variant | None = None
+    refresh: Refresh = Refresh()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +214,7 @@ class ModelSet:
     """An OllamaModelSet, defaults filled in. `created` is in Unix seconds.
 
     `bases` are kept for the variants of them, and not served: they are no entries of spec.models.
+    `refresh_at` is when all tags are to be looked at once, None where nobody has asked for it.
     """
 
     namespace: str
@@ -211,6 +226,7 @@ class ModelSet:
     bases: tuple[Model, ...]
     ollama: Ollama
     proxy: Proxy
+    refresh_at: float | None = None
 
     @functools.cached_property
     def pools(self) -> tuple[Pool, ...]:
@@ -246,6 +262,7 @@ def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
         bases=tuple(bases),
         ollama=ollama,
         proxy=_proxy(spec.get("proxy") or {}, images.proxy),
+        refresh_at=moments.parse((metadata.get("annotations") or {}).get(names.REFRESH_ANNOTATION, "")),
     )
 
 
@@ -268,7 +285,19 @@ def _model(entry: Mapping[str, Any], registry: sources.Registry, keep_alive: str
         preload=bool(entry.get("preload", False)),
         context_length=entry.get("contextLength"),
         variant=variant,
+        refresh=_refresh(entry.get("refresh", DEFAULT_REFRESH)),
     )
+
+
+def _refresh(text: str) -> Refresh:
+    if text == NEVER:
+        return Refresh()
+    if text == ALWAYS:
+        return Refresh(ALWAYS_SECONDS, at_starts=True)
+    try:
+        return Refresh(moments.duration(text))
+    except ValueError as error:
+        raise SpecError(f"spec.models: refresh: {error}") from error
 
 
 def _reference(name: str, registry: sources.Registry) -> tuple[references.Reference, sources.Source]:

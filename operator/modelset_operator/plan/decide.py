@@ -13,6 +13,7 @@ from modelset_operator.plan import (
     obstacles,
     ownership,
     placement,
+    refreshing,
     replicas,
     status,
     variants,
@@ -46,7 +47,8 @@ class Plan:
     `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
     be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
     missing there; `waits` tells that garbage or a worker will be due to go, or a pod without a node to be
-    told, although nothing else happens.
+    told, although nothing else happens; `refresh_in` are the seconds until a tag is to be looked at, None
+    where that is never or now.
     """
 
     applies: tuple[Apply, ...]
@@ -59,6 +61,7 @@ class Plan:
     scalings: tuple[workers.Scaling, ...]
     growths: tuple[volumes.Growth, ...]
     waits: bool
+    refresh_in: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,7 @@ def plan(observed: seen.Observed) -> Plan:
         waits=(bool(garbage) and not drained)
         or workers.waits(observed, asked=asked)
         or obstacles.unsettled(observed),
+        refresh_in=refreshing.due_in(observed),
     )
 
 
@@ -180,17 +184,27 @@ def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: se
 
 def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     pulls: list[state.WantedPull] = []
-    outdated = _outdated(observed)
+    outdated, looking = _outdated(observed), _looking(observed)
     for pod in observed.pods:
         if pod.store is None:
             continue
         for key, model in placement.wanted_on(pod, observed).items():
             held, recipe = pod.store.held.get(key), variants.recipe(model, pod)
-            lacks = held is None or key in outdated.get(pod.uid, ())
+            lacks = held is None or key in outdated.get(pod.uid, ()) or key in looking.get(pod.uid, ())
             in_the_way = held is not None and variants.is_another(model, held)
             if lacks and not in_the_way and (recipe is not None or model.variant is None):
-                name = str(model.reference)
-                pulls.append(state.WantedPull(pod.name, pod.uid, pod.ip, name, key, model.source, recipe))
+                pulls.append(
+                    state.WantedPull(
+                        pod=pod.name,
+                        uid=pod.uid,
+                        ip=pod.ip,
+                        reference=str(model.reference),
+                        key=key,
+                        source=model.source,
+                        recipe=recipe,
+                        again=held is not None and model.variant is None,
+                    )
+                )
     return tuple(pulls)
 
 
@@ -206,6 +220,7 @@ def _loads(observed: seen.Observed) -> tuple[state.WantedLoad, ...]:
             key=key,
             keep_alive=model.keep_alive,
             context_length=model.context_length,
+            version=variants.version(model, pod.store),
         )
         for pod in observed.pods
         for key, model in placement.wanted_on(pod, observed).items()
@@ -222,6 +237,15 @@ def _outdated(observed: seen.Observed) -> Mapping[str, Set[str]]:
     found: dict[str, set[str]] = {}
     for key, model in observed.modelset.by_key.items():
         for pod in versions.outdated(model, placement.pods_for(model, observed)):
+            found.setdefault(pod.uid, set()).add(key)
+    return found
+
+
+def _looking(observed: seen.Observed) -> Mapping[str, Set[str]]:
+    """Return the keys of models whose tags pods, by uid, are to look at again."""
+    found: dict[str, set[str]] = {}
+    for key, model in observed.modelset.by_key.items():
+        for pod in refreshing.due(model, observed):
             found.setdefault(pod.uid, set()).add(key)
     return found
 

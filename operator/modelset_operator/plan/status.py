@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import labels, names
+from modelset_operator.api import labels, moments, names
 from modelset_operator.engines import wording
 from modelset_operator.plan import conditions, models, obstacles, replicas, volumes
 from modelset_operator.plan import observed as seen
@@ -89,7 +89,7 @@ def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
         entry["from"] = one.model.variant.named
     previous = observed.previous_model(one.model.name)
     # What is known of a model does not become unknown because its pod restarts.
-    kept = ("type", "digest", "size", "memory", "capabilities")
+    kept = ("type", "digest", "size", "memory", "capabilities", "checkedAt")
     known = {key: previous[key] for key in kept if key in previous}
     if one.held is not None:
         known |= {"digest": one.held.digest, "size": one.held.size}
@@ -97,6 +97,8 @@ def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
             known["capabilities"] = list(one.held.capabilities)
     if one.kind:
         known["type"] = one.kind
+    if one.checked_at:
+        known["checkedAt"] = moments.written(one.checked_at)
     if one.memory is not None:
         known["memory"] = one.memory
     optional = {"progress": one.progress, "message": one.message}

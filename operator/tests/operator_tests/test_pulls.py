@@ -244,7 +244,7 @@ class Reporting(ollama.Ollama):
     def __init__(self, *reports: port.Progress) -> None:
         self.reports = reports
 
-    async def ensure(self, *_: object) -> AsyncIterator[port.Progress]:
+    async def ensure(self, *_: object, again: bool = False) -> AsyncIterator[port.Progress]:
         for report in self.reports:
             yield report
 
