@@ -36,7 +36,8 @@ def _ollama() -> str:
 
 
 def _operator() -> str:
-    context = {"modelset_operator": cache.REPOSITORY / "operator" / "modelset_operator"}
+    packages = ("modelset_operator", "modelset_cache")
+    context = {package: cache.REPOSITORY / "operator" / package for package in packages}
     return images.build("operator", pins.load().version, context, {"VENV": _venv("operator")})
 
 

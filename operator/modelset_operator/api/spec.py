@@ -17,6 +17,7 @@ DEFAULT_REFRESH = NEVER
 DEFAULT_PARALLEL = 4
 DEFAULT_MAX_LOADED_MODELS = 3
 DEFAULT_STORAGE_SIZE = "20Gi"
+DEFAULT_CACHE_SIZE = "50Gi"
 DEFAULT_DRAIN_SECONDS = 30
 DEFAULT_MIN_REPLICAS = 1
 DEFAULT_TARGET_IN_FLIGHT = 4
@@ -25,6 +26,7 @@ DEFAULT_FEWEST_PROXIES = 1
 DEFAULT_REQUESTS_A_PROXY = 100
 DEFAULT_PULL_POLICY = "IfNotPresent"
 DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+DEFAULT_CACHE_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
 
 
@@ -49,10 +51,11 @@ class SpecError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images for sets that do not choose their own; they come with the chart."""
+    """Images for sets that do not choose their own, and of their caches; they come with the chart."""
 
     ollama: str
     proxy: str
+    cache: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +213,22 @@ class Proxy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cache:
+    """spec.registry.cache: through which a set's pods pull; `fields` are those of POD_FIELDS that are said.
+
+    `credentials_secret` is who the set is to registries, `insecure` is asked over plain HTTP; None for none.
+    """
+
+    image: str
+    size: str
+    class_name: str | None
+    resources: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    credentials_secret: str | None
+    insecure: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSet:
     """An OllamaModelSet, defaults filled in. `created` is in Unix seconds.
 
@@ -227,6 +246,7 @@ class ModelSet:
     ollama: Ollama
     proxy: Proxy
     refresh_at: float | None = None
+    cache: Cache | None = None
 
     @functools.cached_property
     def pools(self) -> tuple[Pool, ...]:
@@ -262,12 +282,32 @@ def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
         bases=tuple(bases),
         ollama=ollama,
         proxy=_proxy(spec.get("proxy") or {}, images.proxy),
+        cache=_cache(spec.get("registry") or {}, registry, images.cache),
         refresh_at=moments.parse((metadata.get("annotations") or {}).get(names.REFRESH_ANNOTATION, "")),
     )
 
 
 def _registry(entry: Mapping[str, Any]) -> sources.Registry:
-    return sources.Registry(entry.get("host") or None, bool(entry.get("insecure", False)))
+    return sources.Registry(
+        host=entry.get("host") or None,
+        insecure=bool(entry.get("insecure", False)),
+        cached=entry.get("cache") is not None,
+    )
+
+
+def _cache(entry: Mapping[str, Any], registry: sources.Registry, image: str) -> Cache | None:
+    if not registry.cached:
+        return None
+    cache = entry["cache"]
+    return Cache(
+        image=image,
+        size=_size(str(cache.get("size", DEFAULT_CACHE_SIZE)), "spec.registry.cache.size"),
+        class_name=cache.get("storageClassName"),
+        resources=cache.get("resources", DEFAULT_CACHE_RESOURCES),
+        fields={field: cache[field] for field in POD_FIELDS if cache.get(field)},
+        credentials_secret=(entry.get("credentialsSecret") or {}).get("name"),
+        insecure=registry.host if registry.insecure else None,
+    )
 
 
 def _model(entry: Mapping[str, Any], registry: sources.Registry, keep_alive: str) -> Model:
@@ -382,7 +422,7 @@ def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
         env=tuple(entry.get("env") or ()),
         keep_alive=entry.get("keepAlive", DEFAULT_KEEP_ALIVE),
         storage=Storage(
-            size=_size(str(storage.get("size", DEFAULT_STORAGE_SIZE))),
+            size=_size(str(storage.get("size", DEFAULT_STORAGE_SIZE)), "spec.ollama.storage.size"),
             class_name=storage.get("storageClassName"),
             retain=bool(storage.get("retain", False)),
             ephemeral=bool(storage.get("ephemeral", False)),
@@ -417,11 +457,11 @@ def _autoscaling(entry: Mapping[str, Any] | None) -> Autoscaling | None:
     )
 
 
-def _size(text: str) -> str:
+def _size(text: str, field: str) -> str:
     try:
         quantities.parse(text)
     except ValueError as error:
-        raise SpecError(f"spec.ollama.storage.size: {error}") from error
+        raise SpecError(f"{field}: {error}") from error
     return text
 
 

@@ -88,7 +88,8 @@ class Ollama:
             await self._ask(
                 "POST", f"{base_url(address)}/api/copy", {"source": reference, "destination": kept}
             )
-        body = {"model": reference, "insecure": source.insecure}
+        # A cache is asked over plain HTTP, as whoever stands in between has to be to see what is asked for.
+        body = {"model": reference, "insecure": source.insecure or source.cached}
         async for progress in self._follow(f"{base_url(address)}/api/pull", body, PULL_READ_SECONDS):
             yield progress
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelset_operator.api import names
 from modelset_operator.engines import state
-from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
+from modelset_operator.manifests import cache, common, compare, disruption, network, ollama, ray
 from modelset_operator.plan import (
     events,
     models,
@@ -46,9 +46,9 @@ class Plan:
     for, and nothing is to be taken back only because it is not known yet.
     `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
     be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
-    missing there; `waits` tells that garbage or a worker will be due to go, or a pod without a node to be
-    told, although nothing else happens; `refresh_in` are the seconds until a tag is to be looked at, None
-    where that is never or now.
+    missing there; `deletions` are objects of the set's own that it needs no more; `waits` tells that garbage
+    or a worker will be due to go, or a pod without a node to be told, although nothing else happens;
+    `refresh_in` are the seconds until a tag is to be looked at, None where that is never or now.
     """
 
     applies: tuple[Apply, ...]
@@ -60,6 +60,7 @@ class Plan:
     removals: tuple[state.Removal, ...]
     scalings: tuple[workers.Scaling, ...]
     growths: tuple[volumes.Growth, ...]
+    deletions: tuple[seen.Object, ...]
     waits: bool
     refresh_in: float | None
 
@@ -92,6 +93,7 @@ def plan(observed: seen.Observed) -> Plan:
         removals=garbage if drained else (),
         scalings=workers.scalings(observed, asked=asked),
         growths=volumes.growths(observed),
+        deletions=_deletions(observed),
         waits=(bool(garbage) and not drained)
         or workers.waits(observed, asked=asked)
         or obstacles.unsettled(observed),
@@ -136,6 +138,11 @@ def _applies(
     children: list[tuple[dict[str, Any], seen.Object | None]] = [
         (guard, observed.guards.get((guard["kind"], guard["metadata"]["name"]))) for guard in guards
     ]
+    if modelset.cache is not None:
+        children += [
+            (cache.service(modelset), observed.cache.service),
+            (cache.stateful_set(modelset, modelset.cache), observed.cache.stateful_set),
+        ]
     for pool in modelset.pools:
         held, required = observed.of(pool), models.required(pool, observed)
         children += [
@@ -174,6 +181,15 @@ def _applies(
     return applies, foreign
 
 
+def _deletions(observed: seen.Observed) -> tuple[seen.Object, ...]:
+    """Return the cache that a set no longer wants, once no pod pulls through it any more."""
+    found = observed.cache.stateful_set
+    wanted = observed.modelset.cache is not None or any(pod.cached for pod in observed.pods)
+    if found is None or wanted or found["metadata"].get("deletionTimestamp"):
+        return ()
+    return () if ownership.stranger(found, observed.modelset) else (found,)
+
+
 def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: seen.Observed) -> bool:
     paths = compare.drift(manifest, current)
     tolerated = observed.tolerated.get((manifest["kind"], manifest["metadata"]["name"]))
@@ -192,7 +208,14 @@ def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
             held, recipe = pod.store.held.get(key), variants.recipe(model, pod)
             lacks = held is None or key in outdated.get(pod.uid, ()) or key in looking.get(pod.uid, ())
             in_the_way = held is not None and variants.is_another(model, held)
-            if lacks and not in_the_way and (recipe is not None or model.variant is None):
+            # One that is about to be replaced would ask the registry itself, and over plain HTTP.
+            out_of_reach = model.source.cached and not pod.cached and model.variant is None
+            if (
+                lacks
+                and not in_the_way
+                and not out_of_reach
+                and (recipe is not None or model.variant is None)
+            ):
                 pulls.append(
                     state.WantedPull(
                         pod=pod.name,

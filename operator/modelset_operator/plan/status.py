@@ -15,6 +15,7 @@ MODELS_READY = "ModelsReady"
 OLLAMA_READY = "OllamaReady"
 PROXY_READY = "ProxyReady"
 PROGRESSING = "Progressing"
+CACHE_READY = "CacheReady"
 # The reason when the API server, or an object of somebody else, is in the way.
 APPLY_FAILED = "ApplyFailed"
 # The reason of OllamaReady, although it is True: models that fit into what was asked for may not fit.
@@ -51,7 +52,7 @@ def build(
     leaves = [_models_leaf(judged), _ollama_leaf(observed, ready_pods), _proxy_leaf(proxy)]
     moving = _moving(observed, proxy, applied=applied)
     aggregate = _ready_leaf(leaves, problems, moving)
-    all_leaves = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving)]
+    all_leaves = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving), *_cache_leaves(observed)]
     ready_models = sum(one.phase == models.READY for one in judged)
     return {
         "observedGeneration": modelset.generation,
@@ -169,6 +170,19 @@ def _served(observed: seen.Observed) -> bool:
 
 def _proxy_leaf(proxy: proxies.Proxy) -> Leaf:
     return Leaf(PROXY_READY, proxy.ready, proxy.reason, _cut(proxy.message))
+
+
+def _cache_leaves(observed: seen.Observed) -> list[Leaf]:
+    """Tell of the registry cache, where a set has one. What is there goes on being served without it."""
+    if observed.modelset.cache is None:
+        return []
+    if any(pod.ready for pod in observed.cache.pods):
+        return [Leaf(CACHE_READY, True, "Serving", "models are pulled through the cache")]
+    obstacle = obstacles.cache_pods(observed)
+    told = obstacle.message or "its pod is about to start"
+    return [
+        Leaf(CACHE_READY, False, obstacle.reason or "PodNotReady", _cut(f"nothing can be pulled: {told}"))
+    ]
 
 
 def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> tuple[str, str] | None:
