@@ -18,6 +18,8 @@ from modelset_operator.plan import placement, variants, versions
 
 def due(model: spec.Model, observed: seen.Observed) -> tuple[seen.Pod, ...]:
     """Return the pods that are to look now: one for all where it is time, and those that have started."""
+    if not _is_ever_due(model, observed):
+        return ()
     holders = _holders(model, observed)
     if not holders or versions.outdated(model, [pod for pod, _ in holders]):
         # What the newest version is, is known from the pod that has it.
@@ -35,6 +37,7 @@ def due_in(observed: seen.Observed) -> float | None:
     coming = [
         moment - now
         for model in observed.modelset.by_key.values()
+        if _is_ever_due(model, observed)
         for moment in _moments(model, observed, _holders(model, observed))
         if moment > now
     ]
@@ -44,6 +47,11 @@ def due_in(observed: seen.Observed) -> float | None:
 def looked_at(model: spec.Model, observed: seen.Observed) -> float:
     """Return when a pod looked last, in Unix seconds; 0 where that is not known."""
     return max((held.changed for _, held in _holders(model, observed)), default=0.0)
+
+
+def _is_ever_due(model: spec.Model, observed: seen.Observed) -> bool:
+    """Whether anybody wants looks at all: of most models nobody does, and there may be many pods."""
+    return model.refresh != spec.Refresh() or observed.modelset.refresh_at is not None
 
 
 def _holders(model: spec.Model, observed: seen.Observed) -> Sequence[tuple[seen.Pod, state.Held]]:
