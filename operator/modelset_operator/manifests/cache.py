@@ -41,7 +41,7 @@ def stateful_set(modelset: spec.ModelSet, cache: spec.Cache) -> dict[str, Any]:
             "replicas": 1,
             "serviceName": name,
             "selector": {"matchLabels": names.selector(modelset.name, names.CACHE_COMPONENT)},
-            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(cache)},
+            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(modelset, cache)},
             # What it holds can be had again.
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
             "volumeClaimTemplates": [_claim(labels, cache)],
@@ -54,7 +54,7 @@ def claim(set_name: str) -> str:
     return f"{VOLUME}-{names.cache(set_name)}-0"
 
 
-def _pod_spec(cache: spec.Cache) -> dict[str, Any]:
+def _pod_spec(modelset: spec.ModelSet, cache: spec.Cache) -> dict[str, Any]:
     # Optional: a Secret may come after the set. Until then registries are asked as nobody.
     secret = {"secretName": cache.credentials_secret, "optional": True, "defaultMode": 0o440}
     volumes = [{"name": "credentials", "secret": secret}] if cache.credentials_secret else []
@@ -64,15 +64,17 @@ def _pod_spec(cache: spec.Cache) -> dict[str, Any]:
         "securityContext": common.pod_security_context(),
         "terminationGracePeriodSeconds": _STOP_SECONDS,
         **cache.fields,
-        "containers": [_container(cache)],
+        "containers": [_container(modelset, cache)],
         **({"volumes": volumes} if volumes else {}),
     }
 
 
-def _container(cache: spec.Cache) -> dict[str, Any]:
+def _container(modelset: spec.ModelSet, cache: spec.Cache) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [{"name": VOLUME, "mountPath": HOME}]
     if cache.credentials_secret:
         mounts.append({"name": "credentials", "mountPath": _CREDENTIALS_FOLDER, "readOnly": True})
+    # The site's way out, which is the cache's to take now.
+    way_out = [one for one in modelset.ollama.env if one["name"].upper() == "HTTPS_PROXY"]
     probe = {"httpGet": {"path": "/healthz", "port": "metrics"}, "periodSeconds": 5, "timeoutSeconds": 5}
     return {
         "name": names.CACHE_COMPONENT,
@@ -80,6 +82,7 @@ def _container(cache: spec.Cache) -> dict[str, Any]:
         "imagePullPolicy": spec.DEFAULT_PULL_POLICY,
         "command": ["python", "-m", "modelset_cache"],
         "args": _arguments(cache),
+        **({"env": way_out} if way_out else {}),
         "ports": [
             {"name": "http", "containerPort": names.CACHE_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": names.CACHE_WATCH_PORT, "protocol": "TCP"},

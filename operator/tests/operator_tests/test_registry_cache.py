@@ -126,6 +126,15 @@ def test_it_fits_pod_security_restricted_and_runs_where_the_set_says() -> None:
     assert container["image"] == builders.IMAGES.cache
 
 
+def test_it_takes_the_way_out_that_ollama_pods_would() -> None:
+    way_out = {"name": "HTTPS_PROXY", "value": "http://egress.example:3128"}
+    env = [{"name": "OLLAMA_DEBUG", "value": "1"}, way_out]
+    modelset = builders.modelset("a", registry=CACHED, ollama={"env": env})
+    assert modelset.cache is not None
+    (container,) = cache.stateful_set(modelset, modelset.cache)["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [way_out]
+
+
 @pytest.mark.parametrize(
     ("registry", "claim"),
     [
