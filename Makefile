@@ -36,7 +36,7 @@ test: lint unit chart-test e2e-core ## all tests but the longest: lint, unit, ch
 .PHONY: lint
 lint: machine ## ruff, mypy, import-linter; and what needs a cluster can be collected
 	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
-	  && "$$dev/bin/mypy" operator/modelset_operator serve_app/modelset_proxy stack tests benchmarks \
+	  && "$$dev/bin/mypy" operator/modelset_operator operator/modelset_cache serve_app/modelset_proxy stack tests benchmarks \
 	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports" \
 	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade) || { echo "$$said"; exit 1; }; }
 

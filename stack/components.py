@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from stack import cache, golang, images, kindnode, pins
 
-# Ours by name: the package that goes into it, and the requirement file in pins/ of its environment.
+_OPERATOR, _SERVE_APP = cache.REPOSITORY / "operator", cache.REPOSITORY / "serve_app"
+# Ours by name: the packages that go into it, and the requirement file in pins/ of its environment.
 OURS = {
-    "operator": (cache.REPOSITORY / "operator" / "modelset_operator", "operator"),
-    "proxy": (cache.REPOSITORY / "serve_app" / "modelset_proxy", "serve-app"),
+    "operator": ((_OPERATOR / "modelset_operator", _OPERATOR / "modelset_cache"), "operator"),
+    "proxy": ((_SERVE_APP / "modelset_proxy",), "serve-app"),
 }
 
 
@@ -46,10 +47,10 @@ def _ollama() -> str:
 
 def ours(name: str) -> dict[str, tuple[str, images.Context]]:
     """What one of our images and its `venv-<name>` are built of: a folder in images/, and what joins it."""
-    package, requirements = OURS[name]
+    packages, requirements = OURS[name]
     return {
         f"venv-{name}": ("venv", {"requirements.txt": pins.FOLDER / f"{requirements}.txt"}),
-        name: (name, {package.name: package}),
+        name: (name, {package.name: package for package in packages}),
     }
 
 

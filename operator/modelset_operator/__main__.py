@@ -19,6 +19,7 @@ from modelset_operator.api import neighbours, spec
 
 DEFAULT_OLLAMA_IMAGE = "ollama/ollama:0.17.4"
 DEFAULT_PROXY_IMAGE = f"modelset-proxy:{modelset_operator.__version__}"
+DEFAULT_CACHE_IMAGE = f"modelset-operator:{modelset_operator.__version__}"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -34,6 +35,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--proxy-image",
         default=os.environ.get("PROXY_IMAGE", DEFAULT_PROXY_IMAGE),
         help="for sets that do not set spec.proxy.image ($PROXY_IMAGE, %(default)s)",
+    )
+    parser.add_argument(
+        "--cache-image",
+        default=os.environ.get("CACHE_IMAGE", DEFAULT_CACHE_IMAGE),
+        help="of sets' registry caches; the operator's own has it ($CACHE_IMAGE, %(default)s)",
     )
     parser.add_argument(
         "--watch-namespaces",
@@ -137,7 +143,7 @@ def main(arguments: Sequence[str]) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     namespaces = _listed(parsed.watch_namespaces)
     options = handlers.Options(
-        images=spec.Images(parsed.ollama_image, parsed.proxy_image),
+        images=spec.Images(parsed.ollama_image, parsed.proxy_image, parsed.cache_image),
         namespaces=namespaces,
         around=around(parsed),
         namespace=parsed.namespace or "default",

@@ -8,7 +8,7 @@ from typing import Any
 from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches
 from modelset_operator.engines import looks, state
-from modelset_operator.manifests import ollama
+from modelset_operator.manifests import cache, ollama
 from modelset_operator.plan import conditions
 from modelset_operator.plan import observed as seen
 
@@ -64,6 +64,7 @@ class Observer:
             ray_clusters=self._ray_clusters(namespace, ray_service),
             ray_pods=_ray_pods(pods),
             pods=_pods(modelset, pods, sights),
+            cache=self._cache(namespace, name, pods),
             pulls=pulls,
             loads=loads,
             tolerated=tolerated,
@@ -81,8 +82,19 @@ class Observer:
         return seen.PoolObjects(
             stateful_set=cached.stateful_sets.get(namespace, name),
             config_map=cached.config_maps.get(namespace, name),
-            headless=cached.ollama_services.get(namespace, name),
+            headless=cached.own_services.get(namespace, name),
             claims=tuple(claim for claim in claims if claim is not None),
+        )
+
+    def _cache(self, namespace: str, name: str, pods: Sequence[Mapping[str, Any]]) -> seen.CacheObjects:
+        cached, own = self._cached, names.cache(name)
+        claim = cached.volume_claims.get(namespace, cache.claim(name))
+        found = sorted(_living(pods, names.CACHE_COMPONENT), key=lambda pod: str(pod["metadata"]["name"]))
+        return seen.CacheObjects(
+            stateful_set=cached.stateful_sets.get(namespace, own),
+            service=cached.own_services.get(namespace, own),
+            claims=() if claim is None else (claim,),
+            pods=tuple(_cache_pod(pod) for pod in found),
         )
 
     def _ray_clusters(
@@ -126,8 +138,14 @@ def _pod(pod: Mapping[str, Any], sight: looks.Sight | None) -> seen.Pod:
         started=_started(status) if runs else "",
         looked_at=sight is not None,
         store=store,
+        cached=(pod["metadata"].get("labels") or {}).get(names.CACHED_LABEL) == "true",
         status=status,
     )
+
+
+def _cache_pod(pod: Mapping[str, Any]) -> seen.CachePod:
+    status = pod.get("status") or {}
+    return seen.CachePod(pod["metadata"]["name"], conditions.is_true(status, "Ready"), status)
 
 
 def _living(pods: Sequence[Mapping[str, Any]], component: str) -> list[Mapping[str, Any]]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from modelset_operator import observer
-from modelset_operator.api import names, spec
-from modelset_operator.cluster import http, keys, writes
+from modelset_operator.api import names, references, spec
+from modelset_operator.cluster import http, keys, kinds, writes
 from modelset_operator.demand import readers
 from modelset_operator.engines import state, work
 from modelset_operator.manifests import compare
@@ -148,6 +148,7 @@ class Reconciler:
         await self._apply_all(observed, plan.applies, attempts)
         await self._scale_workers(observed, plan.scalings, attempts)
         await self._grow(observed, plan.growths, attempts)
+        await self._delete(observed, plan.deletions, attempts)
         retry = self._work.sync(owner, plan.places, plan.pulls, plan.loads, plan.removals, plan.unseen)
         # The status tells of what is there now, not of what was there before all this.
         after = self._look(owner)
@@ -155,7 +156,7 @@ class Reconciler:
             await self._tell(owner, after, decide.told(after, attempts.refused))
         if attempts.failures:
             raise attempts.error()
-        return self._next_look(plan, retry, due)
+        return self._next_look(plan, retry, due, plan.refresh_in)
 
     async def _scale(self, owner: Set, observed: seen.Observed, attempts: _Attempts) -> float | None:
         """Decide by demand how many pods there are to be; return in how many seconds to decide again."""
@@ -299,6 +300,18 @@ class Reconciler:
                 else:
                     log.info("%s/%s: %s is to have %s", *owner, what, growth.size)
 
+    async def _delete(
+        self, observed: seen.Observed, deletions: Sequence[seen.Object], attempts: _Attempts
+    ) -> None:
+        namespace = observed.modelset.namespace
+        for found in deletions:
+            name, uid = found["metadata"]["name"], found["metadata"]["uid"]
+            what = f"{found['kind']} {name}"
+            # 404, 409: it is gone, or another one by now.
+            with attempts.at(what, but=(404, 409)):
+                await self._api.delete(kinds.BY_NAME[found["kind"]], namespace, name, uid)
+                log.info("%s/%s: deleted %s", namespace, observed.modelset.name, what)
+
     async def _tell(self, owner: Set, observed: seen.Observed, told: decide.Told) -> None:
         removed = _removed(self._work.take_removed(owner))
         if told.status != observed.status and await self._write_status(observed.resource, told.status):
@@ -345,6 +358,9 @@ class Reconciler:
 def _removed(removals: Sequence[state.Removal]) -> list[events.Event]:
     pods: dict[str, list[str]] = {}
     for removal in removals:
+        # What an older version left is told of by the newer one.
+        if references.is_aside(removal.reference):
+            continue
         pods.setdefault(removal.reference, []).append(removal.pod)
     return [
         events.Event(events.NORMAL, "Removed", f"deleted {reference} from {', '.join(those)}")

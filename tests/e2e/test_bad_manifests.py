@@ -108,9 +108,37 @@ def _volumes(*paths: str, **fields: Any) -> Manifest:
             _with("spec.models.0.name", "reg.local:5000/model"), "a host needs a namespace", id="no-namespace"
         ),
         pytest.param(_with("spec.registry", {"insecure": True}), "host must be set", id="insecure-nowhere"),
+        pytest.param(
+            _with("spec.registry", {"credentialsSecret": {"name": "login"}}),
+            "registry.cache must be set with it",
+            id="credentials-without-a-cache",
+        ),
+        pytest.param(
+            _with("spec.registry", {"cache": {"size": 0}}), "cache.size must be more than 0", id="no-cache"
+        ),
+        pytest.param(
+            _with(
+                "spec",
+                {"models": [ms.CHAT], "registry": {"cache": {}}, "ollama": {"env": [{"name": "NO_PROXY"}]}},
+            ),
+            "NO_PROXY with registry.cache",
+            id="past-the-cache",
+        ),
         pytest.param(_with("spec.ollama.storage.size", 0), "must be more than 0", id="no-storage"),
         pytest.param(_with("spec.ollama.storage.size", "0.0Gi"), "must be more than 0", id="nor-so-much"),
         pytest.param(_with("spec.models.0.replicas", 0), "spec.models[0].replicas", id="on-no-pod"),
+        pytest.param(_with("spec.models.0.refresh", "often"), "refresh must be Never", id="no-such-refresh"),
+        pytest.param(_with("spec.models.0.refresh", "59s"), "at least 1m", id="refresh-all-the-time"),
+        pytest.param(
+            _with("spec.models", [{"name": "a", "from": "b", "refresh": "1h"}]),
+            "make the base an entry too",
+            id="refresh-of-a-variant",
+        ),
+        pytest.param(
+            _with("metadata.annotations", {"modelset.dev/refresh": "now"}),
+            "modelset.dev/refresh must be a time",
+            id="refresh-at-no-time",
+        ),
         pytest.param(
             _with("spec.models.0.system", "Be polite."), "so from must be set with them", id="words-alone"
         ),
@@ -228,4 +256,15 @@ def test_what_cannot_change_is_refused(kube: Kube) -> None:
     ):
         with pytest.raises(Refused) as refused:
             kube.apply(making.manifest("made", ollama={"storage": after}))
+        assert named in str(refused.value)
+
+
+def test_what_cannot_change_of_a_cache_is_refused(kube: Kube) -> None:
+    kube.apply(making.manifest("made", registry={"cache": {"size": "2Gi"}}))
+    for after, named in (
+        ({"size": "1900Mi"}, "registry.cache.size may grow and not shrink"),
+        ({"size": "2Gi", "storageClassName": "a"}, "registry.cache.storageClassName cannot be changed"),
+    ):
+        with pytest.raises(Refused) as refused:
+            kube.apply(making.manifest("made", registry={"cache": after}))
         assert named in str(refused.value)

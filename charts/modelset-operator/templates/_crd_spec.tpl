@@ -2,6 +2,12 @@
 {{- define "modelset-operator.crd.spec" -}}
 type: object
 required: [models]
+x-kubernetes-validations:
+  - rule: >-
+      !has(self.registry) || !has(self.registry.cache) || !has(self.ollama.env)
+      || !self.ollama.env.exists(e, e.name in ['HTTP_PROXY', 'http_proxy', 'NO_PROXY', 'no_proxy'])
+    message: >-
+      ollama.env may not have HTTP_PROXY or NO_PROXY with registry.cache, because Ollama finds the cache by them
 properties:
   models:
     description: The models of this set; each Ollama pod holds every one, or as many pods as its replicas say.
@@ -27,6 +33,10 @@ properties:
       type: object
       required: [name]
       x-kubernetes-validations:
+        - rule: "!has(self.from) || !has(self.refresh)"
+          message: >-
+            refresh is of models that are pulled, and one with from is not: it is made anew when its base has moved, so make
+            the base an entry too and set refresh there
         - rule: "has(self.from) || !(has(self.system) || has(self.template) || has(self.parameters))"
           message: >-
             system, template and parameters make a variant of another model, so from must be set with them: the model
@@ -132,12 +142,28 @@ properties:
           format: int32
           minimum: 1
           maximum: 1000
+        refresh:
+          description: >-
+            How often the registry is asked whether the tag has moved, a duration of at least 1m such as 1h; Always is every
+            five minutes and whenever a pod starts. A version that is new is pulled by all pods, without a restart. By default
+            Never, but for the annotation modelset.dev/refresh.
+          type: string
+          maxLength: 32
+          x-kubernetes-validations:
+            - rule: >-
+                self in ['Never', 'Always'] || (self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')
+                && !self.matches('[0-9]{6}') && duration(self) >= duration('1m'))
+              message: refresh must be Never, Always, or a duration of at least 1m, such as 30m or 1h30m
   registry:
     description: Where models without a host in their name come from. By default Ollama's own registry.
     type: object
     x-kubernetes-validations:
       - rule: "!self.insecure || has(self.host)"
         message: insecure holds for the registry that host names, so host must be set with it
+      - rule: "!has(self.credentialsSecret) || has(self.cache)"
+        message: >-
+          registry.credentialsSecret is read by the cache alone, and by no Ollama pod, so registry.cache must be set with it;
+          {} is enough
     properties:
       host:
         description: "host[:port] of a registry, which keeps `smollm2:135m` as `library/smollm2:135m`."
@@ -151,6 +177,51 @@ properties:
         description: Use plain HTTP, or HTTPS without verifying certificates, at that host and no other.
         type: boolean
         default: false
+      credentialsSecret:
+        description: >-
+          A Secret of the type kubernetes.io/dockerconfigjson in the set's namespace, with who the set is to registries, by
+          host; whoever names it must be allowed to read it. Only the cache's pod mounts it. Changes are taken up without
+          a restart.
+        type: object
+        required: [name]
+        properties:
+          name: {type: string, minLength: 1, maxLength: 253}
+      cache:
+        description: >-
+          One pod of the set that all its Ollama pods pull through, from whatever registry: a model is downloaded from
+          outside once, and a download that was interrupted goes on where it was. Turning it on or off replaces the Ollama
+          pods one by one.
+        type: object
+        x-kubernetes-validations:
+          - rule: quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0
+            message: >-
+              registry.cache.size may grow and not shrink, because Kubernetes makes no volume smaller; take the cache out, and
+              put it in again when its pod is gone
+          - rule: >-
+              has(self.storageClassName) == has(oldSelf.storageClassName)
+              && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)
+            message: >-
+              registry.cache.storageClassName cannot be changed, because Kubernetes does not let a StatefulSet change its
+              claims; take the cache out, and put it in again when its pod is gone
+        properties:
+          size:
+            description: >-
+              How large its volume is. What was not wanted for longest goes when there is no room; no file of a model may be
+              larger.
+            {{- include "modelset-operator.crd.quantity" . | nindent 12 }}
+            maxLength: 32
+            x-kubernetes-validations:
+              - rule: "type(self) == int ? self > 0 : self.matches('^[0-9.]*[1-9]')"
+                message: registry.cache.size must be more than 0, such as 50Gi
+            default: 50Gi
+          storageClassName:
+            description: By default the cluster's default class.
+            type: string
+            maxLength: 253
+          resources:
+            default: {requests: {cpu: 50m, memory: 128Mi}}
+            {{- include "modelset-operator.crd.resources" . | nindent 12 }}
+          {{- include "modelset-operator.crd.placed" . | nindent 10 }}
   ollama:
     description: The pods that run the models.
     type: object
@@ -626,6 +697,11 @@ podAnnotations:
   maxProperties: 32
   additionalProperties: {type: string, maxLength: 16384}
   {{- include "modelset-operator.crd.keys" (dict "field" "podAnnotations" "reserved" "ray.io|modelset.dev") | nindent 2 }}
+{{ include "modelset-operator.crd.placed" . }}
+{{- end -}}
+
+{{/* Where a pod runs, and with which rights to pull its image. */}}
+{{- define "modelset-operator.crd.placed" -}}
 imagePullSecrets:
   description: Secrets with the credentials to pull the image.
   type: array

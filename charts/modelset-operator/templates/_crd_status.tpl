@@ -70,6 +70,10 @@ properties:
           description: On how many pods the model can answer, of how many, e.g. 2/3.
           type: string
         digest: {type: string}
+        checkedAt:
+          description: When a pod last asked the registry what the tag stands for.
+          type: string
+          format: date-time
         size:
           description: Bytes on disk; nearly all of a variant's are those of its base, and there once.
           type: integer

@@ -29,6 +29,7 @@ def test_one_version_for_package_chart_and_images() -> None:
     assert container(render())["image"] == f"modelset-operator:{__version__}"
     assert f"--proxy-image={entry.DEFAULT_PROXY_IMAGE}" in container(render())["args"]
     assert f"--ollama-image={entry.DEFAULT_OLLAMA_IMAGE}" in container(render())["args"]
+    assert f"--cache-image={entry.DEFAULT_CACHE_IMAGE}" in container(render())["args"]
 
 
 def test_the_operator_understands_its_arguments() -> None:
@@ -283,6 +284,10 @@ def test_the_schema_has_the_defaults_that_the_operator_assumes() -> None:
         name: storage["properties"][name]["default"] for name in ("size", "retain", "ephemeral")
     }
     assert ollama["resources"]["default"] == spec.DEFAULT_OLLAMA_RESOURCES
+    cache = schema()["registry"]["properties"]["cache"]["properties"]
+    assert cache["size"]["default"] == spec.DEFAULT_CACHE_SIZE
+    assert cache["resources"]["default"] == spec.DEFAULT_CACHE_RESOURCES
+    assert set(spec.POD_FIELDS) <= cache.keys()
     assert proxy["resources"]["default"] == spec.DEFAULT_PROXY_RESOURCES
     # A default would be there beside autoscaling, which excludes it.
     assert "default" not in proxy["replicas"]
@@ -304,7 +309,7 @@ def ollama_pods(**fields: Any) -> dict[str, Any]:
             },
             "spec": {"models": [{"name": "a"}], "ollama": fields},
         },
-        spec.Images("ollama", "proxy"),
+        spec.Images("ollama", "proxy", "cache"),
     )
     found: dict[str, Any] = manifests.stateful_set(modelset, *modelset.pools, 1)["spec"]["template"]
     return found

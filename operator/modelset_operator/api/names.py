@@ -15,21 +15,38 @@ APPLICATION_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 OLLAMA_COMPONENT = "ollama"
 PROXY_COMPONENT = "proxy"
+CACHE_COMPONENT = "cache"
 
 OPENAI_LABEL = "openai-compatible"
 MODELS_LABEL = f"{GROUP}/models"
 MODEL_LABEL_PREFIX = f"model.{GROUP}/"
 MODEL_NAMES_ANNOTATION = f"{GROUP}/openai-model-names"
 OPERATOR_ANNOTATION = f"{GROUP}/operator"
+# On Ollama pods that pull through the cache of their set.
+CACHED_LABEL = f"{GROUP}/registry-cache"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
+# When the set's registries are to be asked whether tags have moved, as an RFC 3339 time.
+REFRESH_ANNOTATION = f"{GROUP}/refresh"
 
 OLLAMA_PORT = 11434
 SERVE_PORT = 8000
+CACHE_PORT = 5000
+CACHE_WATCH_PORT = 8081
 
 
 def ollama(set_name: str) -> str:
     """Name of the pool of all Ollama pods of a set: of its StatefulSet, headless Service and ConfigMap."""
     return f"{set_name}-ollama"
+
+
+def cache(set_name: str) -> str:
+    """Name of the registry cache of a set: of its StatefulSet and its Service."""
+    return f"{set_name}-{CACHE_COMPONENT}"
+
+
+def cache_url(set_name: str, namespace: str) -> str:
+    """URL of the cache for the set's Ollama pods."""
+    return f"http://{cache(set_name)}.{namespace}.svc:{CACHE_PORT}"
 
 
 def pods_of(set_name: str, component: str) -> str:

@@ -10,6 +10,8 @@ import re
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+# What the host of a model's older version begins with, while a newer one is pulled in its place.
+_ASIDE = "replaced."
 # What each part may be, in the order of the fields of a Reference.
 _PARTS = (
     re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"),
@@ -68,6 +70,16 @@ def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
     if (slash and not namespace) or not all(rule.fullmatch(part) for rule, part in parts):
         raise ValueError(f"{text!r} is not a model reference ([[host[:port]/]namespace/]model[:tag])")
     return reference
+
+
+def aside(reference: Reference) -> Reference:
+    """Return under which name a model is kept while another version of it takes its own: nobody wants it."""
+    return dataclasses.replace(reference, host=_ASIDE + reference.host)
+
+
+def is_aside(name: str) -> bool:
+    """Whether a name is one of `aside`."""
+    return name.startswith(_ASIDE)
 
 
 def default_served_names(name: str) -> tuple[str, ...]:

@@ -7,18 +7,26 @@ from modelset_operator.api import references
 
 @dataclasses.dataclass(frozen=True)
 class Registry:
-    """spec.registry: where names without a host come from, and whether to trust that host unseen."""
+    """spec.registry: where names without a host come from, and whether to trust that host unseen.
+
+    `cached`: pods pull through a cache of the set's own, which asks all registries for them.
+    """
 
     host: str | None = None
     insecure: bool = False
+    cached: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The registry of one model; `insecure`: plain HTTP or an unverified certificate will do."""
+    """The registry of one model; `insecure`: plain HTTP or an unverified certificate will do.
+
+    `cached`: it is the set's cache that asks it.
+    """
 
     host: str
     insecure: bool
+    cached: bool = False
 
 
 def parse(name: str, registry: Registry) -> tuple[references.Reference, Source]:
@@ -28,4 +36,4 @@ def parse(name: str, registry: Registry) -> tuple[references.Reference, Source]:
     """
     reference = references.parse(name, registry.host or references.DEFAULT_HOST)
     named = registry.host is not None and reference.host.lower() == registry.host.lower()
-    return reference, Source(reference.host, registry.insecure and named)
+    return reference, Source(reference.host, registry.insecure and named, registry.cached)

@@ -6,15 +6,18 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import names, quantities, references, sources
+from modelset_operator.api import moments, names, quantities, references, sources
 
 AUTO, CHAT, EMBEDDING = "Auto", "Chat", "Embedding"
+NEVER, ALWAYS = "Never", "Always"
 
 # The CRD's schema has the same defaults; a chart test compares them.
 DEFAULT_KEEP_ALIVE = "-1"
+DEFAULT_REFRESH = NEVER
 DEFAULT_PARALLEL = 4
 DEFAULT_MAX_LOADED_MODELS = 3
 DEFAULT_STORAGE_SIZE = "20Gi"
+DEFAULT_CACHE_SIZE = "50Gi"
 DEFAULT_DRAIN_SECONDS = 30
 DEFAULT_MIN_REPLICAS = 1
 DEFAULT_TARGET_IN_FLIGHT = 4
@@ -23,8 +26,12 @@ DEFAULT_FEWEST_PROXIES = 1
 DEFAULT_REQUESTS_A_PROXY = 100
 DEFAULT_PULL_POLICY = "IfNotPresent"
 DEFAULT_OLLAMA_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+DEFAULT_CACHE_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 DEFAULT_PROXY_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
 
+
+# How often a tag is looked at that is `Always` looked at, besides when pods start.
+ALWAYS_SECONDS = 300.0
 
 # Fields of a pod that sets hand on as they are: where it runs, and with which rights to pull its image.
 POD_FIELDS = (
@@ -44,10 +51,11 @@ class SpecError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images for sets that do not choose their own; they come with the chart."""
+    """Images for sets that do not choose their own, and of their caches; they come with the chart."""
 
     ollama: str
     proxy: str
+    cache: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +67,14 @@ class Variant:
     system: str = ""
     template: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Refresh:
+    """When a model's registry is asked whether its tag has moved: so often, and when a pod starts."""
+
+    seconds: float | None = None
+    at_starts: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +95,7 @@ class Model:
     preload: bool
     context_length: int | None
     variant: Variant | None = None
+    refresh: Refresh = Refresh()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,10 +213,27 @@ class Proxy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cache:
+    """spec.registry.cache: through which a set's pods pull; `fields` are those of POD_FIELDS that are said.
+
+    `credentials_secret` is who the set is to registries, `insecure` is asked over plain HTTP; None for none.
+    """
+
+    image: str
+    size: str
+    class_name: str | None
+    resources: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    credentials_secret: str | None
+    insecure: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSet:
     """An OllamaModelSet, defaults filled in. `created` is in Unix seconds.
 
     `bases` are kept for the variants of them, and not served: they are no entries of spec.models.
+    `refresh_at` is when all tags are to be looked at once, None where nobody has asked for it.
     """
 
     namespace: str
@@ -211,6 +245,8 @@ class ModelSet:
     bases: tuple[Model, ...]
     ollama: Ollama
     proxy: Proxy
+    refresh_at: float | None = None
+    cache: Cache | None = None
 
     @functools.cached_property
     def pools(self) -> tuple[Pool, ...]:
@@ -246,11 +282,32 @@ def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
         bases=tuple(bases),
         ollama=ollama,
         proxy=_proxy(spec.get("proxy") or {}, images.proxy),
+        cache=_cache(spec.get("registry") or {}, registry, images.cache),
+        refresh_at=moments.parse((metadata.get("annotations") or {}).get(names.REFRESH_ANNOTATION, "")),
     )
 
 
 def _registry(entry: Mapping[str, Any]) -> sources.Registry:
-    return sources.Registry(entry.get("host") or None, bool(entry.get("insecure", False)))
+    return sources.Registry(
+        host=entry.get("host") or None,
+        insecure=bool(entry.get("insecure", False)),
+        cached=entry.get("cache") is not None,
+    )
+
+
+def _cache(entry: Mapping[str, Any], registry: sources.Registry, image: str) -> Cache | None:
+    if not registry.cached:
+        return None
+    cache = entry["cache"]
+    return Cache(
+        image=image,
+        size=_size(str(cache.get("size", DEFAULT_CACHE_SIZE)), "spec.registry.cache.size"),
+        class_name=cache.get("storageClassName"),
+        resources=cache.get("resources", DEFAULT_CACHE_RESOURCES),
+        fields={field: cache[field] for field in POD_FIELDS if cache.get(field)},
+        credentials_secret=(entry.get("credentialsSecret") or {}).get("name"),
+        insecure=registry.host if registry.insecure else None,
+    )
 
 
 def _model(entry: Mapping[str, Any], registry: sources.Registry, keep_alive: str) -> Model:
@@ -268,7 +325,19 @@ def _model(entry: Mapping[str, Any], registry: sources.Registry, keep_alive: str
         preload=bool(entry.get("preload", False)),
         context_length=entry.get("contextLength"),
         variant=variant,
+        refresh=_refresh(entry.get("refresh", DEFAULT_REFRESH)),
     )
+
+
+def _refresh(text: str) -> Refresh:
+    if text == NEVER:
+        return Refresh()
+    if text == ALWAYS:
+        return Refresh(ALWAYS_SECONDS, at_starts=True)
+    try:
+        return Refresh(moments.duration(text))
+    except ValueError as error:
+        raise SpecError(f"spec.models: refresh: {error}") from error
 
 
 def _reference(name: str, registry: sources.Registry) -> tuple[references.Reference, sources.Source]:
@@ -353,7 +422,7 @@ def _ollama(entry: Mapping[str, Any], image: str) -> Ollama:
         env=tuple(entry.get("env") or ()),
         keep_alive=entry.get("keepAlive", DEFAULT_KEEP_ALIVE),
         storage=Storage(
-            size=_size(str(storage.get("size", DEFAULT_STORAGE_SIZE))),
+            size=_size(str(storage.get("size", DEFAULT_STORAGE_SIZE)), "spec.ollama.storage.size"),
             class_name=storage.get("storageClassName"),
             retain=bool(storage.get("retain", False)),
             ephemeral=bool(storage.get("ephemeral", False)),
@@ -388,11 +457,11 @@ def _autoscaling(entry: Mapping[str, Any] | None) -> Autoscaling | None:
     )
 
 
-def _size(text: str) -> str:
+def _size(text: str, field: str) -> str:
     try:
         quantities.parse(text)
     except ValueError as error:
-        raise SpecError(f"spec.ollama.storage.size: {error}") from error
+        raise SpecError(f"{field}: {error}") from error
     return text
 
 

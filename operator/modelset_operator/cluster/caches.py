@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from modelset_operator.api import names
 from modelset_operator.cluster import http, kinds, reflector, store
 
+_OURS = (names.OLLAMA_COMPONENT, names.CACHE_COMPONENT)
+_OF_OURS = f"{names.SET_LABEL},{names.COMPONENT_LABEL} in ({','.join(_OURS)})"
 _OLLAMA = f"{names.SET_LABEL},{names.COMPONENT_LABEL}={names.OLLAMA_COMPONENT}"
 # KubeRay gives the Services that it makes no label of ours.
 _CRD_LABEL, _NAME_LABEL = "ray.io/originated-from-crd", "ray.io/originated-from-cr-name"
@@ -43,12 +45,12 @@ class Caches:
 
         self.model_sets = kept(kinds.MODEL_SET, "", _own_name)
         self.stateful_sets = kept(kinds.STATEFUL_SET, names.SET_LABEL, _labelled)
-        self.ollama_services = kept(kinds.SERVICE, _OLLAMA, _labelled)
+        self.own_services = kept(kinds.SERVICE, _OF_OURS, _labelled)
         self.config_maps = kept(kinds.CONFIG_MAP, _OLLAMA, _labelled)
         self.serve_services = kept(kinds.SERVICE, f"{_CRD_LABEL}={kinds.RAY_SERVICE.kind}", _of_ray_service)
         self.pods = kept(kinds.POD, names.SET_LABEL, _labelled)
         # The StatefulSet controller makes them, with the labels of the template.
-        self.volume_claims = kept(kinds.VOLUME_CLAIM, _OLLAMA, _labelled)
+        self.volume_claims = kept(kinds.VOLUME_CLAIM, _OF_OURS, _labelled)
         self.network_policies = kept(kinds.NETWORK_POLICY, names.SET_LABEL, _labelled)
         self.disruption_budgets = kept(kinds.DISRUPTION_BUDGET, names.SET_LABEL, _labelled)
         self.ray_services = kept(kinds.RAY_SERVICE, names.SET_LABEL, _labelled)
@@ -88,7 +90,7 @@ class Caches:
     def _store_of(self, written: store.Object) -> store.Store:
         if written["kind"] == kinds.SERVICE.kind:
             component = (written["metadata"].get("labels") or {}).get(names.COMPONENT_LABEL)
-            return self.ollama_services if component == names.OLLAMA_COMPONENT else self.serve_services
+            return self.own_services if component in _OURS else self.serve_services
         return {
             kinds.MODEL_SET.kind: self.model_sets,
             kinds.STATEFUL_SET.kind: self.stateful_sets,

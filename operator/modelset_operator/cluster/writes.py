@@ -30,6 +30,16 @@ class Writes:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Orphan"}
         await self._api.ask("DELETE", kind.path(metadata["namespace"], metadata["name"]), body=options)
 
+    async def delete(self, kind: kinds.Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete the very object of this uid, and then what it owns."""
+        options = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        await self._api.ask("DELETE", kind.path(namespace, name), body=options)
+
     async def apply(
         self, manifest: Mapping[str, Any], subresource: str = "", *, force: bool = True
     ) -> dict[str, Any]:

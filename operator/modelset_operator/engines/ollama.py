@@ -1,7 +1,6 @@
 """Ollama as an engine, through its HTTP API (Ollama 0.17, server/routes.go)."""
 
 import asyncio
-import datetime
 import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 import httpx
 
 from modelset_operator import bodies
-from modelset_operator.api import names, references, sources
+from modelset_operator.api import moments, names, references, sources
 from modelset_operator.engines import port, state
 
 # Verifying a large model's checksum sends nothing for minutes; a pod that is gone is noticed otherwise.
@@ -50,7 +49,7 @@ class Ollama:
             held[key] = state.Held(
                 digest=entry.get("digest", ""),
                 size=entry.get("size", 0),
-                changed=_seconds(entry.get("modified_at", "")),
+                changed=moments.parse(entry.get("modified_at", "")) or 0.0,
             )
             spelled[key] = entry["name"]
         running = {_key(entry["name"]): int(entry.get("size") or 0) for entry in loaded.get("models") or ()}
@@ -79,10 +78,18 @@ class Ollama:
         await self._ask("DELETE", f"{url}/api/delete", {"model": reference}, DELETE_SECONDS)
 
     async def ensure(
-        self, address: str, reference: str, source: sources.Source
+        self, address: str, reference: str, source: sources.Source, *, again: bool = False
     ) -> AsyncIterator[port.Progress]:
         """See `port.Engine`."""
-        body = {"model": reference, "insecure": source.insecure}
+        if again:
+            # Told not to prune, Ollama leaves the files of the older version to nobody. Deleted under another
+            # name, it takes with it those that no model has any more.
+            kept = str(references.aside(references.parse(reference)))
+            await self._ask(
+                "POST", f"{base_url(address)}/api/copy", {"source": reference, "destination": kept}
+            )
+        # A cache is asked over plain HTTP, as whoever stands in between has to be to see what is asked for.
+        body = {"model": reference, "insecure": source.insecure or source.cached}
         async for progress in self._follow(f"{base_url(address)}/api/pull", body, PULL_READ_SECONDS):
             yield progress
 
@@ -207,13 +214,6 @@ def _key(name: str) -> str:
         return references.parse(name).key
     except ValueError as error:
         raise port.UnreachableError(f"Ollama lists a model by no name of one: {error}") from error
-
-
-def _seconds(time: str) -> float:
-    try:
-        return datetime.datetime.fromisoformat(time).timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _line(text: str) -> dict[str, Any]:

@@ -45,8 +45,13 @@ class Engine(Protocol):
     async def describe(self, address: str, reference: str) -> state.Facts:
         """Return what a model that the pod holds can do, and what it needs."""
 
-    def ensure(self, address: str, reference: str, source: sources.Source) -> AsyncIterator[Progress]:
-        """Have a pod hold the model that the source has now; when the iteration ends by itself, it does."""
+    def ensure(
+        self, address: str, reference: str, source: sources.Source, *, again: bool = False
+    ) -> AsyncIterator[Progress]:
+        """Have a pod hold the model that the source has now; when the iteration ends by itself, it does.
+
+        `again`: in place of a version that it holds, whose files stay under a name that nobody wants.
+        """
 
     def create(self, address: str, reference: str, recipe: state.Recipe) -> AsyncIterator[Progress]:
         """Have a pod make a variant of a base that it holds, in place of what has its name; see `ensure`.

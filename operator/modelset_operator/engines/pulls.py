@@ -155,7 +155,7 @@ class Pulls:
         # Of a full disk every attempt fills what there is, and that is no progress.
         enough = download.pull.fraction + FURTHER if wording.disk_full(download.pull.message) else 0.0
         if wanted.recipe is None:
-            steps = self._engine.ensure(wanted.ip, wanted.reference, wanted.source)
+            steps = self._engine.ensure(wanted.ip, wanted.reference, wanted.source, again=wanted.again)
         else:
             steps = self._engine.create(wanted.ip, wanted.reference, wanted.recipe)
         async for progress in steps:

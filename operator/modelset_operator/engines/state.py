@@ -107,7 +107,8 @@ class Recipe:
 class WantedPull:
     """A model that a pod should hold and does not; the pod by name, uid and address.
 
-    With a `recipe` it is made of what the pod holds, and its source is asked for nothing.
+    With a `recipe` it is made of what the pod holds, and its source is asked for nothing. `again`: the pod
+    holds a version of it, which goes on answering until it has the one that the source has now.
     """
 
     pod: str
@@ -117,6 +118,7 @@ class WantedPull:
     key: str
     source: sources.Source
     recipe: Recipe | None = None
+    again: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +134,10 @@ class Removal:
 
 @dataclasses.dataclass(frozen=True)
 class WantedLoad:
-    """A model that a pod should have in memory once; `started` tells one run of its server from the next."""
+    """A model that a pod should have in memory once.
+
+    `started` tells one run of its server from the next, and `version` other weights under the same name.
+    """
 
     pod: str
     uid: str
@@ -142,6 +147,7 @@ class WantedLoad:
     key: str
     keep_alive: str
     context_length: int | None
+    version: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,8 @@ _REGISTRIES = [{"namespaceSelector": {}}, *_HOSTS]
 
 def policies(modelset: spec.ModelSet, around: neighbours.Neighbours) -> list[dict[str, Any]]:
     """Return the NetworkPolicies of a set."""
-    return [_ollama(modelset, around), _proxy(modelset, around)]
+    cache = [] if modelset.cache is None else [_cache(modelset, around)]
+    return [*cache, _ollama(modelset, around), _proxy(modelset, around)]
 
 
 def _ollama(modelset: spec.ModelSet, around: neighbours.Neighbours) -> dict[str, Any]:
@@ -39,6 +40,28 @@ def _ollama(modelset: spec.ModelSet, around: neighbours.Neighbours) -> dict[str,
         modelset,
         names.OLLAMA_COMPONENT,
         ingress=[{"from": callers, "ports": _tcp(names.OLLAMA_PORT)}],
+        egress=[_DNS, _sources(modelset)],
+    )
+
+
+def _sources(modelset: spec.ModelSet) -> dict[str, Any]:
+    """Return to where Ollama pods go for models: to registries, or to the set's cache and nowhere else."""
+    if modelset.cache is None:
+        return {"to": _REGISTRIES, "ports": _tcp(*_registry_ports(modelset))}
+    cache = names.selector(modelset.name, names.CACHE_COMPONENT)
+    return {"to": [_own(cache)], "ports": _tcp(names.CACHE_PORT)}
+
+
+def _cache(modelset: spec.ModelSet, around: neighbours.Neighbours) -> dict[str, Any]:
+    """It is who the set is to registries, for whoever reaches it: that is the set's Ollama pods alone."""
+    ollama = _own(names.ollama_selector(modelset.name))
+    ingress: list[dict[str, Any]] = [{"from": [ollama], "ports": _tcp(names.CACHE_PORT)}]
+    if around.metrics:
+        ingress.append({"from": list(around.metrics), "ports": _tcp(names.CACHE_WATCH_PORT)})
+    return _policy(
+        modelset,
+        names.CACHE_COMPONENT,
+        ingress=ingress,
         egress=[_DNS, {"to": _REGISTRIES, "ports": _tcp(*_registry_ports(modelset))}],
     )
 

@@ -82,8 +82,8 @@ def stateful_set(modelset: spec.ModelSet, pool: spec.Pool, replicas: int) -> dic
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": dict(pool.selector)},
             "template": {
-                "metadata": common.pod_metadata(_labels(modelset, pool), pool.ollama.pod),
-                "spec": _pod_spec(pool),
+                "metadata": common.pod_metadata(_pod_labels(modelset, pool), pool.ollama.pod),
+                "spec": _pod_spec(modelset, pool),
             },
             **_claim_fields(modelset, pool),
         },
@@ -106,7 +106,13 @@ def _labels(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, str]:
     return {**names.common_labels(modelset.name, names.OLLAMA_COMPONENT), **pool.selector}
 
 
-def _pod_spec(pool: spec.Pool) -> dict[str, Any]:
+def _pod_labels(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, str]:
+    """Return the labels of pods, of which one says whether they pull through a cache."""
+    cached = {} if modelset.cache is None else {names.CACHED_LABEL: "true"}
+    return {**_labels(modelset, pool), **cached}
+
+
+def _pod_spec(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
     supplemental = list(pool.ollama.supplemental_groups)
     groups = {"supplementalGroups": supplemental} if supplemental else {}
     return {
@@ -115,7 +121,7 @@ def _pod_spec(pool: spec.Pool) -> dict[str, Any]:
         "securityContext": {**common.pod_security_context(), **groups},
         **common.grace(pool.ollama.drain_seconds),
         **pool.ollama.pod.fields,
-        "containers": [_container(pool.ollama)],
+        "containers": [_container(modelset, pool.ollama)],
         "volumes": [
             *_folder(pool.ollama.storage),
             {"name": "tmp", "emptyDir": {}},
@@ -125,7 +131,7 @@ def _pod_spec(pool: spec.Pool) -> dict[str, Any]:
     }
 
 
-def _container(ollama: spec.Ollama) -> dict[str, Any]:
+def _container(modelset: spec.ModelSet, ollama: spec.Ollama) -> dict[str, Any]:
     def probe(period: int, timeout: int, failures: int) -> dict[str, Any]:
         return {
             "httpGet": {"path": "/api/version", "port": "http"},
@@ -139,7 +145,7 @@ def _container(ollama: spec.Ollama) -> dict[str, Any]:
         "image": ollama.image,
         "imagePullPolicy": ollama.pod.image_pull_policy,
         "args": ["serve"],
-        "env": _environment(ollama),
+        "env": _environment(modelset, ollama),
         "ports": [{"name": "http", "containerPort": names.OLLAMA_PORT, "protocol": "TCP"}],
         "resources": ollama.resources,
         "securityContext": common.container_security_context(read_only=True),
@@ -174,7 +180,7 @@ def _mount(volume: spec.Volume) -> dict[str, Any]:
     return {"name": volume.name, "mountPath": volume.mount_path, **read_only}
 
 
-def _environment(ollama: spec.Ollama) -> list[Mapping[str, Any]]:
+def _environment(modelset: spec.ModelSet, ollama: spec.Ollama) -> list[Mapping[str, Any]]:
     values = {
         # Ollama keeps its key pair under HOME; on the volume, so that a registry goes on knowing the pod.
         "HOME": HOME,
@@ -191,6 +197,9 @@ def _environment(ollama: spec.Ollama) -> list[Mapping[str, Any]]:
         values["OLLAMA_FLASH_ATTENTION"] = str(int(ollama.flash_attention))
     if ollama.kv_cache_type is not None:
         values["OLLAMA_KV_CACHE_TYPE"] = ollama.kv_cache_type
+    if modelset.cache is not None:
+        # Only what is asked over plain HTTP goes there: pulls, which the operator asks for so.
+        values["HTTP_PROXY"] = names.cache_url(modelset.name, modelset.namespace)
     own = [{"name": name, "value": value} for name, value in sorted(values.items())]
     # Ours first: what follows may refer to them, as in $(HOME).
     return [*own, *ollama.env]

@@ -6,13 +6,14 @@ from typing import Any
 
 from modelset_operator.api import names
 from modelset_operator.engines import state
-from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
+from modelset_operator.manifests import cache, common, compare, disruption, network, ollama, ray
 from modelset_operator.plan import (
     events,
     models,
     obstacles,
     ownership,
     placement,
+    refreshing,
     replicas,
     status,
     variants,
@@ -45,8 +46,9 @@ class Plan:
     for, and nothing is to be taken back only because it is not known yet.
     `foreign` says what cannot be applied, because it is somebody else's; `places` are the pods to
     be looked at, `unseen` the uids of those that did not tell what they hold, so that nothing is known to be
-    missing there; `waits` tells that garbage or a worker will be due to go, or a pod without a node to be
-    told, although nothing else happens.
+    missing there; `deletions` are objects of the set's own that it needs no more; `waits` tells that garbage
+    or a worker will be due to go, or a pod without a node to be told, although nothing else happens;
+    `refresh_in` are the seconds until a tag is to be looked at, None where that is never or now.
     """
 
     applies: tuple[Apply, ...]
@@ -58,7 +60,9 @@ class Plan:
     removals: tuple[state.Removal, ...]
     scalings: tuple[workers.Scaling, ...]
     growths: tuple[volumes.Growth, ...]
+    deletions: tuple[seen.Object, ...]
     waits: bool
+    refresh_in: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +93,11 @@ def plan(observed: seen.Observed) -> Plan:
         removals=garbage if drained else (),
         scalings=workers.scalings(observed, asked=asked),
         growths=volumes.growths(observed),
+        deletions=_deletions(observed),
         waits=(bool(garbage) and not drained)
         or workers.waits(observed, asked=asked)
         or obstacles.unsettled(observed),
+        refresh_in=refreshing.due_in(observed),
     )
 
 
@@ -132,6 +138,11 @@ def _applies(
     children: list[tuple[dict[str, Any], seen.Object | None]] = [
         (guard, observed.guards.get((guard["kind"], guard["metadata"]["name"]))) for guard in guards
     ]
+    if modelset.cache is not None:
+        children += [
+            (cache.service(modelset), observed.cache.service),
+            (cache.stateful_set(modelset, modelset.cache), observed.cache.stateful_set),
+        ]
     for pool in modelset.pools:
         held, required = observed.of(pool), models.required(pool, observed)
         children += [
@@ -170,6 +181,15 @@ def _applies(
     return applies, foreign
 
 
+def _deletions(observed: seen.Observed) -> tuple[seen.Object, ...]:
+    """Return the cache that a set no longer wants, once no pod pulls through it any more."""
+    found = observed.cache.stateful_set
+    wanted = observed.modelset.cache is not None or any(pod.cached for pod in observed.pods)
+    if found is None or wanted or found["metadata"].get("deletionTimestamp"):
+        return ()
+    return () if ownership.stranger(found, observed.modelset) else (found,)
+
+
 def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: seen.Observed) -> bool:
     paths = compare.drift(manifest, current)
     tolerated = observed.tolerated.get((manifest["kind"], manifest["metadata"]["name"]))
@@ -180,17 +200,34 @@ def _differs(manifest: dict[str, Any], current: seen.Object | None, observed: se
 
 def _pulls(observed: seen.Observed) -> tuple[state.WantedPull, ...]:
     pulls: list[state.WantedPull] = []
-    outdated = _outdated(observed)
+    outdated, looking = _outdated(observed), _looking(observed)
     for pod in observed.pods:
         if pod.store is None:
             continue
         for key, model in placement.wanted_on(pod, observed).items():
             held, recipe = pod.store.held.get(key), variants.recipe(model, pod)
-            lacks = held is None or key in outdated.get(pod.uid, ())
+            lacks = held is None or key in outdated.get(pod.uid, ()) or key in looking.get(pod.uid, ())
             in_the_way = held is not None and variants.is_another(model, held)
-            if lacks and not in_the_way and (recipe is not None or model.variant is None):
-                name = str(model.reference)
-                pulls.append(state.WantedPull(pod.name, pod.uid, pod.ip, name, key, model.source, recipe))
+            # One that is about to be replaced would ask the registry itself, and over plain HTTP.
+            out_of_reach = model.source.cached and not pod.cached and model.variant is None
+            if (
+                lacks
+                and not in_the_way
+                and not out_of_reach
+                and (recipe is not None or model.variant is None)
+            ):
+                pulls.append(
+                    state.WantedPull(
+                        pod=pod.name,
+                        uid=pod.uid,
+                        ip=pod.ip,
+                        reference=str(model.reference),
+                        key=key,
+                        source=model.source,
+                        recipe=recipe,
+                        again=held is not None and model.variant is None,
+                    )
+                )
     return tuple(pulls)
 
 
@@ -206,6 +243,7 @@ def _loads(observed: seen.Observed) -> tuple[state.WantedLoad, ...]:
             key=key,
             keep_alive=model.keep_alive,
             context_length=model.context_length,
+            version=variants.version(model, pod.store),
         )
         for pod in observed.pods
         for key, model in placement.wanted_on(pod, observed).items()
@@ -222,6 +260,15 @@ def _outdated(observed: seen.Observed) -> Mapping[str, Set[str]]:
     found: dict[str, set[str]] = {}
     for key, model in observed.modelset.by_key.items():
         for pod in versions.outdated(model, placement.pods_for(model, observed)):
+            found.setdefault(pod.uid, set()).add(key)
+    return found
+
+
+def _looking(observed: seen.Observed) -> Mapping[str, Set[str]]:
+    """Return the keys of models whose tags pods, by uid, are to look at again."""
+    found: dict[str, set[str]] = {}
+    for key, model in observed.modelset.by_key.items():
+        for pod in refreshing.due(model, observed):
             found.setdefault(pod.uid, set()).add(key)
     return found
 

@@ -49,6 +49,8 @@ def _model_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list
         return [Event(WARNING, reason, f"{name}: {entry.get('message', 'no reason given')}")]
     if phase == models.PULLING and before != phase and not base:
         return [Event(NORMAL, "Pulling", f"pulling {name}")]
+    if told := _refresh_events(previous, entry):
+        return told
     # A small model may be there before anybody saw it being pulled.
     arrived = before in (models.PULLING, models.CREATING) or previous.get("digest") != entry.get("digest")
     if arrived and phase in (models.LOADING, models.READY):
@@ -56,6 +58,23 @@ def _model_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list
             return [Event(NORMAL, "Created", f"created {name} from {base}")]
         return [Event(NORMAL, "Pulled", f"pulled {name} ({_size(entry.get('size', 0))})")]
     return []
+
+
+def _refresh_events(previous: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Event]:
+    """Return what to tell of a model that answers: its tag has moved, or nobody knows whether it has."""
+    name, was, now = entry["name"], previous.get("digest"), entry.get("digest")
+    if entry.get("from") or not previous.get("phase") == entry["phase"] == models.READY:
+        return []
+    if was and now and was != now:
+        return [Event(NORMAL, "Updated", f"{name} has moved from {_short(was)} to {_short(now)}")]
+    before, told = (str(one.get("message", "")) for one in (previous, entry))
+    if told.startswith(models.NOT_REFRESHED) and not before.startswith(models.NOT_REFRESHED):
+        return [Event(WARNING, "RefreshFailed", f"{name}: {told}")]
+    return []
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 def _volume_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:

@@ -7,7 +7,16 @@ from typing import Any
 from modelset_operator.api import names, spec
 from modelset_operator.engines import state
 from modelset_operator.manifests import ray
-from modelset_operator.plan import disk, needs, obstacles, placement, replicas, variants, versions
+from modelset_operator.plan import (
+    disk,
+    needs,
+    obstacles,
+    placement,
+    refreshing,
+    replicas,
+    variants,
+    versions,
+)
 from modelset_operator.plan import observed as seen
 
 PENDING, PULLING, LOADING, READY, FAILED = "Pending", "Pulling", "Loading", "Ready", "Failed"
@@ -18,6 +27,8 @@ CREATING = "Creating"
 FAILURES_UNTIL_GIVEN_UP = 3
 # A model that volumes hold, of a set without pods.
 ASLEEP = "asleep: the next request for any model of the set starts a pod"
+# How the message of a model begins that answers, and of which nobody knows whether its tag has moved.
+NOT_REFRESHED = "its registry could not be asked again: "
 # A variant where the spec has a model of a registry now, or the other way round.
 _IN_THE_WAY = "waiting for what had this name before to be deleted"
 
@@ -27,7 +38,8 @@ class Judged:
     """One model as the status tells it: `ready_pods` of `pods` that should hold it.
 
     `kind` is Chat or Embedding, empty while not known. `outdated` are the pods that hold another version than
-    the newest, which is the one that counts. `memory` are the bytes that it takes, None while not known.
+    the newest, which is the one that counts. `memory` are the bytes that it takes, None while not known;
+    `checked_at` is when its registry was asked last, in Unix seconds, 0 while not known.
     """
 
     model: spec.Model
@@ -40,6 +52,7 @@ class Judged:
     held: state.Held | None = None
     memory: int | None = None
     outdated: tuple[str, ...] = ()
+    checked_at: float = 0.0
 
 
 def judge_all(observed: seen.Observed) -> tuple[Judged, ...]:
@@ -59,6 +72,8 @@ def judge(model: spec.Model, observed: seen.Observed) -> Judged:
     outdated = tuple(pod.name for pod in versions.outdated(model, holding))
     kind = _kind(model, held)
     phase, message = _phase(model, observed, holders, ready, kind)
+    if phase == READY:
+        message = _looking_again(model, observed) or message
     message = message or _unmet(model, observed) or _note(model, held)
     return Judged(
         model=model,
@@ -71,7 +86,20 @@ def judge(model: spec.Model, observed: seen.Observed) -> Judged:
         held=held or versions.newest(observed.pods, key),
         memory=needs.of(model, observed).memory,
         outdated=outdated,
+        checked_at=refreshing.looked_at(model, observed),
     )
+
+
+def _looking_again(model: spec.Model, observed: seen.Observed) -> str:
+    """Tell of a look at a registry that has found another version, or nothing; "" where it is soon over."""
+    looking = refreshing.due(model, observed)
+    pulls = [(pod, observed.pull(pod, model.reference.key)) for pod in looking]
+    for pod, pull in pulls:
+        # Where nothing has moved, all that Ollama names is there at once.
+        if pull is not None and pull.moving and pull.fraction < 1:
+            return f"the tag has moved: {pod.name} has {int(pull.fraction * 100)}% of its new version"
+    failures = _failures(model, observed) if looking else ""
+    return f"{NOT_REFRESHED}{failures}" if failures else ""
 
 
 def _to_be_loaded(model: spec.Model, pod: seen.Pod, observed: seen.Observed) -> bool:

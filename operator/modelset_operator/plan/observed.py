@@ -28,7 +28,7 @@ class Pod:
     """An Ollama pod, the name of its pool, and its status as the API server has it.
 
     `runs`: Ollama's container does, since `started`; `looked_at`: Ollama was asked what it holds;
-    `store` is None while Ollama does not answer.
+    `store` is None while Ollama does not answer; `cached`: it pulls through the cache of the set.
     """
 
     name: str
@@ -40,7 +40,27 @@ class Pod:
     started: str = ""
     looked_at: bool = True
     store: state.Store | None = None
+    cached: bool = False
     status: Object = dataclasses.field(default_factory=dict, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class CachePod:
+    """A pod of the registry cache, and its status as the API server has it."""
+
+    name: str
+    ready: bool
+    status: Object = dataclasses.field(default_factory=dict, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheObjects:
+    """What the API server holds for the registry cache of a set, None where it holds no such object."""
+
+    stateful_set: Object | None = None
+    service: Object | None = None
+    claims: tuple[Object, ...] = ()
+    pods: tuple[CachePod, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +117,7 @@ class Observed:
     loads: Mapping[tuple[str, str], state.Load] = dataclasses.field(default_factory=dict)
     ray_clusters: tuple[Object, ...] = ()
     ray_pods: tuple[RayPod, ...] = ()
+    cache: CacheObjects = CacheObjects()
     settled_seconds: float = 0.0
     demanded: int | None = None
     demand_token_hash: str = ""

@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelset_operator.engines import wording
+from modelset_operator.manifests import cache as caching
 from modelset_operator.manifests import ollama
 from modelset_operator.plan import conditions, volumes
 from modelset_operator.plan import observed as seen
+
+Pod = seen.Pod | seen.RayPod | seen.CachePod
 
 IMAGE_PULL_FAILED = "ImagePullFailed"
 UNSCHEDULABLE = "Unschedulable"
@@ -80,10 +83,19 @@ class Obstacle:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """What a set says of pods: the path of that part of its spec, and their resources."""
+    """What a set says of pods: the path of that part of its spec, their resources, whether their image."""
 
     path: str
     resources: Mapping[str, Any]
+    image: bool = True
+
+    @property
+    def other_image(self) -> str:
+        """What to do about an image that nodes cannot pull."""
+        secrets = f"{self.path}.imagePullSecrets where its registry asks who pulls"
+        if not self.image:
+            return f"it is the operator's own; set {secrets}"
+        return f"set {self.path}.image to one that nodes can pull, and {secrets}"
 
 
 def ollama_pods(observed: seen.Observed) -> Obstacle:
@@ -104,9 +116,22 @@ def proxy_pods(observed: seen.Observed) -> Obstacle:
     return _together((pod.name, cause or Obstacle(message=_words(pod.status))) for pod, cause in found)
 
 
+def cache_pods(observed: seen.Observed) -> Obstacle:
+    """Return what is in the way of the registry cache's pod."""
+    cache = observed.modelset.cache
+    if cache is None:
+        return Obstacle()
+    part, claim = (
+        _Part("spec.registry.cache", cache.resources, image=False),
+        caching.claim(observed.modelset.name),
+    )
+    found = ((pod, _cause(pod, part, observed.now, claim)) for pod in observed.cache.pods)
+    return _together((pod.name, cause or Obstacle(message=_words(pod.status))) for pod, cause in found)
+
+
 def unsettled(observed: seen.Observed) -> bool:
     """Whether the scheduler has only just found no node for a pod: it is an obstacle if it stays so."""
-    pods: tuple[seen.Pod | seen.RayPod, ...] = (*observed.pods, *_in_use(observed))
+    pods: tuple[Pod, ...] = (*observed.pods, *_in_use(observed), *observed.cache.pods)
     return any(_too_soon(scheduled, observed.now) for pod in pods if (scheduled := _no_node(pod.status)))
 
 
@@ -142,7 +167,7 @@ def _together(pods: Iterable[tuple[str, Obstacle]]) -> Obstacle:
     return Obstacle(reason, "; ".join(f"{', '.join(names[one])}: {one.message}" for one in ordered))
 
 
-def _cause(pod: seen.Pod | seen.RayPod, part: _Part, now: str, claim: str = "") -> Obstacle | None:
+def _cause(pod: Pod, part: _Part, now: str, claim: str = "") -> Obstacle | None:
     """Return why a pod does not come up unless something changes. `claim` is that of its volume, if any."""
     if pod.ready:
         return None
@@ -219,8 +244,7 @@ def _container_cause(container: Mapping[str, Any], part: _Part, now: str) -> Obs
         told = _BACK_OFF.sub("", words) or reason
         return Obstacle(
             IMAGE_PULL_FAILED,
-            f"image {container.get('image', '')} cannot be pulled: {told}; set {part.path}.image to one that"
-            f" nodes can pull, and {part.path}.imagePullSecrets where its registry asks who pulls",
+            f"image {container.get('image', '')} cannot be pulled: {told}; {part.other_image}",
         )
     if reason in (CONFIG_ERROR, CREATE_ERROR):
         return Obstacle(reason, f"container {container['name']} cannot be made: {words}")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import labels, names
+from modelset_operator.api import labels, moments, names
 from modelset_operator.engines import wording
 from modelset_operator.plan import conditions, models, obstacles, replicas, volumes
 from modelset_operator.plan import observed as seen
@@ -15,6 +15,7 @@ MODELS_READY = "ModelsReady"
 OLLAMA_READY = "OllamaReady"
 PROXY_READY = "ProxyReady"
 PROGRESSING = "Progressing"
+CACHE_READY = "CacheReady"
 # The reason when the API server, or an object of somebody else, is in the way.
 APPLY_FAILED = "ApplyFailed"
 # The reason of OllamaReady, although it is True: models that fit into what was asked for may not fit.
@@ -51,7 +52,7 @@ def build(
     leaves = [_models_leaf(judged), _ollama_leaf(observed, ready_pods), _proxy_leaf(proxy)]
     moving = _moving(observed, proxy, applied=applied)
     aggregate = _ready_leaf(leaves, problems, moving)
-    all_leaves = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving)]
+    all_leaves = [aggregate, *leaves, _progressing_leaf(leaves, problems, moving), *_cache_leaves(observed)]
     ready_models = sum(one.phase == models.READY for one in judged)
     return {
         "observedGeneration": modelset.generation,
@@ -89,7 +90,7 @@ def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
         entry["from"] = one.model.variant.named
     previous = observed.previous_model(one.model.name)
     # What is known of a model does not become unknown because its pod restarts.
-    kept = ("type", "digest", "size", "memory", "capabilities")
+    kept = ("type", "digest", "size", "memory", "capabilities", "checkedAt")
     known = {key: previous[key] for key in kept if key in previous}
     if one.held is not None:
         known |= {"digest": one.held.digest, "size": one.held.size}
@@ -97,6 +98,8 @@ def _model(one: models.Judged, observed: seen.Observed) -> dict[str, Any]:
             known["capabilities"] = list(one.held.capabilities)
     if one.kind:
         known["type"] = one.kind
+    if one.checked_at:
+        known["checkedAt"] = moments.written(one.checked_at)
     if one.memory is not None:
         known["memory"] = one.memory
     optional = {"progress": one.progress, "message": one.message}
@@ -167,6 +170,19 @@ def _served(observed: seen.Observed) -> bool:
 
 def _proxy_leaf(proxy: proxies.Proxy) -> Leaf:
     return Leaf(PROXY_READY, proxy.ready, proxy.reason, _cut(proxy.message))
+
+
+def _cache_leaves(observed: seen.Observed) -> list[Leaf]:
+    """Tell of the registry cache, where a set has one. What is there goes on being served without it."""
+    if observed.modelset.cache is None:
+        return []
+    if any(pod.ready for pod in observed.cache.pods):
+        return [Leaf(CACHE_READY, True, "Serving", "models are pulled through the cache")]
+    obstacle = obstacles.cache_pods(observed)
+    told = obstacle.message or "its pod is about to start"
+    return [
+        Leaf(CACHE_READY, False, obstacle.reason or "PodNotReady", _cut(f"nothing can be pulled: {told}"))
+    ]
 
 
 def _moving(observed: seen.Observed, proxy: proxies.Proxy, *, applied: bool) -> tuple[str, str] | None:

@@ -63,6 +63,12 @@ def differs(model: spec.Model, pod: seen.Pod) -> bool:
     return (of, words) != (variant.base.key, _hash(variant))
 
 
+def version(model: spec.Model, store: state.Store) -> str:
+    """Return the digest of what a pod has a model's weights from, "" where it does not hold that."""
+    held = store.held.get(model.reference.key if model.variant is None else model.variant.base.key)
+    return "" if held is None else held.digest
+
+
 def made_of(model: spec.Model, pod: seen.Pod) -> str:
     """Return the key of the base of which a pod has made a variant, "" where it has not."""
     held = pod.store.held.get(model.reference.key) if pod.store is not None else None

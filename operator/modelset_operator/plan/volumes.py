@@ -4,7 +4,7 @@ A StatefulSet takes a claim of the right name as it is, and never changes it. Pu
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from modelset_operator.api import quantities
 from modelset_operator.manifests import ollama
@@ -22,23 +22,24 @@ class Growth:
 
 def growths(observed: seen.Observed) -> tuple[Growth, ...]:
     """Return the claims to make larger, but for those that the API server has refused to."""
-    asked = observed.modelset.ollama.storage.size
     return tuple(
         Growth(claim["metadata"]["name"], claim["metadata"]["uid"], asked)
-        for claim in _small(observed)
-        if not _refusal(claim, observed)
+        for claims, asked in (_of_pools(observed), _of_cache(observed))
+        for claim in _small(claims, asked)
+        if not _refusal(claim, asked, observed)
     )
 
 
 def too_small(observed: seen.Observed) -> str:
     """Tell which claims stay smaller than what is asked for, why, and what to do; "" when none does."""
-    small = [claim for claim in _small(observed) if _refusal(claim, observed)]
+    claims, asked = _of_pools(observed)
+    small = [claim for claim in _small(claims, asked) if _refusal(claim, asked, observed)]
     if not small:
         return ""
     named = ", ".join(f"{claim['metadata']['name']} ({_size(claim)})" for claim in small)
     return (
-        f"smaller than spec.ollama.storage.size ({observed.modelset.ollama.storage.size}): {named};"
-        f" these PersistentVolumeClaims cannot be made larger: {_refusal(small[0], observed)};"
+        f"smaller than spec.ollama.storage.size ({asked}): {named};"
+        f" these PersistentVolumeClaims cannot be made larger: {_refusal(small[0], asked, observed)};"
         " delete them and their pods to have models pulled anew"
     )
 
@@ -54,15 +55,26 @@ def capacity(claim: seen.Object) -> str:
     return str(((claim.get("status") or {}).get("capacity") or {}).get("storage", ""))
 
 
-def _small(observed: seen.Observed) -> Iterator[seen.Object]:
-    asked = quantities.parse(observed.modelset.ollama.storage.size)
-    for pool in observed.modelset.pools:
-        for claim in observed.of(pool).claims:
-            # What is asked of a claim that has no volume yet cannot be changed.
-            bound = (claim.get("status") or {}).get("phase") == "Bound"
-            going = claim["metadata"].get("deletionTimestamp")
-            if bound and not going and quantities.parse(_size(claim)) < asked:
-                yield claim
+def _of_pools(observed: seen.Observed) -> tuple[Sequence[seen.Object], str]:
+    """Return the claims of the Ollama pods, and how large they are to be."""
+    claims = [claim for pool in observed.modelset.pools for claim in observed.of(pool).claims]
+    return claims, observed.modelset.ollama.storage.size
+
+
+def _of_cache(observed: seen.Observed) -> tuple[Sequence[seen.Object], str]:
+    """Return the claim of the registry cache, where the set has one, and how large it is to be."""
+    cache = observed.modelset.cache
+    return ((), "0") if cache is None else (observed.cache.claims, cache.size)
+
+
+def _small(claims: Iterable[seen.Object], asked: str) -> Iterator[seen.Object]:
+    size = quantities.parse(asked)
+    for claim in claims:
+        # What is asked of a claim that has no volume yet cannot be changed.
+        bound = (claim.get("status") or {}).get("phase") == "Bound"
+        going = claim["metadata"].get("deletionTimestamp")
+        if bound and not going and quantities.parse(_size(claim)) < size:
+            yield claim
 
 
 def _size(claim: seen.Object) -> str:
@@ -71,8 +83,7 @@ def _size(claim: seen.Object) -> str:
     return str(max(requested, capacity(claim) or "0", key=quantities.parse))
 
 
-def _refusal(claim: seen.Object, observed: seen.Observed) -> str:
+def _refusal(claim: seen.Object, size: str, observed: seen.Observed) -> str:
     """Return why a claim cannot be as large as the spec says, in the API server's words, "" while unknown."""
     refused = observed.ungrown.get(claim["metadata"]["uid"])
-    size = observed.modelset.ollama.storage.size
     return refused.reason if refused is not None and refused.size == size else ""

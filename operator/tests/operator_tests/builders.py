@@ -7,7 +7,7 @@ from modelset_operator.engines import state
 from modelset_operator.manifests import ray
 from modelset_operator.plan import observed as seen
 
-IMAGES = spec.Images(ollama="ollama/ollama:test", proxy="modelset-proxy:test")
+IMAGES = spec.Images(ollama="ollama/ollama:test", proxy="modelset-proxy:test", cache="modelset-operator:test")
 CREATED = "2026-01-02T03:04:05Z"
 CREATED_SECONDS = 1767323045
 NOW = "2026-01-02T04:00:00Z"

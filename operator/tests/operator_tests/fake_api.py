@@ -23,6 +23,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -153,10 +154,8 @@ class FakeApi(http.Http):
         what = f"{kind.kind}/{name}" + (f"/{subresource}" if subresource else "")
         if method == "DELETE":
             self.writes.append(f"delete {what}")
-            assert body == {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
-            going = _copied(self._existing(kind, namespace, name))
-            going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
-            return _copied(self.put(going))
+            assert isinstance(body, Mapping)
+            return self._delete(kind, namespace, name, body)
         if kind in (kinds.LEASE, kinds.SECRET):
             assert isinstance(body, Mapping)
             return self._write_whole(kind, method, namespace, body)
@@ -262,6 +261,19 @@ class FakeApi(http.Http):
                 left = [owner for owner in owners if owner["uid"] != uid]
                 self.put({**obj, "metadata": {**obj["metadata"], "ownerReferences": left}})
 
+    def _delete(
+        self, kind: kinds.Kind, namespace: str, name: str, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        going = _copied(self._existing(kind, namespace, name))
+        if options["propagationPolicy"] == "Background":
+            if options["preconditions"]["uid"] != going["metadata"]["uid"]:
+                raise http.RefusedError(409, f"{kind.kind} {name}: the UID in the precondition differs")
+            self.remove(kind.kind, namespace, name)
+            return going
+        assert options == {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
+        going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
+        return _copied(self.put(going))
+
     def _write_whole(
         self, kind: kinds.Kind, method: str, namespace: str, body: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -359,9 +371,13 @@ def _selected(obj: Mapping[str, Any], namespace: str, labels: str) -> bool:
     if namespace not in ("", metadata["namespace"]):
         return False
     has = metadata.get("labels") or {}
-    for term in filter(None, labels.split(",")):
+    # Commas stand between terms, and inside of the brackets of one.
+    for term in filter(None, re.split(r",(?![^(]*\))", labels)):
         name, equals, value = term.partition("=")
+        name, among, values = name.partition(" in ")
         if name not in has or (equals and has[name] != value):
+            return False
+        if among and has[name] not in values.strip("()").split(","):
             return False
     return True
 

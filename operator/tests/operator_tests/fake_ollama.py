@@ -32,12 +32,13 @@ class Published:
 
 @dataclasses.dataclass
 class Server:
-    """One Ollama: what it holds and has loaded, by name as /api/tags spells it."""
+    """One Ollama: what it holds and has loaded, by name as /api/tags spells it, and when it wrote it."""
 
     held: dict[str, Published] = dataclasses.field(default_factory=dict)
     loaded: set[str] = dataclasses.field(default_factory=set)
     contexts: dict[str, int | None] = dataclasses.field(default_factory=dict)
     requests: list[str] = dataclasses.field(default_factory=list)
+    written: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class FakeOllamas(httpx.AsyncBaseTransport):
@@ -46,6 +47,7 @@ class FakeOllamas(httpx.AsyncBaseTransport):
     `variants` are the names under which one was to be made anywhere.
     `proceed` holds every download back after its first half while it is cleared. `broken` makes pulls fail
     with that message after the manifest; `too_large` are the names of models that fail to load.
+    `now`, where it is said, is when manifests are written; else it is when their models were pushed.
     `hanging` servers accept and do not answer; `most_at_once` counts how many of their requests wait at a
     time, by the last part of the path.
     """
@@ -58,6 +60,7 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         self.hanging: set[str] = set()
         self.most_at_once: collections.Counter[str] = collections.Counter()
         self._at_once: collections.Counter[str] = collections.Counter()
+        self.now = ""
         self.broken: dict[str, str] = {}
         self.too_large: set[str] = set()
         self.proceed = asyncio.Event()
@@ -90,11 +93,12 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         body = json.loads(request.content or b"{}")
         path = request.url.path
         if path not in ("/api/tags", "/api/ps"):
-            server.requests.append(f"{path} {body.get('model', '')}")
+            server.requests.append(f"{path} {body.get('model') or body.get('source', '')}")
         answers = {
             "/api/tags": self._tags,
             "/api/ps": self._ps,
             "/api/show": self._show,
+            "/api/copy": self._copy,
             "/api/delete": self._delete,
             "/api/generate": self._unload,
             "/api/embed": self._load,
@@ -122,7 +126,7 @@ class FakeOllamas(httpx.AsyncBaseTransport):
                 "model": name,
                 "size": sum(model.layers),
                 "digest": digest(name, model),
-                "modified_at": f"2024-05-04T14:{model.pushed:02}:49.277302595Z",
+                "modified_at": server.written.get(name, f"2024-05-04T14:{model.pushed:02}:49.277302595Z"),
             }
             for name, model in server.held.items()
         ]
@@ -156,6 +160,15 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         server.contexts[name] = (body.get("options") or {}).get("num_ctx")
         return 200, {"model": body["model"], "embeddings": []}
 
+    def _copy(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        source, destination = (str(references.parse(body[end])) for end in ("source", "destination"))
+        if source not in server.held:
+            return 404, {"error": f'model "{body["source"]}" not found'}
+        server.held[destination] = server.held[source]
+        if source in server.written:
+            server.written[destination] = server.written[source]
+        return 200, None
+
     def _delete(self, server: Server, body: dict[str, Any]) -> tuple[int, Any]:
         name = str(references.parse(body["model"]))
         if server.held.pop(name, None) is None:
@@ -185,6 +198,8 @@ class FakeOllamas(httpx.AsyncBaseTransport):
         for status in ("verifying sha256 digest", "writing manifest"):
             yield _line({"status": status})
         server.held[name] = model
+        if self.now:
+            server.written[name] = self.now
         yield _line({"status": "success"})
 
     def _create(self, request: httpx.Request, server: Server, body: dict[str, Any]) -> httpx.Response:

@@ -19,7 +19,7 @@ SERVE = {"ray.io/originated-from-crd": "RayService", "ray.io/originated-from-cr-
         (kinds.MODEL_SET, None, "model_sets", "a"),
         (kinds.STATEFUL_SET, OLLAMA, "stateful_sets", "one"),
         (kinds.CONFIG_MAP, OLLAMA, "config_maps", "one"),
-        (kinds.SERVICE, OLLAMA, "ollama_services", "one"),
+        (kinds.SERVICE, OLLAMA, "own_services", "one"),
         (kinds.SERVICE, SERVE, "serve_services", "one"),
         (kinds.POD, OLLAMA, "pods", "one"),
         (kinds.RAY_SERVICE, OLLAMA, "ray_services", "one"),

@@ -130,7 +130,7 @@ class Disk:
         self.proceed = asyncio.Event()
 
     async def ensure(
-        self, address: str, reference: str, source: sources.Source
+        self, address: str, reference: str, source: sources.Source, *, again: bool = False
     ) -> AsyncIterator[port.Progress]:
         for completed in range(100, min(self.room, 1000) + 1, 100):
             yield port.Progress("pulling", "sha256:aa", 1000, completed)

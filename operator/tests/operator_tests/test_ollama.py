@@ -46,6 +46,22 @@ async def test_a_pull_tells_its_progress_and_then_the_pod_holds_the_model(client
     assert (await client.describe(ADDRESS, NAME)).capabilities == ("completion", "tools")
 
 
+async def test_the_files_of_an_older_version_can_be_deleted_once_a_newer_one_is_there(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    await pull(client)
+    old = fleet.servers[ADDRESS].held[NAME]
+    fleet.registry[NAME] = fake_ollama.Published(pushed=1)
+    again = client.ensure(ADDRESS, NAME, SOURCE, again=True)
+    assert [one.status async for one in again][-1] == "success"
+    assert fleet.servers[ADDRESS].held == {NAME: fleet.registry[NAME], f"replaced.{NAME}": old}
+
+
+async def test_what_has_gone_meanwhile_is_not_pulled_in_its_place(client: ollama.Ollama) -> None:
+    with pytest.raises(port.RefusedError, match="not found"):
+        await anext(client.ensure(ADDRESS, NAME, SOURCE, again=True))
+
+
 @pytest.mark.parametrize(
     ("words", "sent"),
     [

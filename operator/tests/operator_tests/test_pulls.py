@@ -158,6 +158,37 @@ async def test_a_refusal_is_kept_and_tried_again_later_and_later(bench: Bench) -
     assert bench.view("a:1").failures == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param(
+            "digest mismatch, file must be downloaded again: want sha256:aa, got sha256:bb", "", id="lies"
+        ),
+        pytest.param("max retries exceeded: unexpected EOF", "", id="cuts"),
+        pytest.param("pull model manifest: 503: ", "", id="fails"),
+        pytest.param(
+            "max retries exceeded: read tcp 10.0.0.1:51234->192.0.2.1:443: read: connection reset by peer",
+            "max retries exceeded: read tcp 192.0.2.1:443: read: connection reset by peer",
+            id="hangs-up",
+        ),
+    ],
+)
+async def test_what_a_bad_registry_does_is_told_not_held_and_made_good(
+    bench: Bench, words: str, told: str
+) -> None:
+    """The words are Ollama's (server/images.go, download.go)."""
+    bench.fleet.broken["a:1"] = words
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.FAILED))
+    pull = bench.view("a:1")
+    assert (pull.message, pull.unknown_model) == (told or words, False)
+    assert bench.fleet.servers["10.0.0.1"].held == {}
+    bench.fleet.broken.clear()
+    bench.now[0] += 5
+    bench.sync("a:1")
+    await bench.done("a:1")
+
+
 async def test_a_model_that_the_registry_does_not_have(bench: Bench) -> None:
     bench.sync("nope:1")
     await bench.until(("nope:1", state.PullPhase.FAILED))
@@ -244,7 +275,7 @@ class Reporting(ollama.Ollama):
     def __init__(self, *reports: port.Progress) -> None:
         self.reports = reports
 
-    async def ensure(self, *_: object) -> AsyncIterator[port.Progress]:
+    async def ensure(self, *_: object, again: bool = False) -> AsyncIterator[port.Progress]:
         for report in self.reports:
             yield report
 

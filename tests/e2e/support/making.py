@@ -18,11 +18,15 @@ def manifest(
     *,
     ollama: dict[str, Any] | None = None,
     proxy: dict[str, Any] | None = None,
+    registry: dict[str, Any] | None = None,
 ) -> Manifest:
     """A set whose pods find no node: nothing of it has to run."""
     made = ms.manifest(name, models or [ms.EMBEDDING])
     made["spec"]["ollama"] |= NOWHERE | (ollama or {})
     made["spec"]["proxy"] |= NOWHERE | (proxy or {})
+    made["spec"]["registry"] |= registry or {}
+    if "cache" in made["spec"]["registry"]:
+        made["spec"]["registry"]["cache"] |= NOWHERE
     return made
 
 
