@@ -17,7 +17,6 @@ from benchmarks.fleet import driven, installed, trace
 from stack import step
 
 _FEWEST, _MOST = 1, 3
-_TRIED = 40
 _POLICY = {
     "minReplicas": _FEWEST,
     "maxReplicas": _MOST,
@@ -37,17 +36,14 @@ def main() -> None:
 
 
 def _compared() -> Iterator[floors.Floor]:
+    arrivals = trace.arrivals()
+    told = f"{len(arrivals)} requests in {trace.SECONDS:.0f} s"
     with installed.namespace(), installed.proxied() as url:
         installed.prepare(trace.MODELS)
         with step.step("make a set, and every pod's volume"):
             installed.apply_set(trace.MODELS, replicas=_MOST)
             installed.apply_set(trace.MODELS, autoscaling=_POLICY)
             installed.await_pods(_FEWEST)
-        with step.step("ask one pod, to know what pods can do on this machine"):
-            rate = asyncio.run(driven.a_second(url, trace.alike(_TRIED)))
-            step.say(f"  {rate:.2f} answers a second")
-        arrivals = trace.arrivals(rate)
-        told = f"{len(arrivals)} requests in {trace.SECONDS:.0f} s"
         with step.step(f"{told}: pods by demand"):
             ours = asyncio.run(driven.by_set(url, arrivals, trace.SECONDS))
         pods = ours.pod_seconds / trace.SECONDS

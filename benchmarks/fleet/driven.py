@@ -145,21 +145,6 @@ class ByModel:
             await asyncio.sleep(1.0)
 
 
-async def a_second(url: str, arrivals: Sequence[workload.Arrival]) -> float:
-    """Return how many answers a second the set's only pod gives, of a model that it has in memory."""
-    async with _client(url) as api:
-        await _first_token(api, _SERVED, arrivals[0])
-        left = iter(arrivals)
-
-        async def client() -> None:
-            for arrival in left:
-                await _first_token(api, _SERVED, arrival)
-
-        began = time.monotonic()
-        await asyncio.gather(*(client() for _ in range(installed.PARALLEL)))
-        return len(arrivals) / (time.monotonic() - began)
-
-
 async def by_set(url: str, arrivals: Sequence[workload.Arrival], seconds: float) -> Outcome:
     """Ask the set's proxy."""
     async with _client(url) as api:
