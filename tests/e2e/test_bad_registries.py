@@ -15,7 +15,8 @@ FAILED_SECONDS = 180
 @pytest.mark.long
 def test_a_lying_and_a_failing_registry_are_told_and_never_served(kube: Kube) -> None:
     registry.install(kube)
-    registry.put(kube, registry.LIES)
+    lie = registry.LIES + registry.weights(kube)
+    registry.put(kube, lie)
     manifest = ms.manifest("mistrusting", [ms.CHAT], registry.host(kube, registry.OPEN_PORT))
     manifest["spec"]["registry"] |= {"cache": {"size": "1Gi"}}
     kube.apply(manifest)
@@ -25,7 +26,7 @@ def test_a_lying_and_a_failing_registry_are_told_and_never_served(kube: Kube) ->
     assert mistrusting.status()["modelNames"] == ""
 
     registry.put(kube, registry.FAILS)
-    registry.end(kube, registry.LIES)
+    registry.end(kube, lie)
     kube.run("delete", "pod", "mistrusting-ollama-0")
     until(
         lambda: str(mistrusting.model("smollm2:135m").get("message")),

@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 
+import httpx
+
 from stack import models
 from tests.e2e.support.kube import Kube, Manifest
 
@@ -15,8 +17,8 @@ USER, PASSWORD = "alice", "correct-horse-battery"
 TOKEN = "token-that-only-the-registry-gives"  # noqa: S105
 LOGIN = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 BASIC_PORT, TOKEN_PORT, OPEN_PORT = 5000, 5001, 5002
-# Faults are files: what is there is so.
-MOVED, LIES, FAILS, SLOW = "/tmp/moved", "/tmp/lies", "/tmp/fails", "/tmp/slow"  # noqa: S108 - in its pod
+# Faults are files: what is there is so. Of blobs whose digest follows LIES something else is sent.
+MOVED, LIES, FAILS, SLOW = "/tmp/moved", "/tmp/lies-", "/tmp/fails", "/tmp/slow"  # noqa: S108 - in its pod
 ROLLOUT_SECONDS = 120
 _NGINX = """
 pid /tmp/nginx.pid;
@@ -78,9 +80,9 @@ location / {{
     set $tag 135m;
     if (-f {MOVED}) {{ set $tag 135m-tools; }}
     if ($uri ~ ^(?<before>.*/manifests/)moving$) {{ set $asked $before$tag; }}
-    set $lying "";
-    if (-f {LIES}) {{ set $lying $uri; }}
-    if ($lying ~ /blobs/) {{ return 200 "not at all what was asked for"; }}
+    set $blob none;
+    if ($uri ~ /blobs/(?<digest>.*)$) {{ set $blob $digest; }}
+    if (-f {LIES}$blob) {{ return 200 "not at all what was asked for"; }}
     proxy_pass http://127.0.0.1:5555$asked;
 }}
 """
@@ -126,6 +128,13 @@ def put(kube: Kube, fault: str) -> None:
 def end(kube: Kube, fault: str) -> None:
     """Have it be so no longer."""
     kube.run("exec", f"deployment/{NAME}", "--container=nginx", "--", "rm", "-f", fault)
+
+
+def weights(kube: Kube) -> str:
+    """Return the digest of the largest file of the chat model."""
+    with kube.forward(f"service/{NAME}", OPEN_PORT) as port:
+        manifest = httpx.get(f"http://127.0.0.1:{port}/v2/library/smollm2/manifests/135m").raise_for_status()
+    return str(max(manifest.json()["layers"], key=lambda layer: layer["size"])["digest"])
 
 
 def sent(kube: Kube) -> int:
