@@ -74,8 +74,12 @@ def test_three_pods_cost_one_download_and_none_knows_the_password(kube: Kube, po
         registry.end(kube, registry.SLOW)
     private.await_ready()
 
-    told = private.model("smollm2:135m")
-    assert told["readyReplicas"] == "3/3"
+    told = until(
+        lambda: private.model("smollm2:135m"),
+        lambda found: found["readyReplicas"] == "3/3",
+        seconds=STARTED_SECONDS,
+        what="all pods have the model",
+    )
     most = told["size"] * SPARE + (CHUNK_BYTES if cut else 0)
     assert told["size"] <= registry.sent(kube) <= most
     assert private.condition("CacheReady")["status"] == "True"

@@ -73,7 +73,9 @@ def test_ollama_pods_are_led_to_it_and_say_so() -> None:
     modelset, _ = of(CACHED)
     template = ollama.stateful_set(modelset, *modelset.pools, 1)["spec"]["template"]
     url = "http://assistants-cache.default.svc:5000"
-    assert {"name": "HTTP_PROXY", "value": url} in template["spec"]["containers"][0]["env"]
+    environment = template["spec"]["containers"][0]["env"]
+    assert {"name": "HTTP_PROXY", "value": url} in environment
+    assert {"name": "NO_PROXY", "value": "0.0.0.0"} in environment
     assert template["metadata"]["labels"][names.CACHED_LABEL] == "true"
     (port,) = cache.service(modelset)["spec"]["ports"]
     assert (port["port"], port["targetPort"]) == (5000, "http")
