@@ -201,7 +201,7 @@ def _environment(modelset: spec.ModelSet, ollama: spec.Ollama) -> list[Mapping[s
         # Only what is asked over plain HTTP goes there: pulls, which the operator asks for so.
         values["HTTP_PROXY"] = names.cache_url(modelset.name, modelset.namespace)
         # Ollama's own client, as in `kubectl exec`, takes OLLAMA_HOST for where the server is.
-        values["NO_PROXY"] = "0.0.0.0"
+        values["NO_PROXY"] = "0.0.0.0"  # noqa: S104 - nothing listens by this
     own = [{"name": name, "value": value} for name, value in sorted(values.items())]
     # Ours first: what follows may refer to them, as in $(HOME).
     return [*own, *ollama.env]

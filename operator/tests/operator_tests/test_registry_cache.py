@@ -75,8 +75,9 @@ def test_ollama_pods_are_led_to_it_and_say_so() -> None:
     url = "http://assistants-cache.default.svc:5000"
     environment = template["spec"]["containers"][0]["env"]
     assert {"name": "HTTP_PROXY", "value": url} in environment
-    assert {"name": "NO_PROXY", "value": "0.0.0.0"} in environment
+    assert {"name": "NO_PROXY", "value": "0.0.0.0"} in environment  # noqa: S104 - nothing listens by this
     assert template["metadata"]["labels"][names.CACHED_LABEL] == "true"
+    assert cache.service(modelset)["spec"]["clusterIP"] == "None"
     (port,) = cache.service(modelset)["spec"]["ports"]
     assert (port["port"], port["targetPort"]) == (5000, "http")
 
