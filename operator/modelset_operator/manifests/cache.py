@@ -23,8 +23,8 @@ def service(modelset: spec.ModelSet) -> dict[str, Any]:
         "kind": "Service",
         "metadata": common.metadata(modelset, names.cache(modelset.name), names.CACHE_COMPONENT),
         "spec": {
-            # An address of the Service's own leads nowhere until each node knows it, and an Ollama that got to
-            # whoever answers there would stay connected to that.
+            # An address of the Service's own leads nowhere until each node knows it, and an Ollama that
+            # reached somebody else by it would stay connected to that.
             "clusterIP": "None",
             "selector": names.selector(modelset.name, names.CACHE_COMPONENT),
             "ports": [{"name": "http", "port": names.CACHE_PORT, "protocol": "TCP", "targetPort": "http"}],
