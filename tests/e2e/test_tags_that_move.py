@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+import pytest
+
 from tests.e2e.support import modelset as ms
 from tests.e2e.support import registry
 from tests.e2e.support.kube import Kube
@@ -24,6 +26,7 @@ def _held(kube: Kube, pod: str) -> list[str]:
     return [line.split()[0] for line in lines]
 
 
+@pytest.mark.long
 def test_a_moved_tag_is_pulled_anew_by_an_annotation_and_by_refresh(kube: Kube) -> None:
     registry.install(kube)
     manifest = ms.manifest("moving", [MOVING], registry.host(kube, registry.OPEN_PORT))

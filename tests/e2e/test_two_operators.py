@@ -44,6 +44,7 @@ def _pods() -> set[str]:
     return {pod["metadata"]["name"] for pod in found}
 
 
+@pytest.mark.long
 def test_one_acts_and_the_other_follows_when_it_dies(
     kube: Kube, two_operators: None, record_testsuite_property: Any
 ) -> None:

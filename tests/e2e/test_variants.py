@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube, Manifest
@@ -130,6 +131,7 @@ def test_variants_are_made_edited_and_taken_out_while_the_set_runs(kube: Kube) -
     assert varied.pod_identities() == before
 
 
+@pytest.mark.long
 def test_a_variant_whose_base_is_no_entry_is_served_and_one_that_cannot_be_made_goes_on_as_it_was(
     kube: Kube,
 ) -> None:
