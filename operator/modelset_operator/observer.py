@@ -1,11 +1,11 @@
 """One look at a set and all around it: the API server's view, as watches keep it, and each Ollama's own."""
 
-import datetime
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import names, neighbours, spec
+from modelset_operator.api import moments, names, neighbours, spec
 from modelset_operator.cluster import caches
 from modelset_operator.engines import looks, state
 from modelset_operator.manifests import cache, ollama
@@ -109,7 +109,7 @@ class Observer:
 
 def now() -> str:
     """Return the time as Kubernetes writes it."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moments.written(time.time())
 
 
 def _pods(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.e2e.support import held
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
@@ -70,10 +71,8 @@ def _watch_pull(modelset: ms.ModelSet, model: str) -> list[int]:
 def _await_held(modelset: ms.ModelSet, count: int) -> None:
     """Ollama itself holds `count` models: what left the set left the disk."""
     until(
-        lambda: modelset.kube.run("exec", f"{modelset.name}-ollama-0", "--", "ollama", "list").splitlines()[
-            1:
-        ],
-        lambda held: len(held) == count,
+        lambda: held.models(modelset.kube, f"{modelset.name}-ollama-0"),
+        lambda found: len(found) == count,
         seconds=60,
         what=f"{count} models on disk",
     )

@@ -6,8 +6,8 @@ import datetime
 
 import pytest
 
+from tests.e2e.support import held, registry
 from tests.e2e.support import modelset as ms
-from tests.e2e.support import registry
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
 
@@ -19,11 +19,6 @@ MOVING = {"name": "smollm2:moving", "servedNames": ["smollm2"]}
 def _look_now(kube: Kube) -> None:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     kube.run("annotate", "--overwrite", "ollamamodelset", "moving", f"modelset.dev/refresh={now}")
-
-
-def _held(kube: Kube, pod: str) -> list[str]:
-    lines = kube.run("exec", pod, "--", "ollama", "list").splitlines()[1:]
-    return [line.split()[0] for line in lines]
 
 
 @pytest.mark.long
@@ -59,8 +54,8 @@ def test_a_moved_tag_is_pulled_anew_by_an_annotation_and_by_refresh(kube: Kube) 
     )
     assert "tools" in told["capabilities"]
     until(
-        lambda: [_held(kube, f"moving-ollama-{ordinal}") for ordinal in range(2)],
-        lambda held: all(len(one) == 1 for one in held),
+        lambda: [held.models(kube, f"moving-ollama-{ordinal}") for ordinal in range(2)],
+        lambda found: all(len(one) == 1 for one in found),
         seconds=GONE_SECONDS,
         what="the old version is gone",
     )

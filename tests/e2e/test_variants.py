@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from tests.e2e.support import held
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube, Manifest
 from tests.e2e.support.waiting import until
@@ -61,14 +62,13 @@ def _answer_of_ollamas_own(kube: Kube, recipe: Manifest) -> str:
 
 
 def _held(kube: Kube) -> list[str]:
-    lines = kube.run("exec", POD, "--", "ollama", "list").splitlines()[1:]
-    return sorted(line.split()[0].rpartition("/")[2] for line in lines)
+    return sorted(name.rpartition("/")[2] for name in held.models(kube, POD))
 
 
 def _await_held(kube: Kube, *models: str) -> None:
     until(
         lambda: _held(kube),
-        lambda held: held == sorted(models),
+        lambda found: found == sorted(models),
         seconds=GONE_SECONDS,
         what=f"Ollama holds {models}",
     )

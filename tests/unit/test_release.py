@@ -184,7 +184,9 @@ def test_the_digest_of_a_chart_is_what_helm_tells() -> None:
 
 
 def bake_file(**options: bool) -> dict[str, object]:
-    contexts = {name: Path("/work") / name for name in ("operator", "venv-operator", "proxy", "venv-proxy")}
+    contexts = {
+        name: Path("/contexts") / name for name in ("operator", "venv-operator", "proxy", "venv-proxy")
+    }
     return bake.definition(
         NAMES.images,
         contexts,
@@ -201,7 +203,7 @@ def test_each_image_is_built_for_all_platforms_with_what_it_copies() -> None:
     targets = bake_file()["target"]
     assert isinstance(targets, dict)
     assert targets["operator"] == {
-        "context": "/work/operator",
+        "context": "/contexts/operator",
         "contexts": {"venv-operator": "target:venv-operator"},
         "platforms": ["linux/amd64", "linux/arm64"],
         "args": {"BASE": "debian:slim", "VENV": "venv-operator"},
@@ -211,7 +213,7 @@ def test_each_image_is_built_for_all_platforms_with_what_it_copies() -> None:
         "attest": ["type=provenance,mode=max", "type=sbom"],
     }
     assert targets["venv-operator"] == {
-        "context": "/work/venv-operator",
+        "context": "/contexts/venv-operator",
         "platforms": ["linux/amd64", "linux/arm64"],
         "args": {"BASE": "debian:slim"},
         "secret": ["id=ca,src=/certs"],

@@ -6,11 +6,11 @@ next is left out of the words.
 """
 
 import dataclasses
-import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from modelset_operator.api import moments
 from modelset_operator.engines import wording
 from modelset_operator.manifests import cache as caching
 from modelset_operator.manifests import ollama
@@ -320,7 +320,5 @@ def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _seconds(start: Any, end: Any) -> float | None:
     """Return the seconds between two times as Kubernetes writes them, None where one is not known."""
-    if not start or not end:
-        return None
-    times = [datetime.datetime.fromisoformat(str(time)) for time in (start, end)]
-    return (times[1] - times[0]).total_seconds()
+    began, ended = (moments.parse(str(time or "")) for time in (start, end))
+    return None if began is None or ended is None else ended - began
