@@ -47,7 +47,7 @@ def stateful_set(modelset: spec.ModelSet, cache: spec.Cache) -> dict[str, Any]:
             "template": {"metadata": {"labels": labels}, "spec": _pod_spec(modelset, cache)},
             # What it holds can be had again.
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
-            "volumeClaimTemplates": [_claim(labels, cache)],
+            "volumeClaimTemplates": [common.claim_template(VOLUME, labels, cache.size, cache.class_name)],
         },
     }
 
@@ -106,18 +106,3 @@ def _arguments(cache: spec.Cache) -> list[str]:
     if cache.credentials_secret is not None:
         arguments.append(f"--credentials={_CREDENTIALS_FOLDER}/{_CREDENTIALS_KEY}")
     return arguments
-
-
-def _claim(labels: dict[str, str], cache: spec.Cache) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": cache.size}},
-    }
-    if cache.class_name is not None:
-        asked["storageClassName"] = cache.class_name
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": VOLUME, "labels": labels},
-        "spec": asked,
-    }

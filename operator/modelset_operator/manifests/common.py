@@ -53,6 +53,24 @@ def container_security_context(*, read_only: bool) -> dict[str, Any]:
     }
 
 
+def claim_template(
+    name: str, own_labels: Mapping[str, str], size: str, class_name: str | None
+) -> dict[str, Any]:
+    """Return the template of a claim a pod, as a StatefulSet has it; None is the cluster's default class."""
+    asked: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": size}},
+    }
+    if class_name is not None:
+        asked["storageClassName"] = class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "labels": dict(own_labels)},
+        "spec": asked,
+    }
+
+
 def ending(port: int, drain_seconds: int) -> dict[str, Any]:
     """Return what a container does when it is to stop, `{lifecycle}`: its answers get so long to end.
 

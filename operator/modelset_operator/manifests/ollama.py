@@ -232,15 +232,4 @@ def _claim_fields(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
 
 def _claim(modelset: spec.ModelSet, pool: spec.Pool) -> dict[str, Any]:
     storage = pool.ollama.storage
-    claim: dict[str, Any] = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": storage.size}},
-    }
-    if storage.class_name is not None:
-        claim["storageClassName"] = storage.class_name
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": VOLUME, "labels": _labels(modelset, pool)},
-        "spec": claim,
-    }
+    return common.claim_template(VOLUME, _labels(modelset, pool), storage.size, storage.class_name)

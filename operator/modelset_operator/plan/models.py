@@ -177,12 +177,9 @@ def _phase(
     running = [pull for _, pull in pulls if pull is not None and pull.phase is state.PullPhase.RUNNING]
     if any(pull.moving for pull in running):
         return PULLING, ""
-    failures = _failures(model, observed)
-    if failures:
-        return FAILED, failures
+    if stays := _failed_or_asleep(model, observed):
+        return stays
     previous = observed.previous_model(model.name)
-    if replicas.asleep(observed) and previous.get("phase") == READY:
-        return READY, ASLEEP
     if _had_failed(model, observed):
         return FAILED, str(previous.get("message", ""))
     if running or _resumes(previous, pulls):
@@ -192,12 +189,9 @@ def _phase(
 
 def _phase_of_variant(model: spec.Model, observed: seen.Observed) -> tuple[str, str]:
     """Tell how far a variant is that no pod holds as it should be: no further than its base."""
-    failures = _failures(model, observed)
-    if failures:
-        return FAILED, failures
+    if stays := _failed_or_asleep(model, observed):
+        return stays
     previous = observed.previous_model(model.name)
-    if replicas.asleep(observed) and previous.get("phase") == READY:
-        return READY, ASLEEP
     base = judge(_base_of(model, observed), observed)
     message = f"its base, {base.model.name}: {base.message or base.phase}"
     if base.phase in (PULLING, FAILED):
@@ -207,6 +201,15 @@ def _phase_of_variant(model: spec.Model, observed: seen.Observed) -> tuple[str, 
     if base.phase == PENDING:
         return PENDING, message
     return (PENDING, _IN_THE_WAY) if _is_in_the_way(model, observed) else (CREATING, "")
+
+
+def _failed_or_asleep(model: spec.Model, observed: seen.Observed) -> tuple[str, str] | None:
+    """Tell of a model that no pod holds what stays so until it is tried again, or a request comes."""
+    failures = _failures(model, observed)
+    if failures:
+        return FAILED, failures
+    asleep = replicas.asleep(observed) and observed.previous_model(model.name).get("phase") == READY
+    return (READY, ASLEEP) if asleep else None
 
 
 def _base_of(model: spec.Model, observed: seen.Observed) -> spec.Model:
