@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from modelset_operator import metrics, observer, reconciler, workqueue
+from modelset_operator import metrics, observer, pods_http, reconciler, workqueue
 from modelset_operator.api import names, neighbours, spec
 from modelset_operator.cluster import caches, http, keys, leading, writes
 from modelset_operator.demand import proxies, readers
@@ -18,21 +18,11 @@ log = logging.getLogger(__name__)
 
 # Events come in bursts, one look serves them all.
 GATHER_SECONDS = 0.2
-# So long is a connection to a pod kept that nothing is asked on.
-IDLE_CONNECTION_SECONDS = 0.5
 _RESULTS: dict[type[Exception], str] = {
     reconciler.ReconcileError: "Refused",
     http.RefusedError: "Refused",
     http.UnreachableError: "Unreachable",
 }
-
-
-def _pods_client() -> httpx.AsyncClient:
-    # Pods are asked at their own addresses; a proxy of the environment has no business in between. How many
-    # are asked at once is bounded for each set, so that no set keeps others waiting. A request takes time for
-    # each connection that is open: only those of one look share one.
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_CONNECTION_SECONDS)
-    return httpx.AsyncClient(trust_env=False, limits=limits)
 
 
 class Acting:
@@ -46,7 +36,7 @@ class Acting:
         identity: claims.Identity,
         around: neighbours.Neighbours = neighbours.UNKNOWN,
         clock: Callable[[], float] = time.monotonic,
-        pods_client: Callable[[], httpx.AsyncClient] = _pods_client,
+        pods_client: Callable[[], httpx.AsyncClient] = pods_http.client,
     ) -> None:
         self.cached = caches.Caches(api, namespaces, self.look_at, clock)
         self.queue: workqueue.WorkQueue[reconciler.Set] | None = None

@@ -24,6 +24,8 @@ BUSY_SECONDS = 2.0
 # All that one look asks for, together; and again for each model that it is the first to hear of.
 LOOK_SECONDS = 15.0
 AT_ONCE_A_SET = 8
+# All pods of all sets together: the more there are, the longer each waits for its turn.
+LOOKS_A_SECOND = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,12 @@ class Looks:
             self._sets.pop(owner)
             self._limits.pop(owner, None)
 
+    def hurry(self, owner: Set, uid: str) -> None:
+        """Look at a pod now: what it holds has just changed."""
+        looker = self._sets.get(owner, {}).get(uid)
+        if looker is not None:
+            looker.hurry.set()
+
     def forget(self, owner: Set) -> None:
         """Look at no pod of a set that is gone."""
         self.sync(owner, ())
@@ -106,10 +114,13 @@ class Looks:
             if before is None or seen != before.now:
                 looker.sight = Sight(seen, seen or (before.last if before else None))
                 self._tell(owner)
-            pause = BUSY_SECONDS if looker.place.busy else SETTLED_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(self._pause(looker)):
                     await looker.hurry.wait()
+
+    def _pause(self, looker: _Looker) -> float:
+        turn = sum(map(len, self._sets.values())) / LOOKS_A_SECOND
+        return max(turn, BUSY_SECONDS if looker.place.busy else SETTLED_SECONDS)
 
     async def _look(self, looker: _Looker) -> state.Store | None:
         address = looker.place.ip

@@ -40,16 +40,22 @@ class _Download:
 
 
 class Pulls:
-    """The downloads of all sets. `poke` is called with a set that has something new to tell."""
+    """The downloads of all sets.
+
+    `poke` is called with a set that has something new to tell, `done` with a set and the uid of its pod that
+    has just got a model.
+    """
 
     def __init__(
         self,
         engine: port.Engine,
         poke: Callable[[Set], None],
+        done: Callable[[Set, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._poke = poke
+        self._done = done
         self._clock = clock
         self._sets: dict[Set, dict[Key, _Download]] = {}
         self._poked: dict[Set, float] = {}
@@ -137,6 +143,7 @@ class Pulls:
             # Should the model be found missing again, it is pulled again, but not in a busy loop.
             download.interruptions = 0
             download.retry_at = self._clock() + FIRST_RETRY_SECONDS
+            self._done(owner, wanted.uid)
         download.task = None
         self._tell(owner, at_once=True)
 

@@ -24,7 +24,7 @@ class Work:
     ) -> None:
         self._looks = looks.Looks(looking, tell)
         self._removals = removals.Removals(looking, tell, clock)
-        self.pulls = pulls.Pulls(loading, tell, clock)
+        self.pulls = pulls.Pulls(loading, tell, self._looks.hurry, clock)
         self._loads = loads.Loads(loading, tell, clock)
 
     def sights(self, owner: Set) -> Mapping[str, looks.Sight]:

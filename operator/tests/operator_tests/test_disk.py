@@ -149,7 +149,8 @@ class Bench:
         self.now = 1000.0
         self.pokes: asyncio.Queue[pulls.Set] = asyncio.Queue()
         # Only what a download asks of an engine is there.
-        self.pulls = pulls.Pulls(self.disk, self.pokes.put_nowait, lambda: self.now)  # type: ignore[arg-type]
+        engine: Any = self.disk
+        self.pulls = pulls.Pulls(engine, self.pokes.put_nowait, lambda _owner, _uid: None, lambda: self.now)
 
     @property
     def pull(self) -> state.Pull:

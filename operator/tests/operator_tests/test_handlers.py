@@ -74,27 +74,3 @@ async def test_liveness_fails_when_reconciling_does_not_get_on(monkeypatch: pyte
     with pytest.raises(kopf.PermanentError, match="stuck"):
         await operator.probe()
     await operator.stop()
-
-
-async def test_connections_to_pods_that_were_looked_at_do_not_pile_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ended: list[asyncio.Event] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ended.append(over := asyncio.Event())
-        while await reader.readline() > b"\r\n":
-            pass
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-        await reader.read()
-        over.set()
-        writer.close()
-
-    monkeypatch.setattr(acting, "IDLE_CONNECTION_SECONDS", 0.0)
-    async with acting._pods_client() as client:
-        for address in ("127.0.0.2", "127.0.0.3"):
-            server = await asyncio.start_server(answer, address, 0)
-            await client.get(f"http://{address}:{server.sockets[0].getsockname()[1]}")
-            server.close()
-        await ended[0].wait()
-        assert not ended[1].is_set()

@@ -133,6 +133,55 @@ def test_a_look_goes_on_while_it_hears_of_one_model_after_the_other(seconds: flo
     assert (simulated.run(look()).now is not None) is seen
 
 
+class Counting(ollama.Ollama):
+    """An Ollama that answers at once, and counts how often it was looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(httpx.AsyncClient())
+        self.looks = 0
+
+    async def inspect(self, address: str) -> state.Store:
+        self.looks += 1
+        return state.Store({}, {})
+
+
+@pytest.mark.parametrize(
+    ("pods", "busy", "seconds"),
+    [(10, True, 2), (10, False, 20), (200, True, 4), (200, False, 20), (2000, False, 40)],
+)
+def test_the_more_pods_there_are_the_longer_each_waits_for_its_turn(
+    pods: int, busy: bool, seconds: int
+) -> None:
+    async def look() -> int:
+        engine = Counting()
+        found = looks.Looks(engine, lambda _: None)
+        for number in range(pods):
+            place = state.Place(f"pod-{number}", "10.0.0.1", busy=busy, described=frozenset())
+            found.sync(("default", f"set-{number}"), [place])
+        await asyncio.sleep(3.5 * seconds)
+        await found.close()
+        return engine.looks
+
+    assert simulated.run(look()) == 4 * pods
+
+
+def test_a_pod_that_has_just_changed_is_looked_at_at_once() -> None:
+    async def look() -> tuple[int, int]:
+        engine = Counting()
+        found = looks.Looks(engine, lambda _: None)
+        found.sync(OWNER, [state.Place("pod-1", "10.0.0.1", busy=False, described=frozenset())])
+        await asyncio.sleep(1)
+        before = engine.looks
+        found.hurry(OWNER, "pod-1")
+        found.hurry(OWNER, "gone")
+        found.hurry(OTHER, "pod-1")
+        await asyncio.sleep(1)
+        await found.close()
+        return before, engine.looks
+
+    assert simulated.run(look()) == (1, 2)
+
+
 async def test_pods_that_are_gone_are_not_looked_at_any_more(bench: Bench) -> None:
     bench.looks.sync(OWNER, [bench.pod(1)])
     await bench.told.get()

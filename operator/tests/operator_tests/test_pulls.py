@@ -21,11 +21,12 @@ MODELS = ("a:1", "b:1", "c:1")
 
 @dataclasses.dataclass
 class Bench:
-    """Pulls with one pod, a clock that tests turn, and the pokes that arrived."""
+    """Pulls with one pod, a clock that tests turn, the pokes that arrived, and the pods that got a model."""
 
     fleet: fake_ollama.FakeOllamas
     pulls: pulls.Pulls
     pokes: asyncio.Queue[pulls.Set]
+    changed: list[tuple[pulls.Set, str]]
     now: list[float]
 
     def sync(self, *models: str, unseen: tuple[str, ...] = ()) -> float | None:
@@ -44,6 +45,10 @@ class Bench:
             await self.pokes.get()
 
 
+def unheard(_owner: pulls.Set, _uid: str) -> None:
+    """Nobody is to be told of pods that have got a model."""
+
+
 def wanted(model: str, insecure: bool = False) -> state.WantedPull:
     source = sources.Source("registry.ollama.ai", insecure)
     return state.WantedPull("assistants-ollama-0", "pod-0", "10.0.0.1", model, model, source)
@@ -57,8 +62,11 @@ async def bench() -> AsyncIterator[Bench]:
     pokes: asyncio.Queue[pulls.Set] = asyncio.Queue()
     now = [1000.0]
     client = ollama.Ollama(httpx.AsyncClient(transport=fleet))
-    downloads = pulls.Pulls(client, pokes.put_nowait, lambda: now[0])
-    yield Bench(fleet, downloads, pokes, now)
+    changed: list[tuple[pulls.Set, str]] = []
+    downloads = pulls.Pulls(
+        client, pokes.put_nowait, lambda owner, uid: changed.append((owner, uid)), lambda: now[0]
+    )
+    yield Bench(fleet, downloads, pokes, changed, now)
     await downloads.close()
 
 
@@ -66,6 +74,7 @@ async def test_a_download_runs_by_itself_and_tells_when_it_is_done(bench: Bench)
     bench.sync("a:1")
     await bench.done("a:1")
     assert bench.fleet.servers["10.0.0.1"].requests == ["/api/pull a:1"]
+    assert bench.changed == [(OWNER, "pod-0")]
     assert bench.sync() is None
     assert bench.pulls.view(OWNER) == {}
 
@@ -132,7 +141,7 @@ async def test_a_base_that_is_gone_by_then_is_not_told_as_an_unknown_variant() -
     line = b'{"error": "pull model manifest: file does not exist"}'
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=line))
     told: asyncio.Queue[pulls.Set] = asyncio.Queue()
-    making = pulls.Pulls(ollama.Ollama(httpx.AsyncClient(transport=transport)), told.put_nowait)
+    making = pulls.Pulls(ollama.Ollama(httpx.AsyncClient(transport=transport)), told.put_nowait, unheard)
     making.sync(OWNER, [variant("x:1")])
     await told.get()
     pull = making.view(OWNER)["pod-0", "x:1"]
@@ -152,6 +161,7 @@ async def test_a_refusal_is_kept_and_tried_again_later_and_later(bench: Bench) -
         delays.append(retry)
         bench.now[0] += retry
     assert delays == [5, 10, 20, 40, 80, 160, 300, 300]
+    assert bench.changed == []
     bench.fleet.broken.clear()
     bench.sync("a:1")
     await bench.done("a:1")
@@ -286,7 +296,7 @@ async def test_bytes_are_counted_that_have_come_and_not_those_that_were_there() 
 
     before, done = count(), asyncio.Event()
     reports = [port.Progress("pulling", "layer", 100, completed) for completed in (40, 60, 100)]
-    downloads = pulls.Pulls(Reporting(*reports), lambda _: done.set())
+    downloads = pulls.Pulls(Reporting(*reports), lambda _: done.set(), unheard)
     downloads.sync(OWNER, [wanted("a:1")])
     while downloads.view(OWNER)[("pod-0", "a:1")].fraction < 1:
         done.clear()

@@ -147,13 +147,6 @@ async def test_outside_a_cluster_the_kubeconfig_says_where_the_api_server_is(
         assert api.configuration.host == "https://127.0.0.1:1"
 
 
-async def test_pods_are_asked_directly_and_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    async with acting._pods_client() as client:
-        assert client._mounts == {}
-        assert client._transport._pool._max_connections > 10_000  # type: ignore[attr-defined]
-
-
 async def test_inside_a_cluster_the_pods_own_account_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(client_configuration: Any) -> None:
         client_configuration.host = "https://inside"

@@ -1,0 +1,33 @@
+"""What pods are asked with: each request has a connection of its own, to the pod's own address."""
+
+import ssl
+
+import httpx
+
+_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+
+
+class PodsTransport(httpx.AsyncBaseTransport):
+    """Opens a connection for a request, and closes it with the answer.
+
+    In a pool of all pods' connections each request looks through all that are open (httpcore): a thousand
+    pods, of which something is asked all the time, took a processor by that alone.
+    """
+
+    def __init__(self) -> None:
+        # Pods are asked in the clear; made for each request, it would take longer than most answers.
+        self._unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.AsyncBaseTransport`."""
+        return await httpx.AsyncHTTPTransport(verify=self._unused, limits=_LIMITS).handle_async_request(
+            request
+        )
+
+
+def client() -> httpx.AsyncClient:
+    """Return a client for pods. A proxy of the environment has no business in between.
+
+    How many are asked at once is bounded for each set, so that no set keeps others waiting.
+    """
+    return httpx.AsyncClient(trust_env=False, transport=PodsTransport())
