@@ -15,7 +15,7 @@ def asked(header: str | None, size: int) -> tuple[int, int] | None:
     found = _ONE.fullmatch(header or "")
     if found is None:
         return None
-    start, last = int(found[1]), int(found[2]) if found[2] else size - 1
+    start, last = int(found[1]), int(found[2]) if found[2] else size
     if start >= size or last < start:
         raise UnsatisfiableError(header)
     return start, min(last, size - 1) + 1

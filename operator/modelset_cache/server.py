@@ -120,7 +120,7 @@ async def _stream(
 
 
 def _place(request: web.Request) -> upstream.Place:
-    host = "".join(_host(request).rsplit(ELSEWHERE, 1))
+    host = _host(request).replace(ELSEWHERE, "")
     if _HOST.fullmatch(host) is None:
         raise web.HTTPBadRequest(text="the header Host names no registry")
     agent = request.headers.get("User-Agent", upstream.Place.agent)
@@ -145,7 +145,7 @@ def _largest(manifest: bytes) -> int:
     """Return the size of a manifest's largest layer, 0 for what has none."""
     try:
         layers = json.loads(manifest)["layers"]
-        return max((int(layer["size"]) for layer in layers), default=0)
+        return max(int(layer["size"]) for layer in layers)
     except (ValueError, KeyError, TypeError):
         return 0
 

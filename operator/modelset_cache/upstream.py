@@ -150,13 +150,12 @@ class Upstream:
             if answer.status == _UNAUTHORIZED and not again:
                 challenge = challenges.parse(answer.headers.get("WWW-Authenticate", ""))
                 answer.release()
-                self._tokens.pop((place.host, place.repository), None)
                 await self._answer_challenge(place, challenge)
                 continue
             break
         try:
             if not answer.ok:
-                raise _refused(place, path, answer.status)
+                raise _refused(place, answer.status, path)
             yield answer
         finally:
             # One that was not read to its end takes its connection with it.
@@ -200,7 +199,7 @@ class Upstream:
         elif challenge.scheme == "bearer" and challenge.parameters.get("realm"):
             self._tokens[place.host, place.repository] = await self._token(place, challenge, own)
         else:
-            raise _refused(place, "", _UNAUTHORIZED)
+            raise _refused(place, _UNAUTHORIZED)
 
     async def _token(
         self, place: Place, challenge: challenges.Challenge, own: credentials.Credentials
@@ -220,7 +219,7 @@ class Upstream:
                 self._session.get(realm, params=query, headers=headers, allow_redirects=False) as answer,
             ):
                 if not answer.ok:
-                    raise _refused(place, "", answer.status)
+                    raise _refused(place, answer.status, "token")
                 told = json.loads(await _small(answer, place))
                 token = str(told.get("token") or told["access_token"])
                 seconds = float(told.get("expires_in") or TOKEN_SECONDS)
@@ -228,7 +227,7 @@ class Upstream:
             raise UpstreamError(f"{place.host} gives no token: {_words(error)}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UpstreamError(f"{place.host} gives no token that could be read") from error
-        return _Token(f"Bearer {token}", self._clock() + max(0.0, seconds - _TOKEN_SPARE_SECONDS))
+        return _Token(f"Bearer {token}", self._clock() + seconds - _TOKEN_SPARE_SECONDS)
 
 
 def _skipped(answer: aiohttp.ClientResponse, place: Place, start: int) -> int:
@@ -253,7 +252,7 @@ async def _small(answer: aiohttp.ClientResponse, place: Place) -> bytes:
     return bytes(body)
 
 
-def _refused(place: Place, path: str, status: int) -> UpstreamError:
+def _refused(place: Place, status: int, path: str = "") -> UpstreamError:
     if status == _NOT_FOUND:
         return UpstreamError(f"{place.host} has no {place.repository} {path}", status)
     if status in (_UNAUTHORIZED, _FORBIDDEN):

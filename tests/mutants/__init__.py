@@ -1,1 +1,1 @@
-"""Changes the proxy's code in many small ways, each of which some unit test has to notice."""
+"""Changes code in many small ways, each of which some unit test has to notice."""

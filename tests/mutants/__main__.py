@@ -1,8 +1,9 @@
 """``python -m tests.mutants [FILE ...]``: change programs in small ways and see what the unit tests notice.
 
-Files are named from the proxy's package on, as ``dispatch/core.py``, and those of the operator as
-``operator/plan/decide.py``; a folder stands for all in it. Ends non-zero where a package has less than 85 %
-of its mutants killed, or where one survives for which the files of survivors have no reason.
+Files are named from the proxy's package on, as ``dispatch/core.py``, those of the operator as
+``operator/plan/decide.py``, those of the registry cache as ``cache/store.py``; a folder stands for all in it.
+Ends non-zero where a package has less than 85 % of its mutants killed, or where one survives for which the
+files of survivors have no reason.
 """
 
 import os
@@ -31,6 +32,8 @@ def main(names: list[str]) -> int:
         name = verdicts.told(named[path], mutant, sources[path])
         if result.take(programs.package(named[path]), name, verdict):
             print(f"survived at line {mutant.line}: {name}", flush=True)
+        if verdict == trials.TIMED_OUT:
+            print(f"went on for ever at line {mutant.line}: {name}", file=sys.stderr)
         if not result.tried % _TOLD_EVERY:
             print(f"{result.tried} of {count} after {time.monotonic() - began:.0f} s", file=sys.stderr)
 

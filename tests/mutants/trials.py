@@ -4,6 +4,7 @@ All tests are collected once. Each mutant is made in a fork of that process, whi
 function and runs the tests that come by that function until one fails.
 """
 
+import contextlib
 import functools
 import gc
 import os
@@ -11,6 +12,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +25,14 @@ from tests.mutants import operators
 
 SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
 
-# A test that takes so much longer than it should is ended: the mutant goes round for ever.
+# A test that takes so much longer than it should is ended: the mutant goes round, or waits, for ever.
 _LEAST_SECONDS, _TIMES_SLOWER = 5.0, 10.0
+_TICK_SECONDS = 0.5
 # Not noticed by tests that work so long together, is not noticed: the likeliest come first.
 _ENOUGH_SECONDS = 6.0
 # What a fork may need beyond what there is already.
 _MORE_BYTES = 1 << 30
-_FAILED = 9
+_FAILED, _WAITED = 9, 10
 _PLAIN = (str, bytes, tuple, set, frozenset, re.Pattern)
 
 Place = tuple[str, str, int]
@@ -102,7 +105,7 @@ class Trials:
     def _await(self, running: dict[int, tuple[Path, operators.Mutant]]) -> None:
         pid, status = os.wait()
         code = os.waitstatus_to_exitcode(status)
-        verdict = SURVIVED if code == 0 else TIMED_OUT if code == -signal.SIGALRM else KILLED
+        verdict = SURVIVED if code == 0 else TIMED_OUT if code in (_WAITED, -signal.SIGPROF) else KILLED
         path, mutant = running.pop(pid)
         if (noticed := self._scratch / str(pid)).exists():
             self._noticed.setdefault((path, mutant.place), set()).add(noticed.read_text())
@@ -134,6 +137,8 @@ class Trials:
             seen.add(frame.f_code)
 
         began, worked = time.monotonic(), time.process_time()
+        # Threads that begin meanwhile do part of the work.
+        threading.settrace(note)
         sys.settrace(note)
         failed = self._fails(item)
         sys.settrace(None)
@@ -163,9 +168,11 @@ class Trials:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _MORE_BYTES, used + _MORE_BYTES))
         change()
-        left = _ENOUGH_SECONDS
+        left, patience = _ENOUGH_SECONDS, _Patience()
         for item, passage in tests:
-            signal.setitimer(signal.ITIMER_REAL, _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds)
+            # The one counts work alone, and the other also what is waited for.
+            signal.setitimer(signal.ITIMER_PROF, _LEAST_SECONDS + _TIMES_SLOWER * passage.work_seconds)
+            patience.left = _LEAST_SECONDS + _TIMES_SLOWER * passage.seconds
             if self._fails(item):
                 (self._scratch / str(os.getpid())).write_text(item.nodeid)
                 os._exit(_FAILED)
@@ -181,6 +188,38 @@ class Trials:
             if not self._failed:
                 return False
         return True
+
+
+class _Patience:
+    """Ends this process when nothing is ``left`` of the seconds that it may take.
+
+    Those do not count in which it was stopped, or in which the machine had no turn for one of its threads:
+    what is slow only because others are at work too does not hang.
+    """
+
+    def __init__(self) -> None:
+        self.left = _LEAST_SECONDS
+        self._now, self._delays = time.monotonic(), _delays()
+        signal.signal(signal.SIGALRM, self._tick)
+        signal.setitimer(signal.ITIMER_REAL, _TICK_SECONDS, _TICK_SECONDS)
+
+    def _tick(self, *_: object) -> None:
+        before, self._now = self._now, time.monotonic()
+        known, self._delays = self._delays, _delays()
+        delayed = sum(seconds - known.get(thread, 0.0) for thread, seconds in self._delays.items())
+        self.left -= max(0.0, min(self._now - before, 2 * _TICK_SECONDS) - delayed)
+        if self.left < 0:
+            os._exit(_WAITED)
+
+
+def _delays() -> dict[str, float]:
+    """Return for how many seconds each thread of this process could have gone on and had no turn."""
+    found: dict[str, float] = {}
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            _, waiting, _ = (thread / "schedstat").read_text().split()
+            found[thread.name] = int(waiting) / 1e9
+    return found
 
 
 def _exchange_code(functions: list[types.FunctionType], code: types.CodeType) -> None:

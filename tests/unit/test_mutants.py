@@ -122,11 +122,16 @@ def test_reasons_for_what_is_killed_by_now_are_told() -> None:
     ("names", "found", "tests"),
     [
         (["dispatch/core.py"], {"dispatch/core.py": "dispatch"}, ("serve_app/tests", "benchmarks")),
-        (["operator/workqueue.py"], {"operator/workqueue.py": "operator/"}, ("operator/tests",)),
+        (
+            ["operator/workqueue.py"],
+            {"operator/workqueue.py": "operator/"},
+            ("operator/tests/operator_tests",),
+        ),
+        (["cache/store.py"], {"cache/store.py": "cache/"}, ("operator/tests/cache_tests",)),
         (
             ["operator/cluster/http.py", "app.py"],
             {"operator/cluster/http.py": "operator/cluster", "app.py": "."},
-            ("serve_app/tests", "benchmarks", "operator/tests"),
+            ("serve_app/tests", "benchmarks", "operator/tests/operator_tests"),
         ),
     ],
 )
@@ -140,7 +145,13 @@ def test_files_are_named_by_their_program_and_only_its_tests_are_run(
 
 def test_all_programs_are_changed_when_none_is_named() -> None:
     names = set(programs.selected([]).paths)
-    assert {"dispatch/core.py", "operator/plan/decide.py", "operator/reconciler.py"} <= names
+    assert {
+        "dispatch/core.py",
+        "operator/plan/decide.py",
+        "operator/reconciler.py",
+        "cache/store.py",
+    } <= names
+    assert "cache/__main__.py" not in {*names, *programs.selected(["cache"]).paths}
     assert set(programs.selected(["operator"]).paths) >= {
         name for name in names if name.startswith("operator/")
     }

@@ -90,7 +90,6 @@ class Loads:
     async def close(self) -> None:
         """End what is under way."""
         await background.end(task for of_set in self._tasks.values() for task in of_set.values())
-        self._tasks.clear()
 
     def _drop(self, owner: Set) -> None:
         for part in (self._sets, self._tasks, self._limits):

@@ -72,7 +72,6 @@ class Removals:
     async def close(self) -> None:
         """End what is under way. Asked again, it goes on."""
         await background.end(task for of_set in self._tasks.values() for task in of_set.values())
-        self._tasks.clear()
 
     async def _remove(self, owner: Set, removals: Sequence[state.Removal]) -> None:
         for removal in removals:

@@ -5,9 +5,12 @@ import base64
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import test_utils, web
+
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 def digest_of(content: bytes) -> str:
@@ -21,8 +24,8 @@ class Registry:
     `wants` is "", "basic" or "bearer"; where it `sends_on`, blobs are had at another host. `lies` are sent
     for blobs in place of what they are. `failing` are statuses that the next requests for blobs get; after
     `cuts` bytes answers break off, in turn; all wait after `hold_after`. `sent` counts the bytes of blobs,
-    `asked` the requests, `parts` the ranges; `signed` are requests at the other host: their query, and
-    whether they say who asks.
+    `asked` the requests, `heard` their headers, `parts` the ranges; `signed` are requests at the other host:
+    their query, and whether they say who asks.
     """
 
     manifests: dict[str, bytes] = dataclasses.field(default_factory=dict)
@@ -34,10 +37,12 @@ class Registry:
     failing: list[int] = dataclasses.field(default_factory=list)
     cuts: list[int] = dataclasses.field(default_factory=list)
     knows_ranges: bool = True
+    names_digests: bool = True
     sends_on: bool = False
     signed: list[tuple[str, bool]] = dataclasses.field(default_factory=list)
     sent: int = 0
     asked: list[str] = dataclasses.field(default_factory=list)
+    heard: list[Mapping[str, str]] = dataclasses.field(default_factory=list)
     parts: list[str] = dataclasses.field(default_factory=list)
     tokens: list[dict[str, str]] = dataclasses.field(default_factory=list)
     proceed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -77,6 +82,7 @@ class Registry:
 
     def _admit(self, request: web.Request) -> None:
         self.asked.append(f"{request.method} {request.path}")
+        self.heard.append(request.headers)
         told = request.headers.get("Authorization", "")
         if self.wants == "basic" and told != self._basic():
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": 'Basic realm="models"'})
@@ -89,7 +95,10 @@ class Registry:
         found = self.manifests.get(f"{request.match_info['repository']}/{request.match_info['tag']}")
         if found is None:
             return web.Response(status=404)
-        return web.Response(body=found, content_type="application/vnd.docker.distribution.manifest.v2+json")
+        headers = {"Content-Type": MANIFEST_TYPE}
+        if self.names_digests:
+            headers["Docker-Content-Digest"] = digest_of(found)
+        return web.Response(body=found, headers=headers)
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
         self._admit(request)

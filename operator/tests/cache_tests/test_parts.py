@@ -51,6 +51,7 @@ PAIR = "YWxpY2U6czozY3JldA=="
         ),
         ({"auths": {"models.example": {"auth": PAIR}}}, credentials.NOBODY),
         ({"auths": {"models.example:5000": {"auth": "no base64"}}}, credentials.NOBODY),
+        ({"auths": {"models.example:5000": {"auth": "YWxpY2U6!czozY3JldA=="}}}, credentials.NOBODY),
         ({"auths": {"models.example:5000": "alice"}}, credentials.NOBODY),
         ({"auths": []}, credentials.NOBODY),
         ([], credentials.NOBODY),

@@ -11,7 +11,7 @@ from aiohttp import test_utils
 from modelset_cache import server, store, transfers, upstream
 
 from . import fake_registry
-from .conftest import CHUNK, PullError, World, until
+from .conftest import CHUNK, LIMIT, PullError, World, until
 
 NAME = "library/smollm2:135m"
 ALICE, WRONG = ({"username": "alice", "password": word} for word in ("s3cret", "wrong"))
@@ -21,6 +21,12 @@ Make = Callable[[int], bytes]
 async def begin(world: World, *layers: bytes) -> None:
     world.registry.publish(NAME, *layers)
     await world.start_cache()
+
+
+def elsewhere(world: World, content: bytes) -> str:
+    """Return where the cache sends on to who wants a blob."""
+    host, _, port = world.registry.host.partition(":")
+    return f"http://{host}.cache.invalid:{port}/v2/library/smollm2/blobs/{fake_registry.digest_of(content)}"
 
 
 async def test_three_pods_cost_one_download_from_outside(world: World, model: Make) -> None:
@@ -35,10 +41,7 @@ async def test_three_pods_cost_one_download_from_outside(world: World, model: Ma
 async def test_parts_that_are_asked_for_out_of_order_come_once_too(world: World, model: Make) -> None:
     weights = model(10 * CHUNK)
     await begin(world, weights, b"{}")
-    digest = fake_registry.digest_of(weights)
-    url = (
-        f"http://127.0.0.1.cache.invalid:{world.registry.host.rpartition(':')[2]}/v2/library/m/blobs/{digest}"
-    )
+    url = elsewhere(world, weights)
 
     async def part(start: int, end: int) -> bytes:
         headers = {"Range": f"bytes={start}-{end - 1}"}
@@ -252,6 +255,8 @@ async def test_what_can_never_fit_is_refused_with_what_to_do(world: World, model
         PullError, match=r"507: .* has 2001 bytes, .* room for 2000: raise spec\.registry\.cache\.size"
     ):
         await world.ollama().pull(world.registry.host, NAME)
+    world.registry.publish("library/fits:1", model(2 * CHUNK), b"")
+    await world.ollama().pull(world.registry.host, "library/fits:1")
 
 
 async def test_a_full_cache_lets_go_of_what_was_used_longest_ago(world: World, model: Make) -> None:
@@ -281,29 +286,27 @@ async def test_what_is_no_registrys_is_not_answered(world: World, model: Make) -
         assert answer.status == 405
     headers = {"Host": "a b"}
     async with world.session.get(f"{world.proxy}/v2/m/manifests/1", headers=headers) as answer:
-        assert answer.status == 400
+        assert (answer.status, await answer.text()) == (400, "the header Host names no registry")
     assert world.registry.asked == []
 
 
 async def test_a_range_beyond_the_end_is_refused(world: World, model: Make) -> None:
     weights = model(CHUNK)
     await begin(world, weights, b"{}")
-    host, _, port = world.registry.host.partition(":")
-    url = f"http://{host}.cache.invalid:{port}/v2/library/smollm2/blobs/{fake_registry.digest_of(weights)}"
     headers = {"Range": f"bytes={CHUNK}-"}
-    async with world.session.get(url, proxy=world.proxy, headers=headers) as answer:
+    async with world.session.get(elsewhere(world, weights), proxy=world.proxy, headers=headers) as answer:
         assert (answer.status, answer.headers["Content-Range"]) == (416, f"bytes */{CHUNK}")
 
 
 async def test_errors_of_blobs_have_no_body_which_ollama_would_keep(world: World, model: Make) -> None:
     weights = model(CHUNK)
     await begin(world, weights, b"{}")
+    large = bytes(LIMIT + 1)
+    world.registry.publish("library/large:1", large, b"{}")
     world.registry.failing = [403]
-    host, _, port = world.registry.host.partition(":")
-    for digest in (fake_registry.digest_of(weights), fake_registry.digest_of(b"none")):
-        url = f"http://{host}.cache.invalid:{port}/v2/library/smollm2/blobs/{digest}"
-        async with world.session.get(url, proxy=world.proxy) as answer:
-            assert (answer.ok, await answer.read()) == (False, b"")
+    for content, status in ((weights, 502), (b"none", 404), (large, 507)):
+        async with world.session.get(elsewhere(world, content), proxy=world.proxy) as answer:
+            assert (answer.status, await answer.read()) == (status, b"")
 
 
 async def test_a_pod_that_leaves_ends_the_download_when_nobody_else_reads(world: World, model: Make) -> None:
@@ -327,13 +330,57 @@ async def test_a_pod_that_leaves_ends_the_download_when_nobody_else_reads(world:
     assert have() <= 3 * CHUNK
 
 
-@pytest.mark.parametrize("body", [b'{"manifests": []}', b"no JSON", b'{"layers": [{}]}'])
+@pytest.mark.parametrize("body", [b'{"manifests": []}', b"no JSON", b'{"layers": [{}]}', b'{"layers": []}'])
 async def test_manifests_of_other_kinds_are_passed_on(world: World, body: bytes) -> None:
     world.registry.manifests["library/m/1"] = body
     await world.start_cache()
     url = f"http://{world.registry.host}/v2/library/m/manifests/1"
     async with world.session.get(url, proxy=world.proxy) as answer:
         assert (answer.status, await answer.read()) == (200, body)
+
+
+@pytest.mark.parametrize("names_digests", [True, False])
+async def test_a_manifest_is_passed_on_with_what_the_registry_says_of_it(
+    world: World, model: Make, names_digests: bool
+) -> None:
+    world.registry.names_digests = names_digests
+    await begin(world, model(CHUNK), b"{}")
+    body = world.registry.manifests["library/smollm2/135m"]
+    url = f"http://{world.registry.host}/v2/library/smollm2/manifests/135m"
+    async with world.session.get(url, proxy=world.proxy) as answer:
+        assert await answer.read() == body
+        found = answer.headers.get("Content-Type"), answer.headers.get("Docker-Content-Digest")
+    assert found == (fake_registry.MANIFEST_TYPE, fake_registry.digest_of(body) if names_digests else None)
+
+
+async def test_the_registry_hears_who_pulls_and_what_is_understood(world: World, model: Make) -> None:
+    await begin(world, model(CHUNK), b"{}")
+    url = f"http://{world.registry.host}/v2/library/smollm2/manifests/135m"
+    ollama = {"User-Agent": "ollama/0.17", "Accept": "application/x"}
+    for headers in (ollama, {}):
+        async with world.session.get(
+            url, proxy=world.proxy, headers=headers, skip_auto_headers=["User-Agent", "Accept"]
+        ) as answer:
+            assert answer.ok
+    heard = [{name: one.get(name) for name in ollama} for one in world.registry.heard]
+    assert heard == [ollama, {"User-Agent": "modelset-cache", "Accept": "*/*"}]
+
+
+async def test_a_blob_that_is_asked_for_as_a_whole_comes_as_a_whole(world: World, model: Make) -> None:
+    weights = model(2 * CHUNK + 5)
+    await begin(world, weights, b"{}", b"")
+    for content in (weights, b""):
+        for method, body in (("HEAD", b""), ("GET", content)):
+            async with world.session.request(method, elsewhere(world, content), proxy=world.proxy) as answer:
+                assert (answer.status, await answer.read()) == (200, body)
+                told = ("Content-Length", "Content-Type", "Docker-Content-Digest", "Accept-Ranges")
+                assert [answer.headers.get(name) for name in (*told, "Content-Range")] == [
+                    str(len(content)),
+                    "application/octet-stream",
+                    fake_registry.digest_of(content),
+                    "bytes",
+                    None,
+                ]
 
 
 async def test_a_registry_that_sends_on_is_followed_and_the_other_host_learns_nothing(
@@ -360,7 +407,7 @@ async def test_it_tells_that_it_lives_and_what_it_has_counted(world: World, mode
 
     async def page(path: str) -> str:
         async with world.session.get(watched.make_url(path)) as answer:
-            assert answer.status == 200
+            assert (answer.status, answer.content_type) == (200, "text/plain")
             return await answer.text()
 
     assert await page("/healthz") == "ok"

@@ -96,6 +96,10 @@ async def bench() -> AsyncIterator[Bench]:
     await ended(bench)
 
 
+def test_an_operators_name_says_where_it_runs() -> None:
+    assert ME.home == ("system", "me")
+
+
 @pytest.mark.parametrize("owner", ["", "system/me", "system/gone"])
 async def test_a_set_that_is_nobody_elses_is_claimed_and_served(bench: Bench, owner: str) -> None:
     bench.put(owner)

@@ -95,7 +95,7 @@ def test_what_waits_for_others_begins_when_one_of_them_ends_and_all_end_with_the
             try:
                 await asyncio.sleep(2.0 if key == "a" else 100.0)
             finally:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(2.0 if key == "b" else 1.0)
                 ended.append(key)
 
         queue = workqueue.WorkQueue(work, at_once=2, clock=clock)

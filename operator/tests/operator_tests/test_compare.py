@@ -39,12 +39,18 @@ def test_other_things_are_not_quantities(text: Any) -> None:
         ({"a": [1, 2]}, {"a": [1]}, {".a"}),
         ({"a": [1, 2]}, {"a": [1, 3]}, {".a[1]"}),
         ({"a": []}, {"a": [1]}, {".a"}),
+        ({"a": [1]}, {"a": None}, {".a"}),
         (
             {"containers": [{"name": "ollama", "image": "x"}]},
             {"containers": [{"name": "mesh"}, {"name": "ollama", "image": "x", "more": 1}]},
             set(),
         ),
         ({"containers": [{"name": "ollama"}]}, {"containers": [{"name": "mesh"}]}, {".containers[ollama]"}),
+        (
+            {"containers": [{"name": "ollama", "image": "x"}]},
+            {"containers": [{"name": "ollama", "image": "y"}]},
+            {".containers[ollama].image"},
+        ),
         ({"requests": {"cpu": "0.1"}}, {"requests": {"cpu": "100m"}}, set()),
         ({"requests": {"cpu": "0.2"}}, {"requests": {"cpu": "100m"}}, {".requests.cpu"}),
         ({"emptyDir": {"sizeLimit": "2048Mi"}}, {"emptyDir": {"sizeLimit": "2Gi"}}, set()),
@@ -57,7 +63,7 @@ def test_drift(wanted: dict[str, Any], observed: dict[str, Any], paths: set[str]
 
 
 def test_what_does_not_exist_has_drifted() -> None:
-    assert compare.drift({"a": 1}, None)
+    assert compare.drift({"a": 1}, None) == {"."}
 
 
 def test_the_hash_tells_that_a_field_is_no_longer_wanted() -> None:
@@ -66,3 +72,9 @@ def test_the_hash_tells_that_a_field_is_no_longer_wanted() -> None:
     assert compare.drift(after, before) == {".metadata.annotations.modelset.dev/applied-hash"}
     assert compare.hash_of(before) != compare.hash_of(after)
     assert compare.with_hash({"metadata": {"name": "a"}, "spec": {}}) == after
+    assert compare.hash_of({"metadata": {"annotations": None}}) == ""
+
+
+def test_what_else_is_annotated_stays() -> None:
+    hashed = compare.with_hash({"metadata": {"annotations": {"note": "b"}}})
+    assert hashed["metadata"]["annotations"].keys() == {"note", "modelset.dev/applied-hash"}

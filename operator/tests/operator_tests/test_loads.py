@@ -114,3 +114,21 @@ async def test_what_is_not_wanted_any_more_is_forgotten(bench: Bench) -> None:
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
     assert bench.loads.view(OWNER) == {}
+
+
+async def test_a_load_that_is_overdue_is_due_now(bench: Bench) -> None:
+    bench.fleet.too_large.add("a:1")
+    bench.loads.sync(OWNER, [wanted("a:1")])
+    await bench.until("a:1", REFUSED)
+    bench.now[0] += 60
+    assert bench.loads.sync(OWNER, [wanted("a:1")]) == 0
+
+
+async def test_what_was_ended_is_loaded_when_it_is_asked_for_again(bench: Bench) -> None:
+    bench.fleet.hanging.add(IP)
+    bench.loads.sync(OWNER, [wanted("a:1")])
+    await bench.loads.close()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("load on")]
+    bench.fleet.hanging.clear()
+    bench.loads.sync(OWNER, [wanted("a:1")])
+    await bench.until("a:1", DONE)

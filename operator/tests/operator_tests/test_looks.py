@@ -191,3 +191,43 @@ async def test_pods_that_are_gone_are_not_looked_at_any_more(bench: Bench) -> No
     bench.looks.sync(OTHER, [bench.pod(2)])
     await bench.fleet.looked_at("10.0.0.2")
     assert bench.fleet.asked("10.0.0.1") <= asked + 1
+
+
+async def test_a_model_is_described_once_for_each_digest_that_it_has(bench: Bench) -> None:
+    place = bench.pod(1)
+    server = bench.fleet.servers[place.ip]
+    bench.looks.sync(OWNER, [place])
+    await bench.fleet.looked_at(place.ip)
+    assert server.requests == [f"/api/show {MODEL}"]
+    server.held[MODEL] = fake_ollama.Published(pushed=1)
+    await bench.fleet.looked_at(place.ip)
+    assert server.requests == [f"/api/show {MODEL}"] * 2
+
+
+def test_a_pod_is_asked_often_while_it_changes_and_at_once_when_it_is_wanted_otherwise() -> None:
+    times: list[float] = []
+
+    class Counting(Slow):
+        async def inspect(self, address: str) -> state.Store:
+            times.append(asyncio.get_running_loop().time())
+            return state.Store({}, {})
+
+    async def look() -> None:
+        found = looks.Looks(Counting(0), lambda _: None)
+        busy, settled = (state.Place("pod-1", "10.0.0.1", each, frozenset()) for each in (True, False))
+        found.sync(OWNER, [busy])
+        await asyncio.sleep(5)
+        found.sync(OWNER, [settled])
+        # What is wanted as it was brings no look.
+        found.sync(OWNER, [settled])
+        await asyncio.sleep(30)
+        found.sync(OWNER, [busy])
+        await asyncio.sleep(1)
+        await found.close()
+        # After the operator has led once, it may lead again.
+        found.sync(OWNER, [busy])
+        await asyncio.sleep(1)
+        await found.close()
+
+    simulated.run(look())
+    assert times == [0, 2, 4, 5, 25, 35, 36]

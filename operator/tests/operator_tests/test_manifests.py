@@ -233,6 +233,19 @@ def test_a_pod_waits_for_what_it_alone_keeps(tmp_path: pathlib.Path, host: str, 
     assert (done.returncode == 0) is starts
 
 
+def test_what_each_pod_was_told_to_hold_is_read_back() -> None:
+    modelset = builders.modelset("a:1", "b:1")
+    a, b = modelset.models
+    told = ollama.config_map(modelset, *modelset.pools, {"pod-0": (a, b), "pod-1": (a,)})
+    paths = {pod: ollama.assigned(told, pod) for pod in ("pod-0", "pod-1")}
+    assert paths == {
+        "pod-0": {a.reference.manifest_path, b.reference.manifest_path},
+        "pod-1": {a.reference.manifest_path},
+    }
+    for nothing in (None, {}, {"data": None}):
+        assert ollama.assigned(nothing, "pod-0") == frozenset()
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -196,6 +196,19 @@ LLAMA = {
         pytest.param(
             {**LLAMA, "llama.attention.head_count_kv": None}, "", None, (2048, 0), id="layers differ"
         ),
+        pytest.param({**LLAMA, "llama.attention.head_count_kv": 0}, "", 0, (2048, 0), id="it keeps nothing"),
+        pytest.param({**LLAMA, "llama.block_count": -1}, "", None, (2048, 0), id="no number of layers"),
+        pytest.param({**LLAMA, "llama.embedding_length": "wide"}, "", None, (2048, 0), id="no width"),
+        pytest.param(
+            {**LLAMA, "llama.attention.head_count": 0, "llama.attention.key_length": 64},
+            "num_ctx 10\nnum_ctx 20",
+            None,
+            (2048, 20),
+            id="no width of values, and a length said twice",
+        ),
+        pytest.param(
+            {"general.architecture": "llama"}, "num_ctx long\nnum_ctxs 5", None, (0, 0), id="no length"
+        ),
         pytest.param({}, "", None, (0, 0), id="nothing told"),
     ],
 )
@@ -247,6 +260,76 @@ async def test_it_is_known_when_a_model_was_fetched(time: str, seconds: float) -
     listed = json.dumps({"models": [{"name": NAME, "modified_at": time}]}).encode()
     store = await answering(listed).inspect(ADDRESS)
     assert store.held[NAME].changed == seconds
+
+
+@pytest.mark.parametrize(
+    ("listed", "store"),
+    [
+        ({}, state.Store({}, {})),
+        ({"models": None}, state.Store({}, {})),
+        ({"models": [{"name": NAME}]}, state.Store({NAME: state.Held("", 0)}, {NAME: NAME}, {NAME: 0})),
+        (
+            {"models": [{"name": "M:latest", "digest": "d", "size": 7}]},
+            state.Store({"m:latest": state.Held("d", 7)}, {"m:latest": "M:latest"}, {"m:latest": 7}),
+        ),
+    ],
+)
+async def test_what_is_listed_is_held_however_little_is_told_of_it(
+    listed: dict[str, Any], store: state.Store
+) -> None:
+    # Both lists, of what is held and of what is in memory, are alike.
+    assert await answering(json.dumps(listed).encode()).inspect(ADDRESS) == store
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        json.dumps(
+            dict.fromkeys(["model_info", "parameters", "capabilities", "modelfile", "license"])
+        ).encode(),
+    ],
+)
+async def test_a_model_that_tells_nothing_is_known_for_nothing(shown: bytes) -> None:
+    assert await answering(shown).describe(ADDRESS, NAME) == state.Facts(())
+
+
+async def test_steps_are_told_as_far_as_ollama_says_them() -> None:
+    lines = b'{}\n\n{"status": "pulling aa", "digest": "sha256:aa", "total": 9}\n{"status": "success"}\n'
+    assert await pull(answering(lines)) == [
+        port.Progress(""),
+        port.Progress(""),
+        port.Progress("pulling aa", "sha256:aa", 9),
+        port.Progress("success"),
+    ]
+
+
+async def test_each_request_has_the_time_that_its_work_takes() -> None:
+    seconds: dict[str, tuple[float, float]] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = request.extensions["timeout"]
+        seconds[request.url.path] = given["connect"], given["read"]
+        return httpx.Response(200, content=b'{"status": "success"}')
+
+    client = ollama.Ollama(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    await client.inspect(ADDRESS)
+    await client.load(ADDRESS, NAME, keep_alive="-1")
+    await client.remove(ADDRESS, NAME, loaded=True)
+    await pull(client)
+    _ = [step async for step in client.create(ADDRESS, NAME, state.Recipe("m:1", "", "", {}, "a"))]
+    ask = ollama.ASK_SECONDS
+    assert seconds == {
+        "/api/tags": (ask, ask),
+        "/api/ps": (ask, ask),
+        "/api/embed": (ollama.LOAD_SECONDS, ollama.LOAD_SECONDS),
+        "/api/generate": (ask, ask),
+        "/api/delete": (ollama.DELETE_SECONDS, ollama.DELETE_SECONDS),
+        "/api/pull": (ask, ollama.PULL_READ_SECONDS),
+        "/api/create": (ask, ollama.CREATE_READ_SECONDS),
+    }
 
 
 async def test_a_list_with_what_is_no_name_is_no_answer() -> None:

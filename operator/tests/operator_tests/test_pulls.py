@@ -215,6 +215,92 @@ async def test_a_pod_that_goes_away_has_not_failed(bench: Bench) -> None:
     assert bench.sync("a:1") == 5
 
 
+async def test_a_pod_that_stays_away_is_asked_later_and_later_and_as_before_once_it_was_there(
+    bench: Bench,
+) -> None:
+    delays = []
+    for away in (True, True, True, False, True):
+        bench.fleet.unreachable = {"10.0.0.1"} if away else set()
+        bench.sync("a:1")
+        await bench.until(("a:1", state.PullPhase.INTERRUPTED if away else RUNNING))
+        while (retry := bench.sync("a:1")) is None:
+            await bench.pokes.get()
+        delays.append(retry)
+        bench.now[0] += retry
+    assert delays == [5, 10, 20, 5, 5]
+
+
+async def test_why_a_download_failed_stays_told_while_its_pod_is_away(bench: Bench) -> None:
+    bench.fleet.broken["a:1"] = "no such host"
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.FAILED))
+    bench.fleet.unreachable.add("10.0.0.1")
+    bench.now[0] += 5
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.INTERRUPTED))
+    assert (bench.view("a:1").message, bench.view("a:1").failures) == ("no such host", 1)
+    bench.fleet.broken.clear()
+    bench.fleet.unreachable.clear()
+    bench.now[0] += 5
+    bench.sync("a:1")
+    await bench.done("a:1")
+    assert (bench.view("a:1").message, bench.view("a:1").failures) == ("", 0)
+
+
+async def test_what_is_missing_again_after_a_download_is_not_fetched_in_a_busy_loop(bench: Bench) -> None:
+    bench.sync("a:1")
+    await bench.done("a:1")
+    while bench.sync("a:1") is None:
+        await bench.pokes.get()
+    server = bench.fleet.servers["10.0.0.1"]
+    server.held.clear()
+    assert bench.sync("a:1") == 5
+    bench.now[0] += 4
+    assert bench.sync("a:1") == 1
+    bench.now[0] += 1
+    bench.sync("a:1")
+    assert (bench.view("a:1").phase, bench.view("a:1").moving) == (RUNNING, False)
+    while not server.held:
+        await bench.pokes.get()
+    assert server.requests == ["/api/pull a:1"] * 2
+
+
+async def test_a_download_that_is_overdue_is_due_now(bench: Bench) -> None:
+    bench.fleet.broken |= dict.fromkeys(MODELS, "no such host")
+    for model in MODELS[1:]:
+        # The third one is begun by whoever looks next.
+        bench.sync(*MODELS)
+        await bench.until((model, state.PullPhase.FAILED))
+    bench.fleet.proceed.clear()
+    bench.fleet.broken.clear()
+    bench.now[0] += 60
+    assert bench.sync(*MODELS) == 0
+
+
+async def test_where_a_pod_is_now_is_where_a_download_goes(bench: Bench) -> None:
+    bench.fleet.unreachable.add("10.0.0.1")
+    bench.sync("a:1")
+    await bench.until(("a:1", state.PullPhase.INTERRUPTED))
+    bench.fleet.servers["10.0.0.2"] = fake_ollama.Server()
+    moved = dataclasses.replace(wanted("a:1"), ip="10.0.0.2")
+    bench.now[0] += 5
+    bench.pulls.sync(OWNER, [moved])
+    while "a:1" not in bench.fleet.servers["10.0.0.2"].held:
+        await bench.pokes.get()
+
+
+async def test_what_was_stopped_altogether_can_be_begun_again(bench: Bench) -> None:
+    bench.fleet.proceed.clear()
+    bench.sync("a:1")
+    await bench.pokes.get()
+    await bench.pulls.close()
+    assert bench.pulls.view(OWNER) == {}
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "a:1"]
+    bench.fleet.proceed.set()
+    bench.sync("a:1")
+    await bench.done("a:1")
+
+
 async def test_what_is_not_wanted_any_more_is_stopped(bench: Bench) -> None:
     bench.fleet.proceed.clear()
     bench.sync("a:1")
@@ -224,6 +310,24 @@ async def test_what_is_not_wanted_any_more_is_stopped(bench: Bench) -> None:
     await asyncio.wait([pull], timeout=5)
     assert pull.cancelled()
     assert bench.fleet.servers["10.0.0.1"].held == {}
+
+
+async def test_what_a_set_downloads_that_is_gone_is_stopped_and_another_one_of_the_name_begins_anew(
+    bench: Bench,
+) -> None:
+    bench.fleet.proceed.clear()
+    bench.sync("a:1")
+    await bench.pokes.get()
+    [pull] = [task for task in asyncio.all_tasks() if task.get_name() == "a:1"]
+    bench.pulls.forget(OWNER)
+    await asyncio.wait([pull], timeout=5)
+    assert pull.cancelled()
+    assert bench.pulls.view(OWNER) == {}
+    assert bench.pokes.empty()
+    bench.sync("a:1")
+    # It tells at once how far it is.
+    await bench.pokes.get()
+    assert 0 < bench.view("a:1").fraction < 1
 
 
 async def test_a_look_that_failed_stops_no_download(bench: Bench) -> None:
@@ -251,7 +355,14 @@ async def test_another_way_to_the_registry_starts_afresh(bench: Bench) -> None:
     bench.sync("a:1")
     await bench.until(("a:1", state.PullPhase.FAILED))
     bench.fleet.broken.clear()
+    bench.fleet.proceed.clear()
     bench.pulls.sync(OWNER, [wanted("a:1", insecure=True)])
+    [pull] = [task for task in asyncio.all_tasks() if task.get_name() == "a:1"]
+    # Back again, before that has come to an end.
+    bench.sync("a:1")
+    await asyncio.wait([pull], timeout=5)
+    assert pull.cancelled()
+    bench.fleet.proceed.set()
     await bench.done("a:1")
 
 
@@ -261,6 +372,45 @@ async def test_pokes_about_progress_are_rare(bench: Bench) -> None:
     await bench.done("a:1")
     # The clock stands still: one poke for the first progress, one for the end.
     assert bench.pokes.qsize() <= 1
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(2.9, 2), (3.0, 5)])
+async def test_progress_is_told_every_three_seconds(seconds: float, told: int) -> None:
+    now, pokes = [1000.0], asyncio.Queue[pulls.Set]()
+
+    class Timed(Reporting):
+        async def ensure(self, *_: object, again: bool = False) -> AsyncIterator[port.Progress]:
+            async for report in super().ensure():
+                yield report
+                now[0] += seconds
+
+    reports = [port.Progress("pulling", "layer", 100, completed) for completed in (10, 20, 30, 40)]
+    downloads = pulls.Pulls(Timed(*reports), pokes.put_nowait, lambda: now[0])
+    downloads.sync(OWNER, [wanted("a:1")])
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "a:1"))
+    # The end is told whenever it comes.
+    assert pokes.qsize() == told + (seconds < 3)
+
+
+async def test_a_download_gets_on_with_all_layers_that_are_known_and_tells_how_large_they_are() -> None:
+    views: list[state.Pull] = []
+    steps = [("a", 100, 50), ("b", 300, 0), ("", 7, 7), ("c", 0, 0), ("a", 100, 100), ("b", 300, 300)]
+    reports = [port.Progress("pulling", digest, total, completed) for digest, total, completed in steps]
+
+    class Watched(Reporting):
+        async def ensure(self, *_: object, again: bool = False) -> AsyncIterator[port.Progress]:
+            async for report in super().ensure():
+                yield report
+                views.append(downloads.view(OWNER)["pod-0", "a:1"])
+
+    downloads = pulls.Pulls(Watched(*reports), lambda _: None)
+    downloads.sync(OWNER, [wanted("a:1")])
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "a:1"))
+    shares = [0.5, 0.5, 0.5, 0.5, 0.5, 1.0]
+    assert [(view.fraction, view.total) for view in views] == list(
+        zip(shares, [100, *[400] * 5], strict=True)
+    )
+    assert all(view.moving for view in views)
 
 
 async def test_a_download_that_a_defect_has_ended_failed_and_is_tried_again(

@@ -172,6 +172,7 @@ async def test_it_tells_how_many_wait_and_for_how_long() -> None:
     queue = workqueue.WorkQueue(work, clock=lambda: now[0])
     assert queue.waiting() == (0, 0.0)
     queue.add("a")
+    assert queue.waiting() == (1, 0.0)
     queue.add("b", 3.0)
     queue.add("c", 60.0)
     now[0] += 5.0
