@@ -228,27 +228,24 @@ def _rollout(workload: str, namespace: str, seconds: int) -> list[str | Path]:
     return kubectl_command("rollout", "status", workload, "--namespace", namespace, f"--timeout={seconds}s")
 
 
-def chart_values() -> dict[str, str]:
-    """Values that make the chart use the images of this stack, after they were put on the node."""
+def chart_settings() -> list[str]:
+    """Flags that make helm use the images of this stack, after they were put on the nodes."""
     values: dict[str, str] = {}
     for key, name in CHART_IMAGES.items():
         tag = components.ensure(name)
         load(tag)
         repository, _, version = tag.rpartition(":")
         values[f"{key}.repository"], values[f"{key}.tag"] = repository, version
-    return values
+    return [argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")]
 
 
 def install_operator() -> None:
     """`helm install` of our chart, as a user would do it; nothing happens where it is as it should be."""
-    values = chart_values()
-    inputs = f"inputs {cache.key(CHART, json.dumps(values, sort_keys=True))}"
+    settings = chart_settings()
+    inputs = f"inputs {cache.key(CHART, ' '.join(settings))}"
     if _deployed(inputs) and succeeds(_rollout("deployment/modelset-operator", OPERATOR_NAMESPACE, 1)):
         return
     with step("helm install modelset-operator"):
-        settings = [
-            argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")
-        ]
         command = helm_command(
             "upgrade", "--install", RELEASE, CHART, "--create-namespace", "--description", inputs, *settings
         )
