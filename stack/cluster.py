@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from stack import cache, components, golang, models
+from stack import cache, components, golang, images, models
 from stack.step import StepFailed, output, run, step, succeeds
 
 NAME = os.environ.get("CLUSTER", "modelset")
@@ -143,21 +143,13 @@ def load(tag: str) -> None:
 
 def _load(tag: str, node: str) -> None:
     ctr = ["docker", "exec", "-i", node, "ctr", "--namespace", "k8s.io", "images"]
-    if full_name(tag) in output([*ctr, "list", "--quiet"]).split():
+    if images.full_name(tag) in output([*ctr, "list", "--quiet"]).split():
         return
     with step(f"load {tag} into {node}"):
         save = subprocess.Popen(["docker", "save", tag], stdout=subprocess.PIPE)
         run([*ctr, "import", "-"], log=cache.log("load"), stdin=save.stdout.fileno() if save.stdout else None)
         if save.wait() != 0:
             raise StepFailed(f"docker save {tag} ended with status {save.returncode}")
-
-
-def full_name(tag: str) -> str:
-    """The name that containerd gives an image, which Docker shortens."""
-    first, _, rest = tag.partition("/")
-    if "." in first and rest:
-        return tag
-    return f"docker.io/{tag}" if rest else f"docker.io/library/{tag}"
 
 
 def install_kuberay() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from stack import cluster, models
+from stack import cluster, images, models
 from stack.step import output, step
 from tests.e2e.support.waiting import until
 
@@ -33,7 +33,7 @@ class Registry:
 
     def mirror(self, image: str, public: str) -> None:
         """Have nodes find an image of this machine under the name that it has in public."""
-        host, _, path = cluster.full_name(public).partition("/")
+        host, _, path = images.full_name(public).partition("/")
         with step(f"put {public} into {self.address}"):
             pushed = f"{self.address}/{path}"
             output(["docker", "tag", image, pushed])
