@@ -23,8 +23,8 @@ CRD_ENTRY = f"CustomResourceDefinition.apiextensions.k8s.io/v1 /{CRD}"
 # Of several replicas alone.
 PDB_ENTRY = f"PodDisruptionBudget.policy/v1 {cluster.OPERATOR_NAMESPACE}/{cluster.RELEASE}"
 HELM_SECONDS = 150
-# A Lease that was not given back is taken over within 20 s.
-ACTS_SECONDS = 60
+# A Lease that was not given back is taken over within 20 s; then pods are looked at anew.
+ACTS_SECONDS = 90
 ANSWER_SECONDS = 60
 
 
