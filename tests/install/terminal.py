@@ -67,5 +67,5 @@ def opened(programs: dict[str, Path], environment: dict[str, str]) -> Iterator[T
             (Path(folder) / name).symlink_to(program)
         path = os.pathsep.join([folder, str(Path(sys.executable).parent), os.environ["PATH"]])
         # Helm's own folders are the user's.
-        helm = {f"HELM_{kind}_HOME": f"{folder}/helm/{kind}" for kind in ("CACHE", "CONFIG", "DATA")}
+        helm = {f"HELM_{kind}_HOME": f"{folder}/homes/{kind}" for kind in ("CACHE", "CONFIG", "DATA")}
         yield Terminal({"PATH": path, **helm, **environment}, background)

@@ -44,9 +44,8 @@ def test_they_lead_to_an_answer_and_back(typing: Terminal, images: Registry, kub
     install = _as_here(
         documents.read(INSTALL, "KubeRay", "Images", "The operator"),
         {
-            # Its name, which is to be put in, and that it has no certificate.
+            # Its name, which is to be put in.
             "REGISTRY=registry.example/team": f"REGISTRY={images.address}/team",
-            "install modelset-operator oci://$REGISTRY": "install modelset-operator --plain-http oci://$REGISTRY",
             # KubeRay's chart from this machine; its manifests are KubeRay's.
             "https://ray-project.github.io/kuberay-helm": kuberay_repository,
         },
