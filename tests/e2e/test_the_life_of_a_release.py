@@ -135,7 +135,7 @@ def _during(what: str, requests: traffic.Traffic, told: Any) -> Iterator[None]:
     until(
         lambda: requests.answers - before,
         # The first one may have been asked for before.
-        lambda answers: requests.problems or answers > 1,
+        lambda answers: bool(requests.problems) or answers > 1,
         seconds=ANSWER_SECONDS,
         what=f"answers during {what}",
     )
