@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 
-from stack import cluster, images, models, release
+from stack import cluster, images, models
 from stack.step import output, step, succeeds
 from tests.e2e.support.waiting import until
 
 NAME = f"{cluster.NAME}-registry"
-PORT = 5000
+NETWORK, PORT = "kind", 5000
 START_SECONDS = 30
 # The image is that of the stack's model registry; this one begins empty, and lets everybody in.
 _SETTINGS = {
@@ -32,18 +31,13 @@ class Registry:
 
     address: str
 
-    def push(self, image: str, name: str) -> str:
-        """Put an image of this machine under a name and tag in the registry; its digest there."""
+    def push(self, image: str, name: str) -> None:
+        """Put an image of this machine under a name and tag in the registry."""
         pushed = f"{self.address}/{name}"
         with step(f"put {name} into {self.address}"):
             output(["docker", "tag", image, pushed])
             output(["docker", "push", pushed])
-            known = json.loads(
-                output(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", pushed])
-            )
-            # By this name it is to be had from the registry alone.
             output(["docker", "image", "rm", pushed])
-        return release.digest_at(known, pushed)
 
     def mirror(self, image: str, public: str) -> None:
         """Have nodes find an image of this machine under the name that it has in public."""
@@ -53,10 +47,10 @@ class Registry:
 
 
 @contextlib.contextmanager
-def serving(network: str = "kind") -> Iterator[Registry]:
+def serving() -> Iterator[Registry]:
     """A registry while the body runs, which the nodes of the cluster reach by its address here."""
     settings = [argument for name, value in _SETTINGS.items() for argument in ("--env", f"{name}={value}")]
-    where = ["--name", NAME, "--network", network, "--publish", f"127.0.0.1::{PORT}"]
+    where = ["--name", NAME, "--network", NETWORK, "--publish", f"127.0.0.1::{PORT}"]
     succeeds(["docker", "rm", "--force", "--volumes", NAME])  # one that was left behind
     output(["docker", "run", "--detach", *where, *settings, models.registry_image(), *_SERVE])
     try:

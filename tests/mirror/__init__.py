@@ -1,1 +1,0 @@
-"""The demo where images are pulled, by a mirror on this machine."""
