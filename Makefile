@@ -38,7 +38,7 @@ lint: machine ## ruff, mypy, import-linter; and what needs a cluster can be coll
 	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
 	  && "$$dev/bin/mypy" operator/modelset_operator operator/modelset_cache serve_app/modelset_proxy stack tests benchmarks \
 	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports" \
-	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade) || { echo "$$said"; exit 1; }; }
+	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade tests/install) || { echo "$$said"; exit 1; }; }
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
@@ -73,6 +73,10 @@ e2e-core: up ## end to end, but for the tests that take longest
 .PHONY: e2e-upgrade
 e2e-upgrade: machine ## 0.1.0 with a live set, upgraded to this chart, on a kind cluster of its own
 	@export CLUSTER=$(CLUSTER)-upgrade; $(PYTEST) tests/upgrade $(E2E)
+
+.PHONY: e2e-install
+e2e-install: machine ## what README and docs/install.md tell to type, on an empty kind cluster of three nodes, and back
+	@export CLUSTER=$(CLUSTER)-install WORKERS=2; $(PYTEST) tests/install $(E2E)
 
 # ---- measurements ----
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stack import cache, components, engine, images, pins
+from stack import cache, components, engine, images
 from stack.published import Published
 from stack.step import StepFailed, run, step, succeeds
 
@@ -97,7 +97,7 @@ def push(
         tags,
         contexts,
         platforms,
-        base=pins.load().pulled["base"],
+        base=images.pulled_as("base"),
         attest=attest,
         secrets=[f"id=ca,src={bundle}"] if bundle else [],
         labels=labels,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from stack import cache, components, golang, models
+from stack import cache, components, golang, images, models
 from stack.step import StepFailed, output, run, step, succeeds
 
 NAME = os.environ.get("CLUSTER", "modelset")
@@ -23,6 +23,9 @@ RELEASE = "modelset-operator"
 CHART = cache.REPOSITORY / "charts" / "modelset-operator"
 MANIFESTS = cache.REPOSITORY / "stack" / "manifests"
 CHART_IMAGES = {"image": "operator", "defaults.proxyImage": "proxy", "defaults.ollamaImage": "ollama"}
+# Where nodes read how a registry is reached that is not where its name says: a folder a name.
+REGISTRIES = "/etc/containerd/certs.d"
+REGISTRIES_PATCH = f'[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{REGISTRIES}"'
 POD_SUBNET = "10.244.0.0/16"
 NODE_READY_SECONDS = 180
 ROLLOUT_SECONDS = 300
@@ -73,7 +76,7 @@ def _kind(*arguments: str | Path) -> None:
     )
 
 
-def _nodes() -> list[str]:
+def nodes() -> list[str]:
     """The names of the cluster's nodes, which are those of their containers; none without a cluster."""
     label = f"label=io.x-k8s.kind.cluster={NAME}"
     return sorted(output(["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}}"]).split())
@@ -82,8 +85,8 @@ def _nodes() -> list[str]:
 def ensure() -> None:
     """Return when all nodes are Ready: the running cluster, a stopped one started again, or a new one."""
     image = components.ensure("kind-node")
-    if nodes := _nodes():
-        if _made_from(image, nodes) and _recover(nodes):
+    if there := nodes():
+        if _made_from(image, there) and _recover(there):
             return
         with step(f"delete the cluster {NAME}, which is broken or of another make"):
             _kind("delete", "cluster")
@@ -102,6 +105,7 @@ def _kind_config() -> dict[str, object]:
     return {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "containerdConfigPatches": [REGISTRIES_PATCH],
         "networking": {"apiServerAddress": "127.0.0.1", "podSubnet": POD_SUBNET},
         "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in range(WORKERS))],
     }
@@ -133,13 +137,13 @@ def _recover(nodes: list[str]) -> bool:
 
 def load(tag: str) -> None:
     """Copy an image from the engine into the nodes that do not have it."""
-    for node in _nodes():
+    for node in nodes():
         _load(tag, node)
 
 
 def _load(tag: str, node: str) -> None:
     ctr = ["docker", "exec", "-i", node, "ctr", "--namespace", "k8s.io", "images"]
-    if _full_name(tag) in output([*ctr, "list", "--quiet"]).split():
+    if images.full_name(tag) in output([*ctr, "list", "--quiet"]).split():
         return
     with step(f"load {tag} into {node}"):
         save = subprocess.Popen(["docker", "save", tag], stdout=subprocess.PIPE)
@@ -148,21 +152,17 @@ def _load(tag: str, node: str) -> None:
             raise StepFailed(f"docker save {tag} ended with status {save.returncode}")
 
 
-def _full_name(tag: str) -> str:
-    """The name that containerd gives an image, which Docker shortens."""
-    first, _, rest = tag.partition("/")
-    if "." in first and rest:
-        return tag
-    return f"docker.io/{tag}" if rest else f"docker.io/library/{tag}"
-
-
 def install_kuberay() -> None:
     """Apply KubeRay's own manifests, with the image that this stack has."""
     image = components.ensure("kuberay")
     load(image)
+    _apply("KubeRay", kuberay_manifest(image), "deployment/kuberay-operator", "default")
+
+
+def kuberay_manifest(image: str) -> str:
+    """KubeRay's own manifests, all objects, with an image."""
     folder = golang.module_folder("kuberay", "github.com/ray-project/kuberay/ray-operator")
-    manifest = _kustomized(folder / "config" / "default", image)
-    _apply("KubeRay", manifest, "deployment/kuberay-operator", "default")
+    return _kustomized(folder / "config" / "default", image)
 
 
 def install_metrics_server() -> None:
@@ -228,27 +228,24 @@ def _rollout(workload: str, namespace: str, seconds: int) -> list[str | Path]:
     return kubectl_command("rollout", "status", workload, "--namespace", namespace, f"--timeout={seconds}s")
 
 
-def chart_values() -> dict[str, str]:
-    """Values that make the chart use the images of this stack, after they were put on the node."""
+def chart_settings() -> list[str]:
+    """Flags that make helm use the images of this stack, after they were put on the nodes."""
     values: dict[str, str] = {}
     for key, name in CHART_IMAGES.items():
         tag = components.ensure(name)
         load(tag)
         repository, _, version = tag.rpartition(":")
         values[f"{key}.repository"], values[f"{key}.tag"] = repository, version
-    return values
+    return [argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")]
 
 
 def install_operator() -> None:
     """`helm install` of our chart, as a user would do it; nothing happens where it is as it should be."""
-    values = chart_values()
-    inputs = f"inputs {cache.key(CHART, json.dumps(values, sort_keys=True))}"
+    settings = chart_settings()
+    inputs = f"inputs {cache.key(CHART, ' '.join(settings))}"
     if _deployed(inputs) and succeeds(_rollout("deployment/modelset-operator", OPERATOR_NAMESPACE, 1)):
         return
     with step("helm install modelset-operator"):
-        settings = [
-            argument for name, value in values.items() for argument in ("--set-string", f"{name}={value}")
-        ]
         command = helm_command(
             "upgrade", "--install", RELEASE, CHART, "--create-namespace", "--description", inputs, *settings
         )
@@ -280,7 +277,7 @@ def up() -> None:
 
 def down() -> None:
     """Delete the cluster and its kubeconfig."""
-    if _nodes():
+    if nodes():
         with step(f"delete kind cluster {NAME}"):
             _kind("delete", "cluster")
     kubeconfig().unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """How container images come to be there: pulled where an image registry answers, and built where none does.
 
-`STACK=pull` or `STACK=build` decides it instead. A built image's tag ends in a key of all that went into it,
-so an image that is there is never stale.
+`STACK=pull` or `STACK=build` decides it instead; `MIRROR` is a registry that all are pulled from. A built
+image's tag ends in a key of all that went into it, so an image that is there is never stale.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def source() -> str:
     if wanted != "auto":
         say(f"• images: {wanted} (STACK={wanted})")
         return wanted
-    if succeeds(["docker", "pull", "-q", pins.load().pulled["base"]], timeout=PULL_PROBE_SECONDS):
+    if succeeds(["docker", "pull", "-q", pulled_as("base")], timeout=PULL_PROBE_SECONDS):
         say("• images: pull (an image registry answers; STACK=build builds them)")
         return "pull"
     say("• images: build (no image registry answers; STACK=pull insists)")
@@ -66,11 +66,25 @@ def stage(target: Path, content: Path | str) -> None:
         shutil.copy(content, target)
 
 
+def full_name(tag: str) -> str:
+    """The name of an image with its registry, which Docker leaves out of its own."""
+    first, _, rest = tag.partition("/")
+    if rest and (first == "localhost" or {".", ":"} & set(first)):
+        return tag
+    return f"docker.io/{tag}" if rest else f"docker.io/library/{tag}"
+
+
+def pulled_as(name: str) -> str:
+    """What an image is pulled as: its pin, or that below $MIRROR, which has a folder for each registry."""
+    pinned, mirror = pins.load().pulled[name], os.environ.get("MIRROR", "").rstrip("/")
+    return f"{mirror}/{full_name(pinned)}" if mirror else pinned
+
+
 def pulled(name: str) -> str | None:
     """The tag of an image, after it was pulled where it was missing; None where it is to be built."""
-    tag = pins.load().pulled.get(name)
-    if tag is None or source() != "pull":
+    if name not in pins.load().pulled or source() != "pull":
         return None
+    tag = pulled_as(name)
     if not engine.has_image(tag):
         with step(f"pull {tag}"):
             run(["docker", "pull", "-q", tag], log=cache.log("pull"))

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import openai
 import pytest
 
 from stack import cluster
-from stack.step import StepFailed
 from tests.e2e.support import modelset as ms
+from tests.e2e.support import traffic
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
 
 UPGRADED_SECONDS = 600
-QUESTION = [{"role": "user", "content": "hi"}]
-
-
-def _ask_until(stop: threading.Event, live: ms.ModelSet) -> Iterator[str]:
-    """What was wrong with each of many requests, each on its own way to the Service; "" for nothing."""
-    while not stop.is_set():
-        try:
-            with live.client() as client:
-                answer = client.chat.completions.create(
-                    model="smollm2",
-                    messages=QUESTION,  # type: ignore[arg-type]
-                    max_completion_tokens=2,
-                )
-            yield "" if answer.choices[0].finish_reason else "no end"
-        except (openai.APIError, StepFailed) as problem:
-            yield str(problem)
 
 
 def _volumes(kube: Kube) -> dict[str, str]:
@@ -63,21 +43,15 @@ def test_a_live_set_survives_the_upgrade(kube: Kube, record_testsuite_property: 
     before, volumes, downloads, schema = live.get(), _volumes(kube), _downloads(live), _schema()
     assert len(volumes) == 2
 
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as clients:
-        asking = clients.submit(lambda: list(_ask_until(stop, live)))
-        try:
-            cluster.install_operator()
-            until(
-                lambda: kube.find("configmaps", "modelset.dev/set=live"),
-                bool,
-                seconds=UPGRADED_SECONDS,
-                what="this operator has applied what 0.1.0 did not have",
-            )
-            live.await_ready(UPGRADED_SECONDS)
-        finally:
-            stop.set()
-        problems = asking.result()
+    with traffic.steady(live) as requests:
+        cluster.install_operator()
+        until(
+            lambda: kube.find("configmaps", "modelset.dev/set=live"),
+            bool,
+            seconds=UPGRADED_SECONDS,
+            what="this operator has applied what 0.1.0 did not have",
+        )
+        live.await_ready(UPGRADED_SECONDS)
 
     assert _schema() != schema, "the CRD was not upgraded"
     after = live.get()
@@ -86,6 +60,5 @@ def test_a_live_set_survives_the_upgrade(kube: Kube, record_testsuite_property: 
     assert _downloads(live) == downloads, "models were downloaded again"
     digests = {model["name"]: model["digest"] for model in before["status"]["models"]}
     assert {model["name"]: model["digest"] for model in after["status"]["models"]} == digests
-    assert problems
-    record_testsuite_property("requests answered during the upgrade", len(problems))
-    assert not [problem for problem in problems if problem]
+    record_testsuite_property("requests answered during the upgrade", requests.answers)
+    assert requests.problems == []

@@ -1,0 +1,1 @@
+"""The documents' commands, run as they are written, on an empty kind cluster of three nodes."""
