@@ -385,7 +385,7 @@ async def test_progress_is_told_every_three_seconds(seconds: float, told: int) -
                 now[0] += seconds
 
     reports = [port.Progress("pulling", "layer", 100, completed) for completed in (10, 20, 30, 40)]
-    downloads = pulls.Pulls(Timed(*reports), pokes.put_nowait, lambda: now[0])
+    downloads = pulls.Pulls(Timed(*reports), pokes.put_nowait, unheard, lambda: now[0])
     downloads.sync(OWNER, [wanted("a:1")])
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "a:1"))
     # The end is told whenever it comes.
@@ -403,7 +403,7 @@ async def test_a_download_gets_on_with_all_layers_that_are_known_and_tells_how_l
                 yield report
                 views.append(downloads.view(OWNER)["pod-0", "a:1"])
 
-    downloads = pulls.Pulls(Watched(*reports), lambda _: None)
+    downloads = pulls.Pulls(Watched(*reports), lambda _: None, unheard)
     downloads.sync(OWNER, [wanted("a:1")])
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "a:1"))
     shares = [0.5, 0.5, 0.5, 0.5, 0.5, 1.0]
