@@ -59,7 +59,9 @@ fuzz: machine ## 20,000 generated requests: no 5xx, no hang (FUZZ='COUNT SEED')
 .PHONY: chart-test
 chart-test: machine ## the Helm chart: rendered, validated against schemas
 	@HELM=$$($(STACK) tool helm); HELM_UNITTEST=$$($(STACK) tool helm-unittest); \
-	  KUBECONFORM=$$($(STACK) tool kubeconform); export HELM HELM_UNITTEST KUBECONFORM; \
+	  KUBECONFORM=$$($(STACK) tool kubeconform); KUBE_SCORE=$$($(STACK) tool kube-score); \
+	  KUBERNETES=$$($(STACK) source kubernetes); PROMETHEUS_OPERATOR=$$($(STACK) source prometheus-operator); \
+	  export HELM HELM_UNITTEST KUBECONFORM KUBE_SCORE KUBERNETES PROMETHEUS_OPERATOR; \
 	  $(PYTEST) charts
 
 .PHONY: e2e

@@ -19,6 +19,11 @@ TOOLS = {  # name -> group below pins/go, package
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "helm-unittest": ("helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"),
     "kubeconform": ("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "kube-score": ("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
+}
+SOURCES = {  # group below pins/go -> the module that it is made for
+    "kubernetes": "k8s.io/kubernetes",
+    "prometheus-operator": "github.com/prometheus-operator/prometheus-operator",
 }
 
 
