@@ -19,6 +19,7 @@ TOOLS = {  # name -> group below pins/go, package
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "helm-unittest": ("helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"),
     "kubeconform": ("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "govulncheck": ("govulncheck", "golang.org/x/vuln/cmd/govulncheck"),
     "kube-score": ("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
 }
 SOURCES = {  # group below pins/go -> the module that it is made for
