@@ -20,6 +20,7 @@ def no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[worlds.World]:
     monkeypatch.setattr(looks, "BUSY_SECONDS", 0.001)
     monkeypatch.setattr(looks, "SETTLED_SECONDS", 0.001)
+    monkeypatch.setattr(looks, "LOOKS_A_SECOND", 10_000)
     fleet = fake_ollama.FakeOllamas()
     fleet.registry[worlds.SMOL] = fake_ollama.Published(capabilities=("completion",))
     fleet.registry[worlds.MINI] = fake_ollama.Published(capabilities=("embedding",))
