@@ -127,7 +127,7 @@ def _folder(version: str) -> Path:
 def _images(names: Published, platforms: tuple[str, ...], source: str, *, attest: bool) -> dict[str, str]:
     """Build and push our images, for the engine's own architecture where no other is given; their digests."""
     if not platforms:
-        return {name: _pushed(components.ensure(name), tag) for name, tag in names.images.items()}
+        return {name: pushed(components.ensure(name), tag) for name, tag in names.images.items()}
     labels = {"org.opencontainers.image.version": names.version}
     if source:
         labels["org.opencontainers.image.source"] = source
@@ -135,7 +135,7 @@ def _images(names: Published, platforms: tuple[str, ...], source: str, *, attest
         return bake.push(names, platforms, Path(folder), attest=attest, labels=labels)
 
 
-def _pushed(built: str, tag: str) -> str:
+def pushed(built: str, tag: str) -> str:
     """Push an image of the engine under a name; its digest there."""
     with step(f"push {tag}"):
         log = cache.log("push")

@@ -57,12 +57,10 @@ class Acting:
     async def run(self, leads: leading.Leading) -> None:
         """Look at all sets, and at what changes, until cancelled; then all work on pods has ended."""
         async with contextlib.AsyncExitStack() as stack:
-            looking = await stack.enter_async_context(self._pods_client())
-            loading = await stack.enter_async_context(self._pods_client())
-            doing = work.Work(ollama.Ollama(looking), ollama.Ollama(loading), self.look_at, self._clock)
+            pods = await stack.enter_async_context(self._pods_client())
+            doing = work.Work(ollama.Ollama(pods), self.look_at, self._clock)
             stack.push_async_callback(doing.close)
-            listening = await stack.enter_async_context(self._pods_client())
-            reading = readers.Readers(proxies.Proxies(listening), self.look_at, self._clock)
+            reading = readers.Readers(proxies.Proxies(pods), self.look_at, self._clock)
             stack.push_async_callback(reading.close)
             leader = leading.LeadersHttp(self._api, leads)
             written = writes.Writes(leader, self.cached.wrote)

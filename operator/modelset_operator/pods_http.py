@@ -4,14 +4,15 @@ import ssl
 
 import httpx
 
-_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+_KEEP_NONE = httpx.Limits(max_keepalive_connections=0)
 
 
 class PodsTransport(httpx.AsyncBaseTransport):
     """Opens a connection for a request, and closes it with the answer.
 
     In a pool of all pods' connections each request looks through all that are open (httpcore): a thousand
-    pods, of which something is asked all the time, took a processor by that alone.
+    pods, of which something is asked all the time, took a processor by that alone. So no request waits for
+    another one's connection either, and downloads keep no look waiting.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,7 @@ class PodsTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.AsyncBaseTransport`."""
-        return await httpx.AsyncHTTPTransport(verify=self._unused, limits=_LIMITS).handle_async_request(
+        return await httpx.AsyncHTTPTransport(verify=self._unused, limits=_KEEP_NONE).handle_async_request(
             request
         )
 

@@ -31,8 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and (live := item.config.stash.get(namespaces.LIVE, [])):
-        folder = diagnostics.dump(item.name, live)
-        report.sections.append(("diagnostics", f"statuses, events and logs are in {folder}"))
+        diagnostics.attach(report, item.name, live)
     return report
 
 

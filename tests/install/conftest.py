@@ -16,8 +16,7 @@ from tests.install import kuberay, registry, terminal
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and report.when == "call":
-        folder = diagnostics.dump(item.name, ["default"])
-        report.sections.append(("diagnostics", f"statuses, events and logs are in {folder}"))
+        diagnostics.attach(report, item.name, ["default"])
     return report
 
 

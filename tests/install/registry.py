@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from stack import cluster, images, models
-from stack.step import output, step, succeeds
+from stack import cluster, images, models, release
+from stack.step import output, succeeds
 from tests.e2e.support.waiting import until
 
 NAME = f"{cluster.NAME}-registry"
@@ -33,11 +33,7 @@ class Registry:
 
     def push(self, image: str, name: str) -> None:
         """Put an image of this machine under a name and tag in the registry."""
-        pushed = f"{self.address}/{name}"
-        with step(f"put {name} into {self.address}"):
-            output(["docker", "tag", image, pushed])
-            output(["docker", "push", pushed])
-            output(["docker", "image", "rm", pushed])
+        release.pushed(image, f"{self.address}/{name}")
 
     def mirror(self, image: str, public: str) -> None:
         """Have nodes find an image of this machine under the name that it has in public."""

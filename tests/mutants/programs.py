@@ -37,6 +37,7 @@ _PROGRAMS = (
             "backoff.py",
             "handlers.py",
             "observer.py",
+            "pods_http.py",
             "reconciler.py",
             "workqueue.py",
         ),

@@ -9,23 +9,18 @@ Set = state.Set
 
 
 class Work:
-    """Looks, downloads, loads and removals of all sets.
-
-    `tell` is called with a set that has something new to tell. `looking` and `loading` have connections of
-    their own, so that downloads never keep looks waiting.
-    """
+    """Looks, downloads, loads and removals of all sets. `tell` is called with one that has something new."""
 
     def __init__(
         self,
-        looking: port.Engine,
-        loading: port.Engine,
+        engine: port.Engine,
         tell: Callable[[Set], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._looks = looks.Looks(looking, tell)
-        self._removals = removals.Removals(looking, tell, clock)
-        self.pulls = pulls.Pulls(loading, tell, self._looks.hurry, clock)
-        self._loads = loads.Loads(loading, tell, clock)
+        self._looks = looks.Looks(engine, tell)
+        self._removals = removals.Removals(engine, tell, clock)
+        self.pulls = pulls.Pulls(engine, tell, self._looks.hurry, clock)
+        self._loads = loads.Loads(engine, tell, clock)
 
     def sights(self, owner: Set) -> Mapping[str, looks.Sight]:
         """See `looks.Looks.view`."""

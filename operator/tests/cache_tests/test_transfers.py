@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import hashlib
 import os
 import pathlib
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,13 +11,10 @@ import pytest
 from modelset_cache import store, transfers, upstream
 
 from .conftest import until
+from .fake_registry import digest_of
 
 CHUNK = 10
 PLACE = upstream.Place("models.example", "m")
-
-
-def digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @dataclasses.dataclass
@@ -36,7 +32,7 @@ class Registry(upstream.Upstream):
     proceed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     def _content(self, wanted: str) -> bytes:
-        return next(one for one in self.contents if digest(one) == wanted)
+        return next(one for one in self.contents if digest_of(one) == wanted)
 
     async def size(self, place: upstream.Place, digest: str) -> int:
         return len(self._content(digest))
@@ -63,7 +59,7 @@ class World:
     transfers: transfers.Transfers
 
     async def of(self, content: bytes, place: upstream.Place = PLACE) -> transfers.Transfer:
-        return await self.transfers.of(place, digest(content))
+        return await self.transfers.of(place, digest_of(content))
 
     async def whole(self, content: bytes) -> None:
         """Have a blob fetched and checked."""
@@ -185,7 +181,7 @@ async def test_what_somebody_reads_does_not_go_for_something_else(world: World) 
         await world.of(new)
     await pieces.aclose()
     await world.whole(new)
-    assert world.kept.find(digest(old)) is None
+    assert world.kept.find(digest_of(old)) is None
 
 
 async def test_what_is_still_fetched_does_not_go_for_something_else(world: World) -> None:
@@ -208,12 +204,12 @@ async def test_what_was_read_last_stays_longest(world: World) -> None:
     world.registry.contents = tuple(contents)
     for index, content in enumerate(contents[:2]):
         await world.whole(content)
-        found = world.kept.find(digest(content))
+        found = world.kept.find(digest_of(content))
         assert found is not None
         os.utime(found.folder, (index, index))
     await world.whole(contents[0])
     await world.whole(contents[2])
-    assert [world.kept.find(digest(content)) is not None for content in contents] == [True, False, True]
+    assert [world.kept.find(digest_of(content)) is not None for content in contents] == [True, False, True]
 
 
 async def test_files_that_are_not_what_they_were_break_a_reading_off(world: World) -> None:
@@ -252,8 +248,8 @@ async def test_a_blob_is_checked_once(world: World, monkeypatch: pytest.MonkeyPa
     world.registry.contents = (content,)
     await world.whole(content)
     again = transfers.Transfers(world.kept, world.registry)
-    assert await read(await again.of(PLACE, digest(content)), 0, 35) == content
-    assert checked == [digest(content)]
+    assert await read(await again.of(PLACE, digest_of(content)), 0, 35) == content
+    assert checked == [digest_of(content)]
 
 
 async def test_who_reads_when_the_cache_stops_is_told(world: World) -> None:
@@ -267,4 +263,4 @@ async def test_who_reads_when_the_cache_stops_is_told(world: World) -> None:
     await world.transfers.close()
     with pytest.raises(transfers.BrokenOffError):
         await more
-    assert world.kept.find(digest(content)) is not None
+    assert world.kept.find(digest_of(content)) is not None

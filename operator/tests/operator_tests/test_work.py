@@ -20,7 +20,7 @@ async def test_a_model_that_has_come_is_seen_at_once_on_a_pod_that_is_seldom_loo
     fleet.proceed.clear()
     told: asyncio.Queue[work.Set] = asyncio.Queue()
     engine = ollama.Ollama(httpx.AsyncClient(transport=fleet))
-    doing = work.Work(engine, engine, told.put_nowait)
+    doing = work.Work(engine, told.put_nowait)
     place = state.Place(POD, IP, busy=False, described=frozenset())
     wanted = state.WantedPull(
         "assistants-0", POD, IP, MODEL, MODEL, sources.Source("registry.ollama.ai", False)

@@ -51,7 +51,7 @@ class World:
     def restart_operator(self) -> None:
         """Forget all that the operator keeps in memory."""
         client = ollama.Ollama(httpx.AsyncClient(transport=self.fleet))
-        self.work = work.Work(client, client, self.pokes.put_nowait, lambda: self.now[0])
+        self.work = work.Work(client, self.pokes.put_nowait, lambda: self.now[0])
         if self.watching is not None:
             self.watching.cancel()
         self.cached = caches.Caches(self.api, (), lambda _: self.told.set())

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from stack import cache, cluster
 from tests.e2e.support.kube import Kube, Refused
 
 LOG_LINES = "200"
 
 
-def dump(test: str, namespaces: list[str]) -> Path:
+def attach(report: pytest.TestReport, test: str, namespaces: list[str]) -> None:
+    """Have the report of a failed test say where it is told how the namespaces were."""
+    folder = _dump(test, namespaces)
+    report.sections.append(("diagnostics", f"statuses, events and logs are in {folder}"))
+
+
+def _dump(test: str, namespaces: list[str]) -> Path:
     """Write a folder of text files about the namespaces; return it."""
     folder = cache.root() / "logs" / "e2e" / test
     folder.mkdir(parents=True, exist_ok=True)
