@@ -78,10 +78,15 @@ def _short(digest: str) -> str:
 
 
 def _volume_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    was, now = (conditions.find(told, status.OLLAMA_READY) for told in (before, after))
-    if now.get("reason") != status.VOLUMES_TOO_SMALL or was.get("reason") == status.VOLUMES_TOO_SMALL:
-        return []
-    return [Event(WARNING, status.VOLUMES_TOO_SMALL, now["message"])]
+    return [
+        Event(WARNING, status.VOLUMES_TOO_SMALL, conditions.find(after, told)["message"])
+        for told in (status.OLLAMA_READY, status.CACHE_READY)
+        if _too_small(after, told) and not _too_small(before, told)
+    ]
+
+
+def _too_small(told: Mapping[str, Any], condition: str) -> bool:
+    return conditions.find(told, condition).get("reason") == status.VOLUMES_TOO_SMALL
 
 
 def _readiness_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:

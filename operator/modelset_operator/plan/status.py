@@ -18,7 +18,8 @@ PROGRESSING = "Progressing"
 CACHE_READY = "CacheReady"
 # The reason when the API server, or an object of somebody else, is in the way.
 APPLY_FAILED = "ApplyFailed"
-# The reason of OllamaReady, although it is True: models that fit into what was asked for may not fit.
+# The reason of OllamaReady and CacheReady, although they are True: what fits into what was asked for may not
+# fit.
 VOLUMES_TOO_SMALL = "VolumesTooSmall"
 # Reasons that stay until somebody acts or something outside the set changes. They are told first.
 _STUCK = obstacles.REASONS | {"ModelFailed", "DiskFull"}
@@ -176,10 +177,14 @@ def _cache_leaves(observed: seen.Observed) -> list[Leaf]:
     """Tell of the registry cache, where a set has one. What is there goes on being served without it."""
     if observed.modelset.cache is None:
         return []
+    small = volumes.cache_too_small(observed)
     if any(pod.ready for pod in observed.cache.pods):
-        return [Leaf(CACHE_READY, True, "Serving", "models are pulled through the cache")]
+        told = "models are pulled through the cache"
+        if small:
+            return [Leaf(CACHE_READY, True, VOLUMES_TOO_SMALL, _cut(f"{told}; {small}"))]
+        return [Leaf(CACHE_READY, True, "Serving", told)]
     obstacle = obstacles.cache_pods(observed)
-    told = obstacle.message or "its pod is about to start"
+    told = "; ".join(filter(None, [obstacle.message or "its pod is about to start", small]))
     return [
         Leaf(CACHE_READY, False, obstacle.reason or "PodNotReady", _cut(f"nothing can be pulled: {told}"))
     ]

@@ -31,17 +31,14 @@ def growths(observed: seen.Observed) -> tuple[Growth, ...]:
 
 
 def too_small(observed: seen.Observed) -> str:
-    """Tell which claims stay smaller than what is asked for, why, and what to do; "" when none does."""
-    claims, asked = _of_pools(observed)
-    small = [claim for claim in _small(claims, asked) if _refusal(claim, asked, observed)]
-    if not small:
-        return ""
-    named = ", ".join(f"{claim['metadata']['name']} ({_size(claim)})" for claim in small)
-    return (
-        f"smaller than spec.ollama.storage.size ({asked}): {named};"
-        f" these PersistentVolumeClaims cannot be made larger: {_refusal(small[0], asked, observed)};"
-        " delete them and their pods to have models pulled anew"
-    )
+    """Tell which claims of Ollama pods stay smaller than asked for, why, what to do; "" when none does."""
+    return _stay_small("ollama.storage.size", *_of_pools(observed), observed, "have models pulled anew")
+
+
+def cache_too_small(observed: seen.Observed) -> str:
+    """Tell the same of the claim of the registry cache."""
+    anew = "have a larger one, which begins empty; Ollama pods keep the models that they hold"
+    return _stay_small("registry.cache.size", *_of_cache(observed), observed, anew)
 
 
 def claim_of(pod: seen.Pod, observed: seen.Observed) -> seen.Object | None:
@@ -65,6 +62,20 @@ def _of_cache(observed: seen.Observed) -> tuple[Sequence[seen.Object], str]:
     """Return the claim of the registry cache, where the set has one, and how large it is to be."""
     cache = observed.modelset.cache
     return ((), "0") if cache is None else (observed.cache.claims, cache.size)
+
+
+def _stay_small(
+    field: str, claims: Sequence[seen.Object], asked: str, observed: seen.Observed, anew: str
+) -> str:
+    small = [claim for claim in _small(claims, asked) if _refusal(claim, asked, observed)]
+    if not small:
+        return ""
+    named = ", ".join(f"{claim['metadata']['name']} ({_size(claim)})" for claim in small)
+    return (
+        f"smaller than spec.{field} ({asked}): {named};"
+        f" these PersistentVolumeClaims cannot be made larger: {_refusal(small[0], asked, observed)};"
+        f" delete them and their pods to {anew}"
+    )
 
 
 def _small(claims: Iterable[seen.Object], asked: str) -> Iterator[seen.Object]:

@@ -12,7 +12,7 @@ from modelset_operator.api import names, neighbours, sources, spec
 from modelset_operator.cluster import caches
 from modelset_operator.engines import ollama as engine
 from modelset_operator.manifests import cache, network, ollama
-from modelset_operator.plan import decide, status, volumes
+from modelset_operator.plan import decide, events, status, volumes
 from modelset_operator.plan import observed as seen
 
 from . import builders, fake_api, worlds
@@ -224,19 +224,41 @@ def test_variants_are_made_on_such_a_pod_all_the_same() -> None:
 # --- what becomes of it
 
 
+CLAIM: dict[str, Any] = {
+    "metadata": {"name": "blobs-assistants-cache-0", "uid": "c"},
+    "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+    "status": {"phase": "Bound"},
+}
+UNGROWN = {"c": seen.Ungrown("8Gi", "the storageclass must support resize")}
+
+
 def test_its_claim_grows_and_never_without_it() -> None:
-    claim = {
-        "metadata": {"name": "blobs-assistants-cache-0", "uid": "c"},
-        "spec": {"resources": {"requests": {"storage": "1Gi"}}},
-        "status": {"phase": "Bound"},
-    }
-    there = seen.CacheObjects(claims=(claim,))
+    there = seen.CacheObjects(claims=(CLAIM,))
     grown = volumes.growths(look(PRIVATE, cache=there))
     assert grown == (volumes.Growth("blobs-assistants-cache-0", "c", "8Gi"),)
     assert volumes.growths(look({"host": HOST}, cache=there)) == ()
-    refused = {"c": seen.Ungrown("8Gi", "no")}
-    assert volumes.growths(look(PRIVATE, cache=there, ungrown=refused)) == ()
-    assert volumes.too_small(look(PRIVATE, cache=there, ungrown=refused)) == ""
+    refused = look(PRIVATE, cache=there, ungrown=UNGROWN)
+    assert volumes.growths(refused) == ()
+    assert volumes.too_small(refused) == ""
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_claim_that_cannot_grow_is_told_once_with_what_to_do(ready: bool) -> None:
+    pods = (seen.CachePod("assistants-cache-0", ready=ready),)
+    refused = look(PRIVATE, cache=seen.CacheObjects(claims=(CLAIM,), pods=pods), ungrown=UNGROWN)
+    told = decide.told(refused)
+    (leaf,) = [one for one in told.status["conditions"] if one["type"] == status.CACHE_READY]
+    expected = ("True", "VolumesTooSmall") if ready else ("False", "PodNotReady")
+    assert (leaf["status"], leaf["reason"]) == expected
+    assert (
+        "smaller than spec.registry.cache.size (8Gi): blobs-assistants-cache-0 (1Gi); these"
+        " PersistentVolumeClaims cannot be made larger: the storageclass must support resize; delete them and"
+        " their pods to have a larger one"
+    ) in leaf["message"]
+    warned = [events.Event(events.WARNING, "VolumesTooSmall", leaf["message"])] if ready else []
+    assert [one for one in told.events if one.reason == "VolumesTooSmall"] == warned
+    again = dataclasses.replace(refused, resource={**refused.resource, "status": told.status})
+    assert decide.told(again).events == ()
 
 
 @pytest.mark.parametrize(
