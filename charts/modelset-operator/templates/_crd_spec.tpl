@@ -17,12 +17,16 @@ properties:
     x-kubernetes-list-type: map
     x-kubernetes-list-map-keys: [name]
     x-kubernetes-validations:
+      # The API server (1.34.4) estimates 1,690,602 for this rule, where 10,000,000 is the most that one may have; a
+      # hundred models of eight names each, all of the longest, take 0.8 of the 1,000,000 that one may take when it
+      # runs. So nothing is made anew for each pair: that alone took 9,055,402, and refused a hundred long names.
       - rule: >-
-          self.all(m,
-            (has(m.servedNames) ? m.servedNames
-              : m.name.endsWith(':latest') ? [m.name, m.name.substring(0, size(m.name) - 7)] : [m.name]
-            ).all(n, self.exists_one(o, n in (has(o.servedNames) ? o.servedNames
-              : o.name.endsWith(':latest') ? [o.name, o.name.substring(0, size(o.name) - 7)] : [o.name]))))
+          self.all(m, has(m.servedNames)
+            ? self.exists_one(o, has(o.servedNames) && sets.intersects(m.servedNames, o.servedNames))
+            : self.all(o, has(o.servedNames)
+              ? !(m.name in o.servedNames)
+                && !(m.name.endsWith(':latest') && m.name.substring(0, size(m.name) - 7) in o.servedNames)
+              : m.name + ':latest' != o.name))
         message: >-
           two models have one servedNames entry in common; every name that clients send must belong to one model
           (without servedNames a model is served under its name, and under its name without ':latest')
