@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stack import cache, colours, components, golang, images, ollama, pins, python
+from stack import cache, colours, components, golang, images, lora, ollama, pins, python
 from stack.step import StepFailed, output, step
 
 REGISTRY = "127.0.0.1:5555"
@@ -32,6 +32,7 @@ class Model:
     template: str | None = None  # below TEMPLATES; else the one in the files
     answer_tokens: int | None = None  # at most, where a request sets no limit
     sees_colours: bool = False
+    adapted: bool = False
 
 
 FOLDER = Path(__file__).parent
@@ -58,10 +59,12 @@ MODELS = (
     # Short, because OpenAI's own tests set no limit.
     replace(SMOLLM2, name="smollm2:135m-insert", template="insert.gotmpl", answer_tokens=32),
     replace(SMOLLM2, name="smollm2:135m-colours", template="colours.gotmpl", sees_colours=True),
+    replace(SMOLLM2, name="smollm2:135m-lora", adapted=True),
 )
 # What decides the contents of the registry, apart from Ollama.
 WHEELS = pins.FOLDER / "models.txt"
-INPUTS = (WHEELS, TEMPLATES, *(FOLDER / f"{name}.py" for name in ("models", "ollama", "colours", "gguf")))
+MAKERS = ("models", "ollama", "colours", "lora", "gguf")
+INPUTS = (WHEELS, TEMPLATES, *(FOLDER / f"{name}.py" for name in MAKERS))
 
 
 def registry_image() -> str:
@@ -144,6 +147,8 @@ def create(url: str, name: str, model: Model) -> None:
     if model.sees_colours:
         files["colours.gguf"] = colours.projector(folder / model.files[0])
     fields: dict[str, object] = {}
+    if model.adapted:
+        fields["adapters"] = ollama.blobs(url, {"lora.gguf": lora.adapter(folder / model.files[0])})
     if model.quantize:
         fields["quantize"] = model.quantize
     if model.template:

@@ -33,8 +33,12 @@ def await_answer(url: str) -> None:
 
 def create(url: str, name: str, files: Mapping[str, bytes], **fields: object) -> None:
     """Make a model of files; ``fields`` are more of those of /api/create."""
-    digests = {file: _put(url, content) for file, content in files.items()}
-    _post_json(f"{url}/api/create", {"model": name, "files": digests, **fields})
+    _post_json(f"{url}/api/create", {"model": name, "files": blobs(url, files), **fields})
+
+
+def blobs(url: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Have an Ollama hold files, and return their digests as /api/create takes them."""
+    return {file: _put(url, content) for file, content in files.items()}
 
 
 def copy(url: str, name: str, other: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -148,6 +149,26 @@ def _volumes(*paths: str, **fields: Any) -> Manifest:
             id="parameters-alone",
         ),
         pytest.param(
+            _with("spec.models.0.adapter", "smollm2:135m-lora"),
+            "so from must be set with them",
+            id="an-adapter-alone",
+        ),
+        pytest.param(
+            _with("spec.models", [{"name": "a", "from": "b", "adapter": "b"}]),
+            "adapter must name another model than from",
+            id="the-base-as-an-adapter",
+        ),
+        pytest.param(
+            _with("spec.models", [{"name": "a", "from": "b", "adapter": "c"}, {"name": "c", "from": "b"}]),
+            "another entry that has from",
+            id="a-variant-as-an-adapter",
+        ),
+        pytest.param(
+            _with("spec.models", [{"name": "a", "from": "b", "adapter": "reg.local:5000/model"}]),
+            "adapter must be an Ollama",
+            id="no-adapter",
+        ),
+        pytest.param(
             _with("spec.models.0.from", "smollm2:135m"), "neither the variant itself", id="variant-of-itself"
         ),
         pytest.param(
@@ -245,6 +266,31 @@ def test_is_refused(shared_kube: Kube, manifest: Manifest, named: str) -> None:
     with pytest.raises(Refused) as refused:
         shared_kube.apply(manifest)
     assert named in str(refused.value)
+
+
+EIGHT = range(8)
+HUNDRED = range(100)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        pytest.param(
+            [
+                {"name": f"m{number}", "servedNames": [f"{number}-{one}".ljust(128, "a") for one in EIGHT]}
+                for number in HUNDRED
+            ],
+            id="names-that-clients-send",
+        ),
+        pytest.param(
+            [{"name": f"{'n' * 80}/{number}".ljust(161, "a") + ":latest"} for number in HUNDRED], id="tags"
+        ),
+    ],
+)
+def test_as_much_as_fields_allow_is_taken(shared_kube: Kube, models: list[Manifest]) -> None:
+    """What the API server spends on rules is bounded when they run, too."""
+    manifest = json.dumps(ms.manifest("large", models))
+    shared_kube.run("apply", "--dry-run=server", "--filename", "-", stdin=manifest)
 
 
 def test_what_cannot_change_is_refused(kube: Kube) -> None:

@@ -41,13 +41,13 @@ def _answer(varied: ms.ModelSet, model: str) -> str:
     return found.choices[0].message.content or ""
 
 
-def _answer_of_ollamas_own(kube: Kube, recipe: Manifest) -> str:
+def _answer_of_ollamas_own(kube: Kube, recipe: Manifest, base: str = BASE) -> str:
     """Have Ollama make a model of the same recipe, and answer; what no spec names is soon deleted."""
     words = {key: recipe[key] for key in ("system", "parameters")}
     question = [{"role": "user", "content": "Who are you?"}]
 
     def ask() -> httpx.Response:
-        made = {"model": "by-hand", "from": BASE, "stream": False, **words}
+        made = {"model": "by-hand", "from": base, "stream": False, **words}
         httpx.post(f"{url}/api/create", json=made, timeout=60).raise_for_status()
         options = {"num_ctx": SHORT["contextLength"]}
         body = {"model": "by-hand", "messages": question, "stream": False, "options": options}
@@ -147,3 +147,34 @@ def test_a_variant_whose_base_is_no_entry_is_served_and_one_that_cannot_be_made_
     assert _answer(varied, "poet") == answer
     kube.apply(_manifest(POET, ms.EMBEDDING))
     varied.await_ready()
+
+
+@pytest.mark.long
+def test_a_variant_gets_an_adapter_that_a_model_of_the_registry_has(kube: Kube) -> None:
+    plain = {**POET, "name": "plain"}
+    kube.apply(_manifest(SHORT, plain))
+    varied = ms.ModelSet(kube, "varied")
+    varied.await_ready()
+    before = varied.pod_identities()
+
+    adapted = {**plain, "adapter": "smollm2:135m-lora"}
+    kube.apply(_manifest(SHORT, POET, adapted))
+    varied.await_ready()
+    answers = {name: _answer(varied, name) for name in ("poet", "plain", "smollm2", "plain")}
+    assert answers["plain"] == _answer_of_ollamas_own(kube, adapted, f"{BASE}-lora") != answers["poet"]
+    with varied.client() as client:
+        assert sorted(model.id for model in client.models.list()) == ["plain", "poet", "smollm2"]
+    _await_held(kube, "plain:latest", "poet:latest", "smollm2:135m", "smollm2:135m-lora")
+
+    # A model without one is refused by name, and what was there before answers.
+    kube.apply(_manifest(SHORT, POET, {**plain, "adapter": "all-minilm"}))
+    told = varied.await_phase("plain", "Failed")
+    assert "its adapter, all-minilm, has no adapter layers: set adapter to" in told["message"]
+    assert _answer(varied, "plain") == answers["plain"]
+
+    # Taken out again it is a variant as any other, and the adapter goes.
+    kube.apply(_manifest(SHORT, POET, plain))
+    varied.await_ready()
+    assert _answer(varied, "plain") == answers["poet"]
+    _await_held(kube, "plain:latest", "poet:latest", "smollm2:135m")
+    assert varied.pod_identities() == before

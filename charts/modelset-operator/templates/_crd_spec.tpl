@@ -30,9 +30,11 @@ properties:
         message: >-
           two models have one servedNames entry in common; every name that clients send must belong to one model
           (without servedNames a model is served under its name, and under its name without ':latest')
-      - rule: "self.all(m, !has(m.from) || !self.exists(o, o.name == m.from && has(o.from)))"
+      - rule: >-
+          self.all(m, !has(m.from) || !self.exists(o, has(o.from)
+            && (o.name == m.from || (has(m.adapter) && o.name == m.adapter))))
         message: >-
-          from must name a model that is pulled, neither the variant itself nor another entry that has from
+          from and adapter must name models that are pulled, neither the variant itself nor another entry that has from
     items:
       type: object
       required: [name]
@@ -41,10 +43,13 @@ properties:
           message: >-
             refresh is of models that are pulled, and one with from is not: it is made anew when its base has moved, so make
             the base an entry too and set refresh there
-        - rule: "has(self.from) || !(has(self.system) || has(self.template) || has(self.parameters))"
+        - rule: "has(self.from) || !(has(self.system) || has(self.template) || has(self.parameters) || has(self.adapter))"
           message: >-
-            system, template and parameters make a variant of another model, so from must be set with them: the model
-            that it is made of
+            system, template, parameters and adapter make a variant of another model, so from must be set with them: the
+            model that it is made of
+        - rule: "!has(self.adapter) || !has(self.from) || self.adapter != self.from"
+          message: >-
+            adapter must name another model than from, whose own adapter the variant has already
       properties:
         name:
           description: >-
@@ -70,6 +75,18 @@ properties:
               message: >-
                 from must be an Ollama reference, [[host[:port]/]namespace/]model[:tag]; a host needs a namespace too,
                 such as models.example:5000/library/smollm2
+        adapter:
+          description: >-
+            A LoRA for a variant, by the model that has it: any Ollama reference to one that was made with ADAPTER. It is
+            pulled and kept for the variant, and served only where it is an entry too. It takes memory of its own.
+          type: string
+          minLength: 1
+          maxLength: 200
+          x-kubernetes-validations:
+            - rule: {{ include "modelset-operator.crd.isReference" . }}
+              message: >-
+                adapter must be an Ollama reference, [[host[:port]/]namespace/]model[:tag]; a host needs a namespace too,
+                such as models.example:5000/library/smollm2-lora
         system:
           description: The system prompt of a variant, where a request has none. By default the base's.
           type: string

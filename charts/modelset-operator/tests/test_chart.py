@@ -244,6 +244,8 @@ def test_the_crd_is_the_resource_that_the_operator_serves() -> None:
         ("name", "hf.co/model", True),
         ("from", "models.example:5000/library/smollm2:135m", False),
         ("from", "hf.co/model", True),
+        ("adapter", "models.example:5000/library/smollm2-lora:1", False),
+        ("adapter", "hf.co/model", True),
     ],
 )
 def test_rules_refuse_what_cannot_work(path: str, value: str, refused: bool) -> None:
@@ -255,6 +257,7 @@ def test_rules_refuse_what_cannot_work(path: str, value: str, refused: bool) -> 
         "labelValue": ollama["podLabels"]["additionalProperties"],
         "volume": ollama["volumes"]["items"]["properties"]["name"],
         "from": models["from"],
+        "adapter": models["adapter"],
     }
     rules = [rule["rule"] for rule in fields[path]["x-kubernetes-validations"] if "matches" in rule["rule"]]
     found = [

@@ -60,13 +60,24 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What is put around the weights of a base, `named` as in the spec; what is empty is the base's own."""
+    """What is put around the weights of a base, `named` as in the spec; what is empty is the base's own.
+
+    `adapter` is the model of which the LoRA is taken, `adapter_named` as in the spec; None for no such.
+    """
 
     base: references.Reference
     named: str
     system: str = ""
     template: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    adapter: references.Reference | None = None
+    adapter_named: str = ""
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """What it is made of as named in the spec, by reference key: the base, then the adapter."""
+        adapter = {} if self.adapter is None else {self.adapter.key: self.adapter_named}
+        return {self.base.key: self.named, **adapter}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +90,8 @@ class Refresh:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One entry of spec.models. `replicas` is on how many pods it is kept, None for all of them.
+    """One entry of spec.models. `replicas` is on how many pods it is kept, None for all of them, 0 for none
+    but those that keep a variant with it as its adapter.
 
     `context_length` is None where the model's own, or Ollama's default, holds. One with a `variant` is made
     on each pod out of its base, and comes from no registry.
@@ -232,7 +244,8 @@ class Cache:
 class ModelSet:
     """An OllamaModelSet, defaults filled in. `created` is in Unix seconds.
 
-    `bases` are kept for the variants of them, and not served: they are no entries of spec.models.
+    `bases` are kept for the variants of them, adapters included, and not served: they are no entries of
+    spec.models.
     `refresh_at` is when all tags are to be looked at once, None where nobody has asked for it.
     """
 
@@ -259,9 +272,9 @@ class ModelSet:
         return {model.reference.key: model for model in (*self.bases, *self.models)}
 
     def variants_of(self, base: Model) -> tuple[Model, ...]:
-        """Return the models that are made of this one."""
+        """Return the models that are made of this one, or have it as their adapter."""
         key = base.reference.key
-        return tuple(one for one in self.models if one.variant is not None and one.variant.base.key == key)
+        return tuple(one for one in self.models if one.variant is not None and key in one.variant.sources)
 
 
 def parse(resource: Mapping[str, Any], images: Images) -> ModelSet:
@@ -351,14 +364,25 @@ def _variant(entry: Mapping[str, Any], registry: sources.Registry) -> Variant | 
     if not entry.get("from"):
         return None
     base, _ = _reference(entry["from"], registry)
-    parameters = dict(entry.get("parameters") or {})
-    return Variant(base, entry["from"], entry.get("system", ""), entry.get("template", ""), parameters)
+    adapter = entry.get("adapter", "")
+    return Variant(
+        base=base,
+        named=entry["from"],
+        system=entry.get("system", ""),
+        template=entry.get("template", ""),
+        parameters=dict(entry.get("parameters") or {}),
+        adapter=_reference(adapter, registry)[0] if adapter else None,
+        adapter_named=adapter,
+    )
 
 
 def _with_bases(
     models: Sequence[Model], registry: sources.Registry, keep_alive: str
 ) -> tuple[list[Model], list[Model]]:
-    """Return the entries, and the bases that are none. Raises SpecError for variants that cannot be made."""
+    """Return the entries, and the bases and adapters that are none.
+
+    Raises SpecError for variants that cannot be made.
+    """
     variants = {model.reference.key: model for model in models if model.variant is not None}
     bases = {model.reference.key: model for model in models if model.variant is None}
     listed = frozenset(bases)
@@ -368,11 +392,13 @@ def _with_bases(
         if same.variant != model.variant:
             raise SpecError(f"spec.models: {model.name} and {same.name} are one name on Ollama: rename one")
         if model.variant is not None:
-            _check_base(model, model.variant, variants)
+            _check_sources(model, model.variant, variants)
             key = model.variant.base.key
-            if key not in bases:
-                base = _model({"name": model.variant.named}, registry, keep_alive)
-                bases[key] = dataclasses.replace(base, served_names=())
+            for source, named in model.variant.sources.items():
+                if source not in bases:
+                    base = _model({"name": named}, registry, keep_alive)
+                    # An adapter goes where its variants go.
+                    bases[source] = dataclasses.replace(base, served_names=(), replicas=0)
             kept.setdefault(key, [bases[key].replicas] if key in listed else []).append(model.replicas)
     # A base is kept wherever a variant of it is.
     most = {key: _most(counts) for key, counts in kept.items()}
@@ -380,13 +406,20 @@ def _with_bases(
     return entries, [_with_replicas(base, most) for key, base in bases.items() if key not in listed]
 
 
-def _check_base(model: Model, variant: Variant, variants: Mapping[str, Model]) -> None:
-    # No registry knows a variant: its name is the same whatever spec.registry says.
-    for key in (variant.base.key, references.parse(variant.named).key):
-        if key in variants:
-            of = variants[key].name
-            told = "itself" if key == model.reference.key else f"{of}, which is a variant itself"
-            raise SpecError(f"spec.models: from of {model.name} names {told}; it has to name what is pulled")
+def _check_sources(model: Model, variant: Variant, variants: Mapping[str, Model]) -> None:
+    for field, (source, named) in zip(("from", "adapter"), variant.sources.items(), strict=False):
+        # No registry knows a variant: its name is the same whatever spec.registry says.
+        for key in (source, references.parse(named).key):
+            if key in variants:
+                of = variants[key].name
+                told = "itself" if key == model.reference.key else f"{of}, which is a variant itself"
+                raise SpecError(
+                    f"spec.models: {field} of {model.name} names {told}; it has to name what is pulled"
+                )
+    if variant.adapter is not None and variant.adapter.key == variant.base.key:
+        raise SpecError(
+            f"spec.models: adapter of {model.name} names the base, which has it already: leave it out"
+        )
 
 
 def _like_its_base(model: Model, bases: Mapping[str, Model]) -> Model:

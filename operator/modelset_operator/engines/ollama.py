@@ -28,7 +28,8 @@ _NOT_FOUND = "file does not exist"
 # What a mark is kept as: Ollama adds licences to those of the base, tells them all, and reads none.
 _MARK = "modelset.dev/variant "
 # The lines of a Modelfile that name files, which come first in what Ollama makes of a model.
-_FILES = ("FROM ", "ADAPTER ")
+_ADAPTER = "ADAPTER "
+_FILES = ("FROM ", _ADAPTER)
 
 
 class Ollama:
@@ -100,8 +101,15 @@ class Ollama:
         body: dict[str, Any] = {"model": reference, "from": recipe.base, "license": _MARK + recipe.mark}
         own = {"system": recipe.system, "template": recipe.template, "parameters": recipe.parameters}
         body |= {field: value for field, value in own.items() if value}
+        if recipe.adapter:
+            # Under whatever name: by its end Ollama knows what kind of file it is.
+            body["adapters"] = {"adapter.gguf": recipe.adapter.replace("-", ":", 1)}
         async for progress in self._follow(f"{base_url(address)}/api/create", body, CREATE_READ_SECONDS):
             yield progress
+        if recipe.adapter and recipe.adapter not in (await self.describe(address, reference)).adapters:
+            # It goes by what the file says of itself, and takes one that does not say so for weights.
+            await self.remove(address, reference, loaded=False)
+            raise port.RefusedError(f"Ollama takes {recipe.adapter} for no adapter: convert it anew")
 
     async def _follow(
         self, url: str, body: Mapping[str, Any], read_seconds: float
@@ -159,12 +167,14 @@ def _facts(shown: Mapping[str, Any]) -> state.Facts:
     architecture = info.get("general.architecture", "")
     parameters = str(shown.get("parameters") or "").splitlines()
     pinned = [line.split()[-1] for line in parameters if line.startswith("num_ctx ")]
+    files = _files(str(shown.get("modelfile") or ""))
     return state.Facts(
         capabilities=tuple(sorted(shown.get("capabilities") or ())),
         cache_values=_cache_values(info, architecture),
         context_length=_whole(info.get(f"{architecture}.context_length")) or 0,
         pinned_context_length=int(pinned[-1]) if pinned and pinned[-1].isdigit() else 0,
-        weights=_weights(str(shown.get("modelfile") or "")),
+        weights=" ".join(_name(line) for line in files),
+        adapters=tuple(_name(line) for line in files if line.startswith(_ADAPTER)),
         mark=_mark(str(shown.get("license") or "")),
     )
 
@@ -175,11 +185,15 @@ def _mark(licences: str) -> str:
     return last.removeprefix(_MARK) if last.startswith(_MARK) else ""
 
 
-def _weights(modelfile: str) -> str:
-    """Return the names of the files that a runner is kept by, without folders; what follows is anybody's."""
+def _files(modelfile: str) -> list[str]:
+    """Return the lines with the files that a runner is kept by; what follows is anybody's."""
     lines = (line for line in modelfile.splitlines() if line and not line.startswith("#"))
-    files = itertools.takewhile(lambda line: line.startswith(_FILES), lines)
-    return " ".join(file.replace("/", " ").split()[-1] for file in files)
+    return list(itertools.takewhile(lambda line: line.startswith(_FILES), lines))
+
+
+def _name(line: str) -> str:
+    """Return the name of the file that a line names, without folders."""
+    return line.replace("/", " ").split()[-1]
 
 
 def _cache_values(info: Mapping[str, Any], architecture: str) -> int | None:

@@ -18,7 +18,8 @@ class Facts:
     `cache_values` are the numbers that it keeps for each token of a conversation, None where it does not say;
     `context_length` is what it was made for and `pinned_context_length` what its Modelfile asks for, 0 where
     they do not say. Models of the same `weights` are variants: other words around the same files; "" is
-    unknown. `mark` is what a variant was given when it was made, see `Recipe`; "" for all others.
+    unknown. `adapters` are those of the files that are adapters. `mark` is what a variant was given when it
+    was made, see `Recipe`; "" for all others.
     """
 
     capabilities: tuple[str, ...]
@@ -26,6 +27,7 @@ class Facts:
     context_length: int = 0
     pinned_context_length: int = 0
     weights: str = ""
+    adapters: tuple[str, ...] = ()
     mark: str = ""
 
 
@@ -93,7 +95,8 @@ class Pull:
 class Recipe:
     """How a variant is made: of which base, as the pod spells it, and what is put around its weights.
 
-    What is empty is the base's own. `mark` is a line that the model keeps, and tells when it is described.
+    What is empty is the base's own. `adapter` is a file that the pod holds, as in `Facts`; "" for none.
+    `mark` is a line that the model keeps, and tells when it is described.
     """
 
     base: str
@@ -101,6 +104,7 @@ class Recipe:
     template: str
     parameters: Mapping[str, Any]
     mark: str
+    adapter: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -277,14 +277,16 @@ def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
     """Return what pods hold and should not.
 
     Not on pods that are downloading: deleting a model can take a layer that the other one shares. Nor the
-    base of a variant that is to be made of another one: its files would be nobody's once the variant lets go.
+    base or adapter of a variant that is to be made of another one: its files would be nobody's once the
+    variant lets go.
     """
     garbage: list[state.Removal] = []
     for pod in observed.pods:
         if pod.store is None or _downloading(pod, observed):
             continue
         store, wanted = pod.store, placement.wanted_on(pod, observed)
-        needed = {variants.made_of(model, pod) for model in wanted.values() if model.variant is not None}
+        made = (variants.made_of(model, pod) for model in wanted.values() if model.variant is not None)
+        needed = frozenset[str]().union(*made)
         in_the_way = {
             key
             for key, model in wanted.items()

@@ -188,18 +188,19 @@ def _phase(
 
 
 def _phase_of_variant(model: spec.Model, observed: seen.Observed) -> tuple[str, str]:
-    """Tell how far a variant is that no pod holds as it should be: no further than its base."""
+    """Tell how far a variant is that no pod holds as it should be: no further than what it is made of."""
     if stays := _failed_or_asleep(model, observed):
         return stays
     previous = observed.previous_model(model.name)
-    base = judge(_base_of(model, observed), observed)
-    message = f"its base, {base.model.name}: {base.message or base.phase}"
-    if base.phase in (PULLING, FAILED):
-        return base.phase, message
+    behind = _behind(model, observed)
+    if behind is not None and behind[0] in (PULLING, FAILED):
+        return behind
+    if problem := variants.problem(model, placement.pods_for(model, observed)):
+        return FAILED, problem
     if _had_failed(model, observed):
         return FAILED, str(previous.get("message", ""))
-    if base.phase == PENDING:
-        return PENDING, message
+    if behind is not None:
+        return behind
     return (PENDING, _IN_THE_WAY) if _is_in_the_way(model, observed) else (CREATING, "")
 
 
@@ -212,9 +213,19 @@ def _failed_or_asleep(model: spec.Model, observed: seen.Observed) -> tuple[str, 
     return (READY, ASLEEP) if asleep else None
 
 
-def _base_of(model: spec.Model, observed: seen.Observed) -> spec.Model:
-    """Return the base of a variant; any other model is its own."""
-    return model if model.variant is None else observed.modelset.by_key[model.variant.base.key]
+def _behind(model: spec.Model, observed: seen.Observed) -> tuple[str, str] | None:
+    """Return phase and message of what a variant waits for: its base, then its adapter; None when not."""
+    for what, source in zip(("base", "adapter"), _sources(model, observed), strict=False):
+        judged = judge(source, observed)
+        if judged.phase in (PULLING, FAILED, PENDING):
+            return judged.phase, f"its {what}, {source.name}: {judged.message or judged.phase}"
+    return None
+
+
+def _sources(model: spec.Model, observed: seen.Observed) -> list[spec.Model]:
+    """Return what a variant is made of: its base, and its adapter where it has one. None for other models."""
+    keys = () if model.variant is None else model.variant.sources
+    return [observed.modelset.by_key[key] for key in keys]
 
 
 def _is_in_the_way(model: spec.Model, observed: seen.Observed) -> bool:
@@ -295,12 +306,15 @@ def _note(model: spec.Model, held: state.Held | None) -> str:
 def _progress(model: spec.Model, observed: seen.Observed, phase: str) -> str:
     """Return how much of the model the pods that should hold it have, as `42%`.
 
-    It stays below 100% until every one of them holds it. A variant that waits for its base is as far as that.
+    It stays below 100% until every one of them holds it. A variant that waits for its base, or its adapter,
+    is as far as that.
     """
     if phase in (PENDING, CREATING):
         return ""
     if phase == PULLING:
-        model = _base_of(model, observed)
+        model = next(
+            (one for one in _sources(model, observed) if judge(one, observed).phase == PULLING), model
+        )
     key = model.reference.key
     parts = []
     pods = placement.pods_for(model, observed)
@@ -374,9 +388,11 @@ def required(pool: spec.Pool, observed: seen.Observed) -> Mapping[str, tuple[spe
 
 
 def _cannot_be_had(model: spec.Model, observed: seen.Observed) -> bool:
-    if model.variant is not None and _cannot_be_had(_base_of(model, observed), observed):
-        return True
     pods = placement.pods_for(model, observed)
+    if any(_cannot_be_had(source, observed) for source in _sources(model, observed)):
+        return True
+    if variants.problem(model, pods):
+        return True
     lacking = [pod for pod in pods if pod.store is None or model.reference.key not in pod.store.held]
     pulls = [observed.pull(pod, model.reference.key) for pod in lacking]
     # One that was only begun tells nothing better than what is known from an earlier run of the operator.

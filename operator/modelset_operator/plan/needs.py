@@ -36,12 +36,12 @@ def of(model: spec.Model, observed: seen.Observed) -> Needs:
 
     Of what was measured the most counts: a request may ask for a shorter context than the next one does.
     Variants share a runner, which Ollama lists as the one that it was loaded as, and the disk that their base
-    takes. A base that nobody asks for is in memory only as what its variants are.
+    and their adapter take. A base that nobody asks for is in memory only as what its variants are.
     """
     key = model.reference.key
     held = _known(model, observed)
     if model in observed.modelset.bases:
-        return Needs(disk=None if held is None else held.size)
+        return Needs(disk=None if held is None else _beside_bases(model, held, observed))
     told = observed.previous_model(model.name)
     same = (held is None or told.get("digest") == held.digest) and observed.same_generation
     before = told.get("memory") if same else None
@@ -54,8 +54,9 @@ def of(model: spec.Model, observed: seen.Observed) -> Needs:
         measured.append(before)
     memory = max(measured, default=0) or by_numbers
     if model.variant is not None:
-        # Until more is known it takes no more runners than its base.
-        return Needs(memory, 0, runner or model.variant.base.key)
+        # Until more is known it takes no more runners than its base, unless it has an adapter.
+        alone = model.variant.adapter is not None
+        return Needs(memory, 0, runner or (key if alone else model.variant.base.key))
     return Needs(memory, held.size if held is not None else told.get("size"), runner)
 
 
@@ -64,7 +65,19 @@ def _known(model: spec.Model, observed: seen.Observed) -> state.Held | None:
     held = versions.newest(observed.pods, model.reference.key)
     if held is not None or model.variant is None:
         return held
-    return variants.expected(model, versions.newest(observed.pods, model.variant.base.key))
+    made_of = [versions.newest(observed.pods, source) for source in model.variant.sources]
+    return variants.expected(model, *made_of)
+
+
+def _beside_bases(model: spec.Model, held: state.Held, observed: seen.Observed) -> int:
+    """Return the bytes that a model takes on disk which is kept for variants, beside what they have too.
+
+    One with an adapter has the weights that this was made for, most often those of the variants' base.
+    """
+    adapted = [one.variant for one in observed.modelset.variants_of(model) if one.variant is not None]
+    others = [one.base.key for one in adapted if one.base.key != model.reference.key]
+    bases = [versions.newest(observed.pods, key) for key in others]
+    return min((variants.adds(base, held) for base in bases if base is not None), default=held.size)
 
 
 @functools.lru_cache(maxsize=2)

@@ -19,7 +19,8 @@ from modelset_operator.plan import observed as seen
 class Demand:
     """A model to be placed: on `copies` pods, None for all. `hot`: it is in memory wherever it is kept.
 
-    A variant goes where its `base` is, which has no fewer copies.
+    A variant goes where its `base` is, which has no fewer copies; its `adapter` goes along, and takes
+    `adapter_disk`.
     """
 
     key: str
@@ -27,6 +28,8 @@ class Demand:
     takes: needs.Needs = needs.UNKNOWN
     hot: bool = False
     base: str | None = None
+    adapter: str | None = None
+    adapter_disk: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +70,8 @@ class _Taken:
     def take(self, demand: Demand) -> None:
         runner = demand.takes.runner or demand.key
         memory = demand.takes.memory or 0
-        self.keys.add(demand.key)
-        self.disk += demand.takes.disk or 0
+        self.disk += sum(self._adds(demand).values())
+        self.keys.update(self._adds(demand))
         if runner not in self.runners:
             self.runners.add(runner)
             self.memory += memory
@@ -76,11 +79,19 @@ class _Taken:
             self.hot_runners.add(runner)
             self.hot_memory += memory
 
+    def _adds(self, demand: Demand) -> dict[str, int]:
+        """Return what is to be kept that is not kept yet, and what each takes on the disk."""
+        wanted = {demand.key: demand.takes.disk or 0}
+        if demand.adapter is not None:
+            wanted[demand.adapter] = demand.adapter_disk or 0
+        return {key: disk for key, disk in wanted.items() if key not in self.keys}
+
     def lacks(self, demand: Demand) -> str:
         """Return in what a model does not fit, "" where it does; what is on a disk fits there."""
         if demand.base is not None and demand.base not in self.keys:
             return f"its base, {demand.base}, is not kept there"
-        room, memory, disk = self.room, demand.takes.memory or 0, demand.takes.disk or 0
+        room, memory = self.room, demand.takes.memory or 0
+        disk = sum(size for key, size in self._adds(demand).items() if key not in room.held)
         if room.memory is not None and memory > room.memory:
             return f"needs {needs.text(memory)} of memory, pods have {needs.text(room.memory)}"
         adds = demand.hot and (demand.takes.runner or demand.key) not in self.hot_runners
@@ -92,7 +103,7 @@ class _Taken:
             )
         if adds and room.hot is not None and len(self.hot_runners) >= room.hot:
             return f"spec.ollama.maxLoadedModels is {room.hot}, and as many other models are preloaded"
-        if room.disk is not None and demand.key not in room.held and self.disk + disk > room.disk:
+        if room.disk is not None and disk and self.disk + disk > room.disk:
             left = needs.text(max(0, room.disk - self.disk))
             return f"needs {needs.text(disk)} of disk, pods have {left} left of {needs.text(room.disk)}"
         return ""
@@ -146,16 +157,7 @@ def assign(demands: Iterable[Demand], rooms: Sequence[Room]) -> Assignment:
 def in_pool(pool: spec.Pool, observed: seen.Observed) -> Assignment:
     """Return which models the pods of a pool keep, those that are not there yet included."""
     modelset = observed.modelset
-    demands = [
-        Demand(
-            key=key,
-            copies=model.replicas,
-            takes=needs.of(model, observed),
-            hot=model.preload,
-            base=None if model.variant is None else model.variant.base.key,
-        )
-        for key, model in modelset.by_key.items()
-    ]
+    demands = [_demand(model, observed) for model in modelset.by_key.values()]
     paths = {model.reference.manifest_path: key for key, model in modelset.by_key.items()}
     stores = {pod.name: pod.store for pod in observed.pods if pod.store is not None}
     config_map = observed.of(pool).config_map
@@ -176,6 +178,18 @@ def in_pool(pool: spec.Pool, observed: seen.Observed) -> Assignment:
             )
         )
     return assign(demands, rooms)
+
+
+def _demand(model: spec.Model, observed: seen.Observed) -> Demand:
+    demand = Demand(model.reference.key, model.replicas, needs.of(model, observed), model.preload)
+    if model.variant is None:
+        return demand
+    demand = dataclasses.replace(demand, base=model.variant.base.key)
+    if model.variant.adapter is None:
+        return demand
+    adapter = model.variant.adapter.key
+    disk = needs.of(observed.modelset.by_key[adapter], observed).disk
+    return dataclasses.replace(demand, adapter=adapter, adapter_disk=disk)
 
 
 @functools.lru_cache(maxsize=2)

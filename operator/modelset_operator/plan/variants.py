@@ -7,31 +7,31 @@ no status is trusted, and a restart forgets nothing.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 
 from modelset_operator.api import spec
 from modelset_operator.engines import state
 from modelset_operator.plan import observed as seen
 
-# Of a mark.
-_WORDS = 4
-
-
-def mark(model: spec.Model, variant: spec.Variant, base: state.Held) -> str:
-    """Return what a variant bears: whose it is, its base, that one's version, and a hash of the recipe."""
-    return " ".join((model.reference.key, variant.base.key, base.digest, _hash(variant)))
+# Of a mark, without an adapter and with one.
+_WORDS = (4, 6)
 
 
 def recipe(model: spec.Model, pod: seen.Pod) -> state.Recipe | None:
-    """Return how a pod is to make a variant; None where it does not hold the base."""
+    """Return how a pod is to make a variant; None where it does not hold all that it is made of."""
     variant, store = model.variant, pod.store
-    if variant is None or store is None or (base := _base(variant, store)) is None:
+    if variant is None or store is None:
+        return None
+    words = _words(model, variant, store)
+    if not all(words):
         return None
     return state.Recipe(
         base=store.names[variant.base.key],
         system=variant.system,
         template=variant.template,
         parameters=variant.parameters,
-        mark=mark(model, variant, base),
+        mark=" ".join(filter(None, words)),
+        adapter=_adapter(variant, store) or "",
     )
 
 
@@ -55,46 +55,108 @@ def differs(model: spec.Model, pod: seen.Pod) -> bool:
         return is_another(model, held)
     if held.facts is None:
         return held.broken
-    base = _base(variant, store)
-    if base is not None:
-        return held.facts.mark != mark(model, variant, base)
-    # Until the base is there again its version does not count.
-    _, of, _, words = held.facts.mark.split()
-    return (of, words) != (variant.base.key, _hash(variant))
+    wanted, told = _words(model, variant, store), held.facts.mark.split()
+    if len(wanted) != len(told):
+        return True
+    # Until what it is made of is there again, the versions of that do not count.
+    return any(word not in (None, its) for word, its in zip(wanted, told, strict=True))
 
 
 def version(model: spec.Model, store: state.Store) -> str:
-    """Return the digest of what a pod has a model's weights from, "" where it does not hold that."""
-    held = store.held.get(model.reference.key if model.variant is None else model.variant.base.key)
-    return "" if held is None else held.digest
+    """Return the digests of what a pod has a model's weights from, "" where it does not hold that."""
+    keys = [model.reference.key] if model.variant is None else list(model.variant.sources)
+    return " ".join(store.held[key].digest for key in keys if key in store.held)
 
 
-def made_of(model: spec.Model, pod: seen.Pod) -> str:
-    """Return the key of the base of which a pod has made a variant, "" where it has not."""
+def made_of(model: spec.Model, pod: seen.Pod) -> frozenset[str]:
+    """Return the keys of the base and adapter of which a pod has made a variant; none where it has not."""
     held = pod.store.held.get(model.reference.key) if pod.store is not None else None
     if held is None or held.facts is None or not _is_variant(held, model.reference.key):
+        return frozenset()
+    words = held.facts.mark.split()
+    return frozenset(words[1:2] + words[4:5])
+
+
+def problem(model: spec.Model, pods: Iterable[seen.Pod]) -> str:
+    """Return why nothing can be made with the adapter of a variant that pods hold; "" where it can be."""
+    variant = model.variant
+    if variant is None or variant.adapter is None:
         return ""
-    return held.facts.mark.split()[1]
+    stores = [pod.store for pod in pods if pod.store is not None]
+    found = [store.held[variant.adapter.key] for store in stores if variant.adapter.key in store.held]
+    named = f"its adapter, {variant.adapter_named}"
+    instead = "set adapter to a model that was made with FROM and one ADAPTER in its Modelfile"
+    for held in found:
+        # Of a model without weights Ollama says that there is none.
+        if held.facts is None and held.broken:
+            return f"{named}, cannot be read ({held.problem}): {instead}"
+        if held.facts is not None and len(held.facts.adapters) != 1:
+            return f"{named}, has {len(held.facts.adapters) or 'no'} adapter layers: {instead}"
+    return ""
 
 
-def expected(model: spec.Model, base: state.Held | None) -> state.Held | None:
-    """Return what is known of a variant before it is made: it is as its base, but for its own context."""
+def adds(base: state.Held, adapter: state.Held) -> int:
+    """Return the bytes that a model with an adapter takes beside a base: its weights may be the base's."""
+    shared = None not in (base.facts, adapter.facts) and _weights(base) == _weights(adapter) != ""
+    return max(0, adapter.size - base.size) if shared else adapter.size
+
+
+def expected(
+    model: spec.Model, base: state.Held | None, adapter: state.Held | None = None
+) -> state.Held | None:
+    """Return what is known of a variant before it is made: it is as its base, but for its own context.
+
+    With an adapter it takes more than its base, and a runner of its own; that is known once the adapter is.
+    """
     if model.variant is None or base is None or base.facts is None:
         return None
     pinned = model.variant.parameters.get("num_ctx", base.facts.pinned_context_length)
-    return dataclasses.replace(base, facts=dataclasses.replace(base.facts, pinned_context_length=int(pinned)))
+    facts = dataclasses.replace(base.facts, pinned_context_length=int(pinned))
+    if model.variant.adapter is None:
+        return dataclasses.replace(base, facts=facts)
+    if adapter is None or adapter.facts is None or not base.facts.weights:
+        return dataclasses.replace(base, facts=dataclasses.replace(facts, weights=""))
+    adapters = (*base.facts.adapters, *adapter.facts.adapters)
+    first, *files = base.facts.weights.split()
+    weights = " ".join((first, *adapters, *files[len(base.facts.adapters) :]))
+    facts = dataclasses.replace(facts, weights=weights, adapters=adapters)
+    return dataclasses.replace(base, size=base.size + adds(base, adapter), facts=facts)
 
 
-def _base(variant: spec.Variant, store: state.Store) -> state.Held | None:
+def _words(model: spec.Model, variant: spec.Variant, store: state.Store) -> tuple[str | None, ...]:
+    """Return what a variant is marked with: whose it is, its base, that one's version, a hash of the recipe.
+
+    And its adapter, and that one's file. None stands for what is not known while the pod does not hold it, ""
+    for what is not to be had of what it holds.
+    """
+    base = _pulled(variant.base.key, store)
+    words = (model.reference.key, variant.base.key, None if base is None else base.digest, _hash(variant))
+    return words if variant.adapter is None else (*words, variant.adapter.key, _adapter(variant, store))
+
+
+def _adapter(variant: spec.Variant, store: state.Store) -> str | None:
+    """Return the file of a variant's adapter, None while it is not known, "" where it has not just one."""
+    held = None if variant.adapter is None else _pulled(variant.adapter.key, store)
+    if held is None or held.facts is None:
+        return None
+    return held.facts.adapters[0] if len(held.facts.adapters) == 1 else ""
+
+
+def _weights(held: state.Held) -> str:
+    """Return the file of a model's weights alone, "" where it is not known."""
+    return held.facts.weights.partition(" ")[0] if held.facts is not None else ""
+
+
+def _pulled(key: str, store: state.Store) -> state.Held | None:
     """Return what a pod holds to make a variant of."""
-    held = store.held.get(variant.base.key)
-    return None if held is None or _is_variant(held, variant.base.key) else held
+    held = store.held.get(key)
+    return None if held is None or _is_variant(held, key) else held
 
 
 def _is_variant(held: state.Held, key: str) -> bool:
     """Whether something was made here under this name; what was pulled may bear another one's mark."""
     words = held.facts.mark.split() if held.facts is not None else []
-    return len(words) == _WORDS and words[0] == key
+    return len(words) in _WORDS and words[0] == key
 
 
 def _hash(variant: spec.Variant) -> str:

@@ -91,6 +91,43 @@ async def test_a_variant_is_made_of_what_the_spec_says_and_marked(
     assert (await client.describe(ADDRESS, "support:latest")).mark == "a b c d"
 
 
+ADAPTED = fake_ollama.Published(adapters=("sha256-ad",))
+
+
+async def test_a_variant_is_made_with_the_file_of_its_adapter(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    await pull(client)
+    fleet.servers[ADDRESS].held["tuned:1"] = ADAPTED
+    assert (await client.describe(ADDRESS, "tuned:1")).adapters == ("sha256-ad",)
+    assert (await client.describe(ADDRESS, NAME)).adapters == ()
+    recipe = state.Recipe(NAME, "", "", {}, "a b c d e f", adapter="sha256-ad")
+    _ = [step async for step in client.create(ADDRESS, "support:latest", recipe)]
+    found = await client.describe(ADDRESS, "support:latest")
+    assert (found.weights, found.adapters) == ("sha256-aa sha256-ad", ("sha256-ad",))
+
+
+async def test_an_adapter_that_is_gone_meanwhile_is_told_in_ollamas_words(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    await pull(client)
+    recipe = state.Recipe(NAME, "", "", {}, "a b c d e f", adapter="sha256-ad")
+    with pytest.raises(port.RefusedError, match=r"blobs/sha256-ad: no such file or directory$"):
+        _ = [step async for step in client.create(ADDRESS, "support:latest", recipe)]
+
+
+async def test_what_ollama_takes_for_weights_in_place_of_an_adapter_is_not_kept(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    await pull(client)
+    fleet.servers[ADDRESS].held["tuned:1"] = ADAPTED
+    fleet.untyped.add("sha256-ad")
+    recipe = state.Recipe(NAME, "", "", {}, "a b c d e f", adapter="sha256-ad")
+    with pytest.raises(port.RefusedError, match="takes sha256-ad for no adapter"):
+        _ = [step async for step in client.create(ADDRESS, "support:latest", recipe)]
+    assert "support:latest" not in fleet.servers[ADDRESS].held
+
+
 @pytest.mark.parametrize(
     ("licences", "mark"),
     [

@@ -210,7 +210,7 @@ def test_a_mark_that_came_with_a_model_is_not_taken_for_ours(mark: str) -> None:
     plain, variant = builders.modelset(SUPPORT).models[0], builders.modelset(POLITE).models[0]
     assert not variants.is_another(plain, held)
     assert variants.is_another(variant, held)
-    assert variants.made_of(variant, builders.pod(store=state.Store({KEY: held}, {}))) == ""
+    assert variants.made_of(variant, builders.pod(store=state.Store({KEY: held}, {}))) == frozenset()
 
 
 def test_a_variant_that_is_as_it_should_be_is_so_on_pods_whose_ollama_gives_it_another_digest() -> None:
