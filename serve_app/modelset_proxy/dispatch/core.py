@@ -66,6 +66,7 @@ class Core:
             server.reachable = report is not None
             if report is not None:
                 server.held = report.held
+                server.files = report.files
                 self._regroup(server, report.leads)
         self._state.regroup()
         for url, report in reports.items():

@@ -335,4 +335,5 @@ def _report(sight: port.Sight | None, pinned: Mapping[str, int | None]) -> facts
         loaded=sight.loaded,
         leads=variants.leads(sight.held, pinned),
         weights={key: held.size for key, held in sight.held.items()},
+        files={key: held.file for key, held in sight.held.items() if held.file},
     )

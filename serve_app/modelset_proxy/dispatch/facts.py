@@ -35,7 +35,8 @@ class Report(msgspec.Struct, frozen=True):
     """What a look at a server that ``began`` then found: models by key, on its disk, and in its memory with
     the bytes they take there (0 where it does not tell).
 
-    ``leads`` are as in ``variants.leads``; ``weights`` are the bytes of models on disk, where it tells.
+    ``leads`` are as in ``variants.leads``; ``weights`` are the bytes of models on disk, where it tells, and
+    ``files`` as in ``port.Held``.
     """
 
     began: float
@@ -43,6 +44,7 @@ class Report(msgspec.Struct, frozen=True):
     loaded: Mapping[str, int]
     leads: Mapping[str, str] = {}
     weights: Mapping[str, int] = {}
+    files: Mapping[str, str] = {}
 
 
 class Request(msgspec.Struct, eq=False):

@@ -108,14 +108,22 @@ def _expected_wait(state: State, now: float, lane: Lane) -> float | None:
 
 
 def _victims(state: State, now: float, server: memory.Server, lane: Lane) -> list[memory.Copy] | None:
-    """Return what has to go from a server so that a model fits, the least worth first; None: not now."""
-    copies = dict(server.copies)
+    """Return what has to go from a server so that a model fits, the least worth first; None: not now.
+
+    What it takes the place of comes before that.
+    """
+    chosen = server.rivals(lane.model)
+    unknown = state.unknown(server)
+    # While one of those is in use the server would wait for it, and load nothing else meanwhile.
+    if not all(_idle(state, copy) for copy in chosen) or any(
+        server.excludes(lane.model, model) for model in unknown
+    ):
+        return None
+    copies = {model: copy for model, copy in server.copies.items() if copy not in chosen}
     idle = sorted(
         (copy for copy in copies.values() if _idle(state, copy)), key=lambda copy: state.worth(copy, now)
     )
-    unknown = state.unknown(server)
     others = sum(state.known(model).bytes for model in unknown)
-    chosen: list[memory.Copy] = []
     while not _fits(
         state, lane, len(copies) + len(unknown), others + sum(copy.size for copy in copies.values())
     ):
@@ -149,7 +157,12 @@ def _force(state: State, now: float, lane: Lane, usable: list[memory.Server]) ->
     if now < due:
         lane.again = min(lane.again, due)
         return
-    busy = [copy for server in usable for copy in server.copies.values() if not copy.loading]
+    busy = [
+        copy
+        for server in usable
+        for copy in server.rivals(lane.model) or server.copies.values()
+        if not copy.loading
+    ]
     if busy and not any(copy.leaving == lane.model for copy in busy):
         min(busy, key=lambda copy: state.worth(copy, now)).leaving = lane.model
 
@@ -166,7 +179,9 @@ def _load(
     for victim in victims:
         state.drop(victim)
         server.unloaded[victim.model] = now
-        decisions.append(facts.Unload(victim.model, server.url))
+        # What a model takes the place of goes by itself; the server would take the two for one.
+        if not server.excludes(lane.model, victim.model):
+            decisions.append(facts.Unload(victim.model, server.url))
     state.loads += 1
     lead = server.lead(lane.model)
     copy = memory.Copy(lead, server, size=lane.known.bytes, asked=now, ready=now + load)

@@ -103,7 +103,8 @@ def _shared(found: tuple[int, Slot]) -> int:
 class Server:
     """One model server; ``avoid_until`` and ``sick`` keep requests away from it.
 
-    ``copies`` are by the model that leads their variants, see ``variants.leads``.
+    ``copies`` are by the model that leads their variants, see ``variants.leads``; ``files`` as in
+    ``port.Held``.
 
     ``sick`` names the model for which it hangs; ``trying`` is since when it is asked whether it does, and
     ``try_after`` when it may be again.
@@ -113,6 +114,7 @@ class Server:
         "avoid_until",
         "copies",
         "failures",
+        "files",
         "held",
         "leads",
         "reachable",
@@ -127,6 +129,7 @@ class Server:
         self.url = url
         self.held: frozenset[str] = frozenset()
         self.leads: Mapping[str, str] = {}
+        self.files: Mapping[str, str] = {}
         self.copies: dict[str, Copy] = {}
         self.unloaded: dict[str, float] = {}
         self.reachable = False
@@ -143,6 +146,15 @@ class Server:
     def copy_of(self, model: str) -> Copy | None:
         """Return the copy that answers for a model, if it is in memory and held."""
         return self.copies.get(self.leads.get(model, model)) if model in self.held else None
+
+    def excludes(self, model: str, other: str) -> bool:
+        """Tell whether two models cannot be in memory side by side, since they are runners of one file."""
+        file = self.files.get(model, "")
+        return bool(file) and file == self.files.get(other) and self.lead(model) != self.lead(other)
+
+    def rivals(self, model: str) -> list[Copy]:
+        """Return the copies in whose place one of a model would come."""
+        return [copy for copy in self.copies.values() if self.excludes(model, copy.model)]
 
     def well(self, now: float) -> bool:
         """Tell whether it answers and has not failed just now."""

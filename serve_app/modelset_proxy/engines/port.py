@@ -95,6 +95,8 @@ class Held(msgspec.Struct, frozen=True):
 
     Those with the same ``weights`` share one place in memory where their lengths of context are the same too;
     ``context_length`` is the one it has where requests bring none. Empty, the model shares with none.
+    Of those with the same ``file`` that share no place a server has one in memory at a time, whatever room
+    there is.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Held(msgspec.Struct, frozen=True):
     size: int = 0
     weights: str = ""
     context_length: int = 0
+    file: str = ""
 
 
 class Sight(msgspec.Struct, frozen=True):

@@ -151,6 +151,87 @@ def test_all_copies_go_on_under_the_name_of_a_lead_that_had_none() -> None:
     assert set(bench.core._state.servers["s1"].copies) == {"a"}
 
 
+# --- runners of one file, of which a server has one at a time
+
+
+def _rivals(bench: Bench, *loaded: str) -> None:
+    """Have a look find that `a` and `b` are runners of one file, and `c` and `d` of others."""
+    files = {"a": "w", "b": "w", "c": "x", "d": "y"}
+    report = facts.Report(bench.now, frozenset("abcd"), dict.fromkeys(loaded, 0), files=files)
+    bench.look(s1=report)
+
+
+def _decisions(bench: Bench) -> list[str]:
+    return [
+        f"start {one.request.model}" if isinstance(one, facts.Start) else f"unload {one.model}"
+        for one in bench.decide()
+        if isinstance(one, facts.Start | facts.Unload)
+    ]
+
+
+def test_a_runner_of_the_same_file_takes_the_others_place_though_there_is_room() -> None:
+    bench = Bench({"s1": "ac"}, max_loaded_per_server=3)
+    _rivals(bench, "a", "c")
+    bench.arrive("b")
+    # Told to let go of one, Ollama would let go of whichever runs.
+    assert _decisions(bench) == ["start b"]
+    assert sorted(bench.core._state.servers["s1"].copies) == ["b", "c"]
+
+
+def test_it_waits_until_the_other_one_is_idle_and_others_do_not_wait_for_it() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=3)
+    _rivals(bench, "a")
+    running, _ = bench.ask("a")
+    bench.arrive("b")
+    other = bench.arrive("c")
+    assert _decisions(bench) == ["start c"]
+    bench.now += 20
+    bench.end(other)
+    assert _decisions(bench) == []
+    bench.end(running)
+    assert _decisions(bench) == ["start b"]
+
+
+def test_what_is_in_use_for_too_long_gives_way_and_nothing_else_does() -> None:
+    bench = Bench({"s1": "ac"}, max_loaded_per_server=3, max_in_flight_per_server=2, switch_seconds=5)
+    _rivals(bench, "a", "c")
+    running, _ = bench.ask("a")
+    bench.ask("c")
+    bench.arrive("b")
+    bench.now += 6
+    assert _decisions(bench) == []
+    bench.arrive("a")
+    bench.arrive("c")
+    assert _decisions(bench) == ["start c"]
+    bench.end(running)
+    assert _decisions(bench) == ["start b"]
+
+
+def test_it_makes_room_besides_where_there_is_none() -> None:
+    bench = Bench({"s1": "acd"}, max_loaded_per_server=2)
+    _rivals(bench, "a", "c", "d")
+    bench.arrive("b")
+    assert sorted(_decisions(bench)) == ["start b", "unload c"]
+
+
+def test_what_another_proxy_uses_is_not_taken_the_place_of() -> None:
+    bench = Bench({"s1": ""}, max_loaded_per_server=3)
+    _rivals(bench)
+    bench.core.others(facts.Memory(frozenset({("s1", "a")}), frozenset(), {}))
+    bench.arrive("b")
+    bench.arrive("c")
+    assert _decisions(bench) == ["start c"]
+
+
+def test_variants_of_one_place_do_not_exclude_each_other() -> None:
+    bench = Bench({"s1": "a"}, max_loaded_per_server=3, max_in_flight_per_server=2)
+    files = dict.fromkeys("ab", "w")
+    leads = dict.fromkeys("ab", "a")
+    bench.look(s1=facts.Report(bench.now, frozenset("ab"), {"a": 0}, leads=leads, files=files))
+    bench.ask("a")
+    assert bench.ask("b")[1] == "s1"
+
+
 def test_a_silent_copy_is_watched_whichever_variant_is_waited_for() -> None:
     bench = _bench("v00")
     bench.ask("v09")
@@ -207,6 +288,23 @@ def test_what_a_runner_is_kept_by(one: tuple[str, str], other: tuple[str, str], 
     )
     assert first.weights
     assert (first.weights == second.weights) is same
+
+
+@pytest.mark.parametrize(
+    ("files", "parameters", "same"),
+    [
+        (FILES + "ADAPTER /models/blobs/sha256-bb\n", "", True),
+        (FILES, "num_batch      8", True),
+        ("FROM /models/blobs/sha256-ab\n", "", False),
+    ],
+)
+def test_in_whose_place_a_runner_comes(files: str, parameters: str, same: bool) -> None:
+    one, other = (
+        weights.runner(answers.Show(modelfile=modelfile, parameters=told))
+        for modelfile, told in ((FILES, ""), (files, parameters))
+    )
+    assert one.file
+    assert (one.file == other.file) is same
 
 
 @pytest.mark.parametrize("option", ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"])

@@ -377,6 +377,18 @@ class TestMemory:
         assert call.queued_seconds == 0.0
         await busy
 
+    async def test_a_runner_of_the_same_file_waits_until_the_other_one_is_idle(self) -> None:
+        bench = Bench(s1="a")
+        bench.limit()
+        held = {one: port.Held(one, weights=one, file="w") for one in "ab"}
+        bench.servers.sights = {"s1": port.Sight(100.0, held, {"a": 0})}
+        bench.servers.seen()
+        busy = asyncio.create_task(bench.ask(Job({"s1": [5.0]})))
+        await asyncio.sleep(0)
+        _, call = await bench.ask(Job({"s1": ["one"]}), OTHER)
+        assert call.queued_seconds >= 5.0
+        await busy
+
     async def test_what_a_model_takes_on_disk_is_known_before_it_is_loaded(self) -> None:
         bench = Bench(s1="")
         bench.limit(memory_bytes_per_server=800)

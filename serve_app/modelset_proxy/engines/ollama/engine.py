@@ -91,7 +91,13 @@ class Ollama:
     def _held(self, model: answers.HeldModel) -> port.Held:
         runner = self._runners[names.canonical(model.name)]
         return port.Held(
-            model.name, model.digest, model.changed, model.size, runner.weights, runner.context_length
+            model.name,
+            model.digest,
+            model.changed,
+            model.size,
+            runner.weights,
+            runner.context_length,
+            runner.file,
         )
 
     def _runner_of(self, model: answers.HeldModel) -> weights.Runner:

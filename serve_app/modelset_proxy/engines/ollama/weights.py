@@ -30,6 +30,11 @@ class Runner(msgspec.Struct, frozen=True):
     context_length: int = 0
     longest_context: int = 0
 
+    @property
+    def file(self) -> str:
+        """The file of the weights alone, by which Ollama finds what is in the way of a runner."""
+        return self.weights.partition("\n")[0]
+
 
 UNKNOWN = Runner()
 
