@@ -17,7 +17,7 @@ properties:
     x-kubernetes-list-type: map
     x-kubernetes-list-map-keys: [name]
     x-kubernetes-validations:
-      # The API server (1.34.4) estimates 1,690,602 for this rule, where 10,000,000 is the most that one may have; a
+      # The API server (1.30 to 1.37) estimates 1,690,602 for this rule, where 10,000,000 is the most that one may have; a
       # hundred models of eight names each, all of the longest, take 0.8 of the 1,000,000 that one may take when it
       # runs. So nothing is made anew for each pair: that alone took 9,055,402, and refused a hundred long names.
       - rule: >-
