@@ -34,10 +34,11 @@ run: machine ## the proxy without Kubernetes, in front of the Ollama at OLLAMA_U
 test: lint unit chart-test e2e-core ## all tests but the longest: lint, unit, chart, end to end
 
 .PHONY: lint
-lint: machine ## ruff, mypy, import-linter; and what needs a cluster can be collected
+lint: machine ## ruff, mypy, import-linter, actionlint; and what needs a cluster can be collected
 	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
 	  && "$$dev/bin/mypy" operator/modelset_operator operator/modelset_cache serve_app/modelset_proxy stack tests benchmarks \
 	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports" \
+	  && "$$($(STACK) tool actionlint)" -shellcheck= -pyflakes= \
 	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade tests/install) || { echo "$$said"; exit 1; }; }
 
 .PHONY: unit

@@ -19,6 +19,7 @@ TOOLS = {  # name -> group below pins/go, package
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "helm-unittest": ("helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"),
     "kubeconform": ("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    "actionlint": ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
 }
 
 
