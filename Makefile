@@ -7,8 +7,9 @@ MAKEFLAGS += --no-print-directory
 export CLUSTER ?= modelset
 # Tests begin seconds sooner when pytest finds what it made of their assertions the last time.
 unexport PYTHONDONTWRITEBYTECODE
-STACK := python3 -m stack
-DEV = dev=$$($(STACK) python dev);
+# Not STACK, which is for whoever calls: pull or build.
+stack := python3 -m stack
+DEV = dev=$$($(stack) python dev);
 PYTEST = $(DEV) "$$dev/bin/python" -m pytest
 PYTHON_SOURCES := operator serve_app stack tests examples
 
@@ -20,7 +21,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: machine ## from nothing to an answer of a model on Kubernetes
-	@$(STACK) demo
+	@$(stack) demo
 
 .PHONY: run
 run: machine ## the proxy without Kubernetes, in front of the Ollama at OLLAMA_URL
@@ -38,7 +39,7 @@ lint: machine ## ruff, mypy, import-linter, actionlint; and what needs a cluster
 	@$(DEV) "$$dev/bin/ruff" check . && "$$dev/bin/ruff" format --check . \
 	  && "$$dev/bin/mypy" operator/modelset_operator operator/modelset_cache serve_app/modelset_proxy stack tests benchmarks \
 	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports" \
-	  && "$$($(STACK) tool actionlint)" -shellcheck= -pyflakes= \
+	  && "$$($(stack) tool actionlint)" -shellcheck= -pyflakes= \
 	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade tests/install) || { echo "$$said"; exit 1; }; }
 
 .PHONY: unit
@@ -59,8 +60,8 @@ fuzz: machine ## 20,000 generated requests: no 5xx, no hang (FUZZ='COUNT SEED')
 
 .PHONY: chart-test
 chart-test: machine ## the Helm chart: rendered, validated against schemas
-	@HELM=$$($(STACK) tool helm); HELM_UNITTEST=$$($(STACK) tool helm-unittest); \
-	  KUBECONFORM=$$($(STACK) tool kubeconform); export HELM HELM_UNITTEST KUBECONFORM; \
+	@HELM=$$($(stack) tool helm); HELM_UNITTEST=$$($(stack) tool helm-unittest); \
+	  KUBECONFORM=$$($(stack) tool kubeconform); export HELM HELM_UNITTEST KUBECONFORM; \
 	  $(PYTEST) charts
 
 .PHONY: e2e
@@ -113,33 +114,33 @@ bench-idle: up ## what a set costs on the kind cluster that nobody asks: memory 
 
 .PHONY: up
 up: machine ## engine, images, kind cluster, KubeRay, model registry, operator (WORKERS=2: three nodes)
-	@$(STACK) up
+	@$(stack) up
 
 .PHONY: down
 down: machine ## delete the kind cluster; everything that was built stays
-	@$(STACK) down
+	@$(stack) down
 
 .PHONY: images
 images: machine ## pull or build all images, and name them
-	@$(STACK) images
+	@$(stack) images
 
 .PHONY: clean
 clean: machine ## delete the cluster, the images and everything that was built
-	@$(STACK) clean
+	@$(stack) clean
 
 # ---- what others install ----
 
 .PHONY: images-push
 images-push: machine ## our images and the chart into REGISTRY, for a cluster of your own (PLATFORMS=linux/amd64,linux/arm64)
-	@$(STACK) push
+	@$(stack) push
 
 .PHONY: install
 install: machine ## the chart from REGISTRY onto the cluster that kubectl is set to
-	@$(STACK) install
+	@$(stack) install
 
 .PHONY: release
 release: machine ## images, chart, signatures and notes of this version into REGISTRY (DRY_RUN=1: nothing is signed or announced)
-	@$(STACK) release
+	@$(stack) release
 
 # ---- upkeep ----
 
