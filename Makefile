@@ -139,7 +139,7 @@ install: machine ## the chart from REGISTRY onto the cluster that kubectl is set
 	@$(stack) install
 
 .PHONY: release
-release: machine ## images, chart, signatures and notes of this version into REGISTRY (DRY_RUN=1: nothing is signed or announced)
+release: machine ## images, SBOMs, chart, signatures and notes of this version into REGISTRY (DRY_RUN=1: into one of this machine)
 	@$(stack) release
 
 # ---- upkeep ----

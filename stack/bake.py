@@ -1,4 +1,4 @@
-"""Our images for several architectures at once, by `docker buildx bake`, with SBOM and provenance."""
+"""Our images for several architectures at once, by `docker buildx bake`, with provenance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stack.published import Published
 from stack.step import StepFailed, run, step, succeeds
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
-ATTESTATIONS = ("type=provenance,mode=max", "type=sbom")
+PROVENANCE = "type=provenance,mode=max"
 LOCAL_BUILDER = "modelset-release"
 
 
@@ -22,7 +22,7 @@ def definition(
     platforms: Sequence[str],
     *,
     base: str,
-    attest: bool,
+    provenance: bool,
     secrets: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
@@ -42,7 +42,7 @@ def definition(
             "args": {"BASE": base, "VENV": environment},
             "tags": [tag],
             "labels": dict(labels or {}),
-            "attest": list(ATTESTATIONS) if attest else [],
+            "attest": [PROVENANCE] if provenance else [],
         }
     return {"group": {"default": {"targets": list(tags)}}, "target": targets}
 
@@ -80,7 +80,7 @@ def push(
     platforms: Sequence[str],
     folder: Path,
     *,
-    attest: bool,
+    provenance: bool,
     labels: Mapping[str, str],
 ) -> dict[str, str]:
     """Build our images, push them, and return their digests; build contexts are left in `folder`."""
@@ -98,7 +98,7 @@ def push(
         contexts,
         platforms,
         base=images.pulled_as("base"),
-        attest=attest,
+        provenance=provenance,
         secrets=[f"id=ca,src={bundle}"] if bundle else [],
         labels=labels,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from stack import cache, golang, images, kindnode, pins
 
@@ -23,8 +23,8 @@ def ensure(name: str) -> str:
         "metrics-server": _metrics_server,
         "ollama": _ollama,
         "kind-node": kindnode.ensure,
-        "operator": functools.partial(_built, "operator"),
-        "proxy": functools.partial(_built, "proxy"),
+        "operator": functools.partial(built, "operator"),
+        "proxy": functools.partial(built, "proxy"),
     }
     return images.pulled(name) or makers[name]()
 
@@ -54,8 +54,9 @@ def ours(name: str) -> dict[str, tuple[str, images.Context]]:
     }
 
 
-def _built(name: str) -> str:
-    """One of our images, for this machine; its environment is installed once a change of it."""
+def built(name: str, platform: str = "", labels: Mapping[str, str] | None = None) -> str:
+    """One of our images, for this machine or a platform; its environment is installed once a change of it."""
     (_, environment), (_, context) = ours(name).values()
-    venv = images.build("venv", OURS[name][1], environment)
-    return images.build(name, pins.load().version, context, {"VENV": venv})
+    venv = images.build("venv", OURS[name][1], environment, platform=platform)
+    version, arguments = pins.load().version, {"VENV": venv}
+    return images.build(name, version, context, arguments, platform=platform, labels=labels)

@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stack import cache
-from stack.step import StepFailed, run, step, succeeds, tail
+from stack.step import StepFailed, output, run, step, succeeds, tail
 
 DEBIAN_PACKAGES = ["docker.io", "iptables", "iproute2", "debootstrap"]
 START_SECONDS = 60
@@ -131,6 +132,12 @@ def missing_capabilities() -> bool:
 
 
 @functools.cache
+def platform() -> str:
+    """What the engine builds for where nothing else is said, e.g. `linux/amd64`."""
+    return output(["docker", "version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"]).strip()
+
+
+@functools.cache
 def build_command() -> tuple[str, ...]:
     """`docker build` with BuildKit: the newer client needs its buildx plugin, Debian's older one does not."""
     if succeeds(["docker", "buildx", "version"]):
@@ -141,9 +148,16 @@ def build_command() -> tuple[str, ...]:
     return (str(debian_client), "build")
 
 
-def build_image(tag: str, context: Path, *, log: Path, arguments: dict[str, str] | None = None) -> None:
+def build_image(
+    tag: str,
+    context: Path,
+    *,
+    log: Path,
+    arguments: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
+) -> None:
     """Build an image with BuildKit; the host's CA bundle is offered as the secret `ca`."""
-    command = [*build_command(), "--progress", "plain", "--tag", tag]
+    command = [*build_command(), "--progress", "plain", "--tag", tag, *flags]
     for name, value in (arguments or {}).items():
         command += ["--build-arg", f"{name}={value}"]
     if bundle := ca_bundle():

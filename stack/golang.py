@@ -20,6 +20,9 @@ TOOLS = {  # name -> group below pins/go, package
     "helm-unittest": ("helm-unittest", "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"),
     "kubeconform": ("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "actionlint": ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
+    "crane": ("crane", "github.com/google/go-containerregistry/cmd/crane"),
+    "cosign": ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign"),
+    "syft": ("syft", "github.com/anchore/syft/cmd/syft"),
 }
 
 

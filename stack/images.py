@@ -38,10 +38,24 @@ def source() -> str:
     return "build"
 
 
-def build(name: str, version: str, context: Context, arguments: dict[str, str] | None = None) -> str:
-    """Build images/<name> unless it is there; `context` maps names in the build context to files or texts."""
-    arguments = {"BASE": base(), **(arguments or {})}
-    parts: list[str | Path] = [FOLDER / name, repr(sorted(arguments.items()))]
+def build(
+    name: str,
+    version: str,
+    context: Context,
+    arguments: Mapping[str, str] | None = None,
+    *,
+    platform: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """Build images/<name> unless it is there; `context` maps names in the build context to files or texts.
+
+    It is for this machine, unless a `platform` such as `linux/arm64` says otherwise.
+    """
+    arguments = {"BASE": base(platform), **(arguments or {})}
+    flags = [f"--label={label}={value}" for label, value in sorted((labels or {}).items())]
+    if platform:
+        flags.append(f"--platform={platform}")
+    parts: list[str | Path] = [FOLDER / name, repr(sorted(arguments.items())), *flags]
     for target, content in sorted(context.items()):
         parts += [target, content]
     tag = f"modelset/{name}:{version}-{cache.key(*parts)}"
@@ -51,7 +65,9 @@ def build(name: str, version: str, context: Context, arguments: dict[str, str] |
         shutil.copytree(FOLDER / name, folder, dirs_exist_ok=True)
         for target, content in context.items():
             stage(Path(folder) / target, content)
-        engine.build_image(tag, Path(folder), log=cache.log(f"image-{name}"), arguments=arguments)
+        engine.build_image(
+            tag, Path(folder), log=cache.log(f"image-{name}"), arguments=arguments, flags=flags
+        )
     return tag
 
 
@@ -91,23 +107,24 @@ def pulled(name: str) -> str | None:
     return tag
 
 
-def base() -> str:
-    """The tag of Debian: pulled, or as debootstrap makes it."""
+def base(platform: str = "") -> str:
+    """The tag of Debian for this machine or a platform: pulled, or as debootstrap makes it."""
     if found := pulled("base"):
         return found
     release = pins.load().debian
-    tag = f"modelset/base:{release}"
+    architecture = platform.partition("/")[2]
+    tag = f"modelset/base:{release}" + (f"-{architecture}" if architecture else "")
     if engine.has_image(tag):
         return tag
     engine.apt_install(["debootstrap"])
-    with step(f"build image {tag} with debootstrap"), tempfile.TemporaryDirectory() as folder:
+    with step(f"build image {tag} with debootstrap"), tempfile.TemporaryDirectory() as work:
         log = cache.log("image-base")
-        run(["debootstrap", "--variant=minbase", release, folder], log=log)
-        shutil.rmtree(Path(folder) / "var/cache/apt/archives", ignore_errors=True)
-        archive = Path(folder).with_suffix(".tar")
-        try:
-            run(["tar", "-C", folder, "-cf", archive, "."], log=log)
-            run(["docker", "import", archive, tag], log=log)
-        finally:
-            archive.unlink(missing_ok=True)
+        foreign = [f"--arch={architecture}"] if architecture else []
+        files, context = Path(work) / "files", Path(work) / "context"
+        run(["debootstrap", "--variant=minbase", *foreign, release, files], log=log)
+        shutil.rmtree(files / "var/cache/apt/archives", ignore_errors=True)
+        shutil.copytree(FOLDER / "base", context)
+        run(["tar", "-C", files, "-cf", context / "files.tar", "."], log=log)
+        # Not by `docker import`, which takes every archive for this machine's architecture.
+        engine.build_image(tag, context, log=log, flags=[f"--platform={platform}"] if platform else [])
     return tag

@@ -1,7 +1,7 @@
-"""A release: images, chart, signatures, notes; and the same without any of it being seen (`DRY_RUN=1`).
+"""A release: images, chart, signatures, notes; and the same where nobody sees it (`DRY_RUN=1`).
 
-make release DRY_RUN=1                 into a registry of this machine's own
-make release DRY_RUN=1 REGISTRY=...    into another one; nothing is signed or announced
+make release DRY_RUN=1                 into a registry of this machine's own, signed by a key made for it
+make release DRY_RUN=1 REGISTRY=...    into another one; nothing is announced
 make release REGISTRY=...              by the workflow that a tag starts
 make images-push REGISTRY=...          images and chart alone, for a cluster of one's own
 """
@@ -9,15 +9,29 @@ make images-push REGISTRY=...          images and chart alone, for a cluster of 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stack import bake, cache, changelog, charts, components, engine, oci, published, signing, versions
+from stack import (
+    bake,
+    cache,
+    changelog,
+    charts,
+    engine,
+    multiarch,
+    oci,
+    proof,
+    published,
+    remote,
+    sbom,
+    signing,
+    versions,
+)
 from stack.published import Published
-from stack.step import StepFailed, output, run, say, step
+from stack.signing import Signer
+from stack.step import StepFailed, run, say, step
 
 
 def run_release() -> None:
@@ -31,33 +45,39 @@ def run_release() -> None:
     if not dry:
         signing.identity(environment)  # before anything is pushed
     engine.ensure()
-    platforms = chosen(
-        environment.get("PLATFORMS", ""), bake.PLATFORMS, buildx=bake.available(), must=not dry
-    )
-    with _registry(dry) as registry:
+    platforms = chosen(environment.get("PLATFORMS", ""), bake.PLATFORMS)
+    if not dry and not bake.available():
+        raise StepFailed("a release has provenance, for which Docker needs its plugin buildx")
+    with _registry(dry) as registry, _signer(dry) as signer:
         names = Published(registry, version)
         folder = _folder(version)
-        images = _images(names, platforms, source, attest=True)
+        images = _images(names, platforms, source, provenance=True)
         archive = charts.package(names, folder, source)
-        chart = charts.push(archive, names)
-        references = [published.pinned(names.images[name], digest) for name, digest in images.items()]
-        references.append(f"{names.chart.removeprefix('oci://')}@{chart}")
+        chart = f"{names.chart.removeprefix('oci://')}@{charts.push(archive, names)}"
+        references = [*_pinned(names, images), chart]
+        for reference in references:
+            signer.sign(reference)
+        boms = _boms(names, images, folder, signer)
+        proof.check(names, images, platforms, signer)
+        signer.verify(chart)
         notes = folder / "notes.md"
         notes.write_text(announcement(text, names, references, source, f"v{version}"))
         if dry:
-            say("• neither signed nor announced (DRY_RUN)")
+            proof.check_refusal(names, images, signer)
+            say("• not announced, and signed by a key that is gone (DRY_RUN)")
         else:
-            signing.sign(references)
-            _announce(f"v{version}", notes, archive)
-        print("\n".join([*references, str(archive), str(notes)]), flush=True)
+            _announce(f"v{version}", notes, [archive, *boms])
+        print("\n".join([*references, *map(str, [*boms, archive, notes])]), flush=True)
 
 
 def push() -> None:
     """Images and chart into $REGISTRY, for $PLATFORMS or that of this engine; then what to do with them."""
     names = published.named(versions.ensure())
     engine.ensure()
-    platforms = chosen(os.environ.get("PLATFORMS", ""), (), buildx=bake.available(), must=False)
-    _images(names, platforms, "", attest=False)
+    if platforms := chosen(os.environ.get("PLATFORMS", ""), ()):
+        _images(names, platforms, "", provenance=False)
+    else:
+        multiarch.push(names, (engine.platform(),), {})  # what `make up` runs, if that has been built
     charts.push(charts.package(names, _folder(names.version)), names)
     print(
         f"Next:\n\n  helm upgrade --install {charts.RELEASE} {names.chart} --version {names.version} \\\n"
@@ -71,18 +91,9 @@ def install() -> None:
     charts.install(published.named(versions.ensure()))
 
 
-def chosen(given: str, otherwise: tuple[str, ...], *, buildx: bool, must: bool) -> tuple[str, ...]:
-    """The platforms to build for; () is the engine's own, without SBOM and provenance.
-
-    That is all that can be had without buildx, and StepFailed where more was asked for, or is a must.
-    """
-    platforms = tuple(given.split(",")) if given else otherwise
-    if platforms and not buildx:
-        if given or must:
-            raise StepFailed(f"for {', '.join(platforms)} Docker needs its plugin buildx")
-        say(f"• no buildx: neither {', '.join(platforms)} nor SBOMs, but this machine's architecture alone")
-        return ()
-    return platforms
+def chosen(given: str, otherwise: Sequence[str]) -> tuple[str, ...]:
+    """The platforms to build for: those of a list with commas, else the others."""
+    return tuple(one.strip() for one in given.split(",")) if given else tuple(otherwise)
 
 
 def source_of(environment: Mapping[str, str]) -> str:
@@ -117,6 +128,16 @@ def _registry(dry: bool) -> Iterator[str]:
         yield published.named("").registry
 
 
+@contextlib.contextmanager
+def _signer(dry: bool) -> Iterator[Signer]:
+    """Who signs: the workflow that runs, or a key of which nothing is left afterwards."""
+    if dry:
+        with tempfile.TemporaryDirectory() as folder:
+            yield signing.throw_away(Path(folder))
+    else:
+        yield signing.keyless(os.environ)
+
+
 def _folder(version: str) -> Path:
     """Where archive and notes are left."""
     folder = cache.root() / "release" / version
@@ -124,38 +145,35 @@ def _folder(version: str) -> Path:
     return folder
 
 
-def _images(names: Published, platforms: tuple[str, ...], source: str, *, attest: bool) -> dict[str, str]:
-    """Build and push our images, for the engine's own architecture where no other is given; their digests."""
-    if not platforms:
-        return {name: pushed(components.ensure(name), tag) for name, tag in names.images.items()}
+def _images(names: Published, platforms: Sequence[str], source: str, *, provenance: bool) -> dict[str, str]:
+    """Build and push our images, by buildx where the engine has it; the digests of their indexes."""
     labels = {"org.opencontainers.image.version": names.version}
     if source:
         labels["org.opencontainers.image.source"] = source
+    if not bake.available():
+        return multiarch.push(names, platforms, labels)
     with tempfile.TemporaryDirectory() as folder:
-        return bake.push(names, platforms, Path(folder), attest=attest, labels=labels)
+        return bake.push(names, platforms, Path(folder), provenance=provenance, labels=labels)
 
 
-def pushed(built: str, tag: str) -> str:
-    """Push an image of the engine under a name; its digest there."""
-    with step(f"push {tag}"):
-        log = cache.log("push")
-        run(["docker", "tag", built, tag], log=log)
-        run(["docker", "push", tag], log=log)
-        known = json.loads(output(["docker", "image", "inspect", "--format", "{{json .RepoDigests}}", tag]))
-        run(["docker", "image", "rm", tag], log=log)  # the name, which `make clean` would not know
-    return digest_at(known, tag)
+def _pinned(names: Published, images: Mapping[str, str]) -> list[str]:
+    return [published.pinned(names.images[name], digest) for name, digest in images.items()]
 
 
-def digest_at(known: list[str], tag: str) -> str:
-    """The digest that an image has in the repository of a tag; engines know one a repository."""
-    repository = tag.rpartition(":")[0]
-    found = [digest for name, _, digest in (one.partition("@") for one in known) if name == repository]
-    if len(found) != 1:
-        raise StepFailed(f"the engine knows {len(found)} digests of {repository}")
-    return found[0]
+def _boms(names: Published, images: Mapping[str, str], folder: Path, signer: Signer) -> list[Path]:
+    """List what is in each image of each platform, and attach that to it; the files."""
+    written: list[Path] = []
+    for name, reference in zip(images, _pinned(names, images), strict=True):
+        for platform, digest in remote.members(reference).items():
+            member = published.pinned(names.images[name], digest)
+            file = folder / f"modelset-{name}-{platform.replace('/', '-')}.spdx.json"
+            sbom.write(member, file, plain_http=names.plain_http)
+            signer.attest(member, file)
+            written.append(file)
+    return written
 
 
-def _announce(tag: str, notes: Path, archive: Path) -> None:
+def _announce(tag: str, notes: Path, files: Sequence[Path]) -> None:
     with step(f"announce {tag}"):
-        what = ["--verify-tag", "--title", tag, "--notes-file", str(notes), str(archive)]
+        what: list[str | Path] = ["--verify-tag", "--title", tag, "--notes-file", notes, *files]
         run(["gh", "release", "create", tag, *what], log=cache.log("gh"), cwd=cache.REPOSITORY)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from stack import cluster, images, models, release
+from stack import cluster, images, models, multiarch
 from stack.step import output, succeeds
 from tests.e2e.support.waiting import until
 
@@ -33,7 +33,7 @@ class Registry:
 
     def push(self, image: str, name: str) -> None:
         """Put an image of this machine under a name and tag in the registry."""
-        release.pushed(image, f"{self.address}/{name}")
+        multiarch.pushed(image, f"{self.address}/{name}")
 
     def mirror(self, image: str, public: str) -> None:
         """Have nodes find an image of this machine under the name that it has in public."""
