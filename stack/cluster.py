@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from stack import cache, components, golang, images, models
+from stack import auditing, cache, components, golang, images, models
 from stack.step import StepFailed, output, run, step, succeeds
 
 NAME = os.environ.get("CLUSTER", "modelset")
@@ -20,6 +20,7 @@ WORKERS = int(os.environ.get("WORKERS", "0"))  # nodes beside the one that is al
 CONTEXT = f"kind-{NAME}"
 OPERATOR_NAMESPACE = "modelset-system"
 RELEASE = "modelset-operator"
+OPERATOR_ACCOUNT = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{RELEASE}"
 CHART = cache.REPOSITORY / "charts" / "modelset-operator"
 MANIFESTS = cache.REPOSITORY / "stack" / "manifests"
 CHART_IMAGES = {"image": "operator", "defaults.proxyImage": "proxy", "defaults.ollamaImage": "ollama"}
@@ -85,16 +86,16 @@ def nodes() -> list[str]:
 def ensure() -> None:
     """Return when all nodes are Ready: the running cluster, a stopped one started again, or a new one."""
     image = components.ensure("kind-node")
+    path, config = kubeconfig().with_suffix(".kind.json"), json.dumps(_kind_config())
     if there := nodes():
-        if _made_from(image, there) and _recover(there):
+        made_so = path.exists() and path.read_text() == config
+        if made_so and _made_from(image, there) and _recover(there):
             return
         with step(f"delete the cluster {NAME}, which is broken or of another make"):
             _kind("delete", "cluster")
-    config = _kind_config()
     with step(f"create kind cluster {NAME}"):
         kubeconfig().parent.mkdir(parents=True, exist_ok=True)
-        path = kubeconfig().with_suffix(".kind.json")
-        path.write_text(json.dumps(config))
+        path.write_text(config)
         _kind("create", "cluster", "--image", image, "--config", path)
         kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={NODE_READY_SECONDS}s")
         # A second one on the same node only takes CPU away from small machines.
@@ -107,7 +108,10 @@ def _kind_config() -> dict[str, object]:
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "containerdConfigPatches": [REGISTRIES_PATCH],
         "networking": {"apiServerAddress": "127.0.0.1", "podSubnet": POD_SUBNET},
-        "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in range(WORKERS))],
+        "nodes": [
+            {"role": "control-plane"} | auditing.node(OPERATOR_ACCOUNT),
+            *({"role": "worker"} for _ in range(WORKERS)),
+        ],
     }
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import threading
 from collections.abc import Generator, Iterator
 from concurrent import futures
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from stack import cluster
-from tests.e2e.support import asked, diagnostics, namespaces, writes
+from tests.e2e.support import asked, diagnostics, namespaces, whole, writes
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
@@ -21,10 +23,21 @@ TEST_SECONDS = 900
 SETTLE_SECONDS = 60
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.iter_markers("timeout")):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    whole.arrange(config, items, Path(__file__).parent)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    whole.left_out(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for test in whole.unjudged(config):
+        terminalreporter.write_line(f"left to `make e2e`, since it looks back at all tests: {test}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,8 +48,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture(scope="session")
+def began() -> datetime.datetime:
+    """When the first test began."""
+    return datetime.datetime.now(datetime.UTC)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cluster(pytestconfig: pytest.Config) -> Iterator[None]:
+def own_cluster(began: datetime.datetime, pytestconfig: pytest.Config) -> Iterator[None]:
     """Refuse to touch any but the kind cluster that this checkout made on this machine; leave it empty."""
     config = json.loads(cluster.kubectl("config", "view", "--minify", "--output", "json"))
     server = urlsplit(config["clusters"][0]["cluster"]["server"])

@@ -99,3 +99,17 @@ def test_deleting_a_set_leaves_nothing_behind_without_the_operator(
     until(
         lambda: _left(kube), lambda left: not left, seconds=180, what="all that belonged to the set is gone"
     )
+
+
+def test_what_the_operator_keeps_for_itself_is_made_anew(kube: Kube, operator_scaled_to_zero: None) -> None:
+    """The Lease by which it acts, and the key to what proxies are asked, as where it was just installed."""
+    OPERATOR.run("delete", "lease/modelset-operator", "secret/modelset-operator-demand", "--ignore-not-found")
+    manifest = ms.manifest("kept", [ms.EMBEDDING])
+    manifest["spec"]["ollama"]["autoscaling"] = {"minReplicas": 1, "maxReplicas": 1}
+    kube.apply(manifest)
+
+    OPERATOR.run("scale", DEPLOYMENT, "--replicas=1")
+
+    OPERATOR.run("wait", "--for=create", "lease/modelset-operator", "--timeout=60s")
+    OPERATOR.run("wait", "--for=create", "secret/modelset-operator-demand", "--timeout=60s")
+    kube.run("wait", "--for=create", "rayservice/kept", "--timeout=60s")
