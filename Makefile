@@ -61,7 +61,9 @@ fuzz: machine ## 20,000 generated requests: no 5xx, no hang (FUZZ='COUNT SEED')
 .PHONY: chart-test
 chart-test: machine ## the Helm chart: rendered, validated against schemas
 	@HELM=$$($(stack) tool helm); HELM_UNITTEST=$$($(stack) tool helm-unittest); \
-	  KUBECONFORM=$$($(stack) tool kubeconform); export HELM HELM_UNITTEST KUBECONFORM; \
+	  KUBECONFORM=$$($(stack) tool kubeconform); KUBE_SCORE=$$($(stack) tool kube-score); \
+	  KUBERNETES=$$($(stack) source kubernetes); PROMETHEUS_OPERATOR=$$($(stack) source prometheus-operator); \
+	  export HELM HELM_UNITTEST KUBECONFORM KUBE_SCORE KUBERNETES PROMETHEUS_OPERATOR; \
 	  $(PYTEST) charts
 
 .PHONY: e2e

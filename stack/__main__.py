@@ -45,6 +45,8 @@ def main() -> None:
         commands.add_parser(name, help=text)
     tool = commands.add_parser("tool", help="print the path of a pinned tool, built when it is missing")
     tool.add_argument("name", choices=sorted(golang.TOOLS))
+    source = commands.add_parser("source", help="print the folder of a pinned module's sources")
+    source.add_argument("name", choices=sorted(golang.SOURCES))
     environment = commands.add_parser("python", help="print the path of a Python environment")
     environment.add_argument("name", choices=["dev"])
     arguments = parser.parse_args()
@@ -54,6 +56,8 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.command == "tool":
         print(golang.tool(arguments.name))
+    elif arguments.command == "source":
+        print(golang.module_folder(arguments.name, golang.SOURCES[arguments.name]))
     elif arguments.command == "python":
         print(python.environment(arguments.name))
     else:

@@ -23,6 +23,11 @@ TOOLS = {  # name -> group below pins/go, package
     "crane": ("crane", "github.com/google/go-containerregistry/cmd/crane"),
     "cosign": ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign"),
     "syft": ("syft", "github.com/anchore/syft/cmd/syft"),
+    "kube-score": ("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
+}
+SOURCES = {  # group below pins/go -> the module that it is made for
+    "kubernetes": "k8s.io/kubernetes",
+    "prometheus-operator": "github.com/prometheus-operator/prometheus-operator",
 }
 
 

@@ -81,6 +81,8 @@ def with_pods_set() -> list[dict[str, Any]]:
 
 SELECTOR = {"app.kubernetes.io/name": "short", "app.kubernetes.io/instance": "modelset-operator"}
 POD = "spec.template.spec"
+REQUESTED = {"memory": "128Mi", "ephemeral-storage": "64Mi"}
+LIMITED = {"ephemeral-storage": "1Gi"}
 
 
 @pytest.mark.parametrize(
@@ -99,8 +101,8 @@ POD = "spec.template.spec"
         ("Deployment", f"{POD}.containers.0.args.1", f"--proxy-image=mirror.example/proxy@{DIGEST}"),
         ("Deployment", f"{POD}.containers.0.env.2", ENV[0]),
         ("Deployment", f"{POD}.containers.0.env.3", ENV[1]),
-        ("Deployment", f"{POD}.containers.0.resources.requests", {"cpu": 1, "memory": "128Mi"}),
-        ("Deployment", f"{POD}.containers.0.resources.limits", {"cpu": "2", "memory": "1Gi"}),
+        ("Deployment", f"{POD}.containers.0.resources.requests", {"cpu": 1} | REQUESTED),
+        ("Deployment", f"{POD}.containers.0.resources.limits", {"cpu": "2", "memory": "1Gi"} | LIMITED),
         ("Deployment", f"{POD}.containers.0.securityContext.seLinuxOptions", {"level": "s0"}),
         ("Deployment", f"{POD}.containers.0.securityContext.readOnlyRootFilesystem", True),
         ("Deployment", f"{POD}.securityContext.runAsUser", 1234),
