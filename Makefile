@@ -112,6 +112,12 @@ bench-fleet: up ## bursts on the kind cluster: pods by demand, a fixed number, a
 bench-idle: up ## what a set costs on the kind cluster that nobody asks: memory and CPU of each process
 	@$(DEV) "$$dev/bin/python" -m benchmarks.idle
 
+# ---- what is known to be wrong ----
+
+.PHONY: audit
+audit: machine ## known vulnerabilities of what others get; asks PyPI and vuln.go.dev (VULNDB=file:///… a copy of it)
+	@$(STACK) audit
+
 # ---- the stack ----
 
 .PHONY: up
@@ -163,7 +169,8 @@ pins: machine ## compile the hashed requirement files anew
 	  compile -o pins/serve-app.txt serve_app/pyproject.toml; \
 	  compile -o pins/dev.txt operator/pyproject.toml serve_app/pyproject.toml pins/dev.in; \
 	  compile -o pins/openai-suite.txt pins/openai-suite.in; \
-	  compile -o pins/bench.txt pins/bench.in
+	  compile -o pins/bench.txt pins/bench.in; \
+	  compile -o pins/audit.txt pins/audit.in
 
 # Python runs everything else; Debian's is installed where there is none.
 .PHONY: machine

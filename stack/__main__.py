@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from stack import cleaning, cluster, components, demo, engine, golang, models, python, release, step
+from stack import audit, cleaning, cluster, components, demo, engine, golang, models, python, release, step
 
 
 def _up() -> None:
@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
     "push": (release.push, "our images and the chart into $REGISTRY"),
     "install": (release.install, "the chart from $REGISTRY onto the cluster that kubectl is set to"),
     "release": (release.run_release, "images, chart, signatures and notes of this version"),
+    "audit": (audit.run, "known vulnerabilities of what others get"),
     "down": (_down, "delete the kind cluster"),
     "clean": (cleaning.run, "delete the cluster, the images and all that was built"),
 }

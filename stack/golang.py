@@ -23,6 +23,7 @@ TOOLS = {  # name -> group below pins/go, package
     "crane": ("crane", "github.com/google/go-containerregistry/cmd/crane"),
     "cosign": ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign"),
     "syft": ("syft", "github.com/anchore/syft/cmd/syft"),
+    "govulncheck": ("govulncheck", "golang.org/x/vuln/cmd/govulncheck"),
     "kube-score": ("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
 }
 SOURCES = {  # group below pins/go -> the module that it is made for
