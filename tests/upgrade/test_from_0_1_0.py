@@ -1,8 +1,9 @@
-"""`helm upgrade` from 0.1.0 with a set that serves: it goes on serving, loses nothing, and ends Ready."""
+"""`helm upgrade` from 0.1.0 with a set that serves, and back: it serves on, loses nothing, and ends Ready."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
 
 UPGRADED_SECONDS = 600
+# What 0.1.0 does not know.
+NEWER = {"proxy": {"limits": {"wakeTimeoutSeconds": 99}}}
 
 
 def _volumes(kube: Kube) -> dict[str, str]:
@@ -30,6 +33,20 @@ def _downloads(live: ms.ModelSet) -> set[str]:
 def _schema() -> str:
     crd = json.loads(cluster.kubectl("get", "crd", "ollamamodelsets.modelset.dev", "--output", "json"))
     return json.dumps(crd["spec"], sort_keys=True)
+
+
+def _newer(live: ms.ModelSet) -> dict[str, Any]:
+    """What the set has of `NEWER`."""
+    limits = live.get()["spec"].get("proxy", {}).get("limits", {})
+    return {"proxy": {"limits": {name: limits.get(name) for name in NEWER["proxy"]["limits"]}}}
+
+
+def _rolled_back() -> str:
+    """What helm says when it is told to go back to 0.1.0, the first revision."""
+    done = subprocess.run(
+        cluster.helm_command("rollback", cluster.RELEASE, "1"), capture_output=True, text=True, check=False
+    )
+    return done.stderr if done.returncode else "it went back"
 
 
 @pytest.mark.timeout(1800)
@@ -62,3 +79,13 @@ def test_a_live_set_survives_the_upgrade(kube: Kube, record_testsuite_property: 
     assert {model["name"]: model["digest"] for model in after["status"]["models"]} == digests
     record_testsuite_property("requests answered during the upgrade", requests.answers)
     assert requests.problems == []
+
+    kube.run("patch", "ollamamodelset", "live", "--type=merge", "--patch", json.dumps({"spec": NEWER}))
+    widened = _schema()
+    assert "sets would lose" in _rolled_back()
+    # Whoever writes it next, and 0.1.0's operator will: with 0.1.0's definition the field would be gone.
+    kube.run("annotate", "ollamamodelset", "live", "written=since")
+    assert (_schema(), _newer(live)) == (widened, NEWER)
+    cluster.install_operator()
+    live.await_ready(UPGRADED_SECONDS)
+    assert _newer(live) == NEWER

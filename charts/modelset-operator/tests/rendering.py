@@ -69,9 +69,9 @@ def of_kind(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [manifest for manifest in found if manifest["kind"] == kind]
 
 
-def one(found: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """Return the only manifest of a kind."""
-    (only,) = of_kind(found, kind)
+def one(found: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
+    """Return the only manifest of a kind, or of a kind and name."""
+    (only,) = [manifest for manifest in of_kind(found, kind) if name in ("", manifest["metadata"]["name"])]
     return only
 
 

@@ -76,7 +76,7 @@ def test_nobody_reaches_the_operator_but_who_reads_metrics() -> None:
 
 def test_what_is_checked_of_sets_comes_and_goes_with_their_definition() -> None:
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    policy, binding = (one(render(), kind) for kind in kinds)
+    policy, binding = (one(render(), kind, "ollamamodelsets.modelset.dev") for kind in kinds)
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
     # The scale subresource names no Secret, and whoever scales need not read one.
@@ -195,6 +195,35 @@ def test_with_namespaces_it_has_rights_in_these_alone() -> None:
 def test_the_crd_is_kept_unless_told_otherwise(settings: tuple[str, ...], kept: str | None) -> None:
     metadata = one(render(*settings), "CustomResourceDefinition")["metadata"]
     assert metadata.get("annotations", {}).get("helm.sh/resource-policy") == kept
+
+
+def fields_of(schema: dict[str, Any], path: str) -> set[str]:
+    """Return what the API server keeps of a value by a schema: the paths of all fields that it names."""
+    found = {f"{path}.{name}" for name in schema.get("properties", {})}
+    below = [(f"{path}.{name}", inner) for name, inner in schema.get("properties", {}).items()]
+    below += [(path, schema["items"])] if "items" in schema else []
+    return found.union(*(fields_of(inner, at) for at, inner in below))
+
+
+def test_the_crd_says_which_fields_it_has() -> None:
+    crd = one(render(), "CustomResourceDefinition")
+    (version,) = crd["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert {"spec.models.name", "spec.ollama.env.valueFrom.resourceFieldRef.divisor"} <= fields_of(
+        spec, "spec"
+    )
+    said = crd["metadata"]["annotations"]["modelset.dev/fields"].split(",")
+    assert said == sorted(fields_of(spec, "spec"))
+
+
+def test_what_keeps_fields_comes_and_goes_with_the_crd() -> None:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    policy, binding = (one(render(), kind, "fields.ollamamodelsets.modelset.dev") for kind in kinds)
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    crd = one(render(), "CustomResourceDefinition")
+    assert rule["resourceNames"] == [crd["metadata"]["name"]]
+    assert not {one["kind"] for one in render("crds.install=false")} & set(kinds)
 
 
 def test_the_crd_can_be_left_to_somebody_else() -> None:
@@ -372,6 +401,7 @@ def test_labels_of_ours_cannot_be_set_by_hand(key: str) -> None:
         "watchNamespaces={Team}",
         "image.repository=",
         "kuberay.namespaces={Ray}",
+        "crds.drop={proxy.cors}",
         "networkPolicy.metricsFrom={monitoring}",
     ],
 )

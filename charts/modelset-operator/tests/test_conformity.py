@@ -23,6 +23,7 @@ EVERYTHING = {
     **MONITORING,
     "networkPolicy": {"metricsFrom": METRICS_FROM},
     "kuberay": {"namespaces": ["ray"]},
+    "crds": {"drop": ["spec.proxy.cors"]},
 }
 VALUES = {
     "defaults": {},

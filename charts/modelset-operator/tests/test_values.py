@@ -231,7 +231,7 @@ def test_each_value_is_shown_by_a_test() -> None:
         *("podDisruptionBudget.enabled", "podDisruptionBudget.minAvailable", "global.imageRegistry"),
         # By test_chart.py, and by the suites of helm-unittest.
         *("image.tag", "defaults.proxyImage.tag", "kuberay.namespaces", "networkPolicy.metricsFrom"),
-        *("crds.install", "crds.keep", "metrics.service"),
+        *("crds.install", "crds.keep", "crds.drop", "metrics.service"),
         *("rbac.create", "rbac.aggregate", "serviceAccount.create"),
         # As with the other images.
         *("defaults.ollamaImage.digest", "defaults.proxyImage.registry"),
