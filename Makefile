@@ -40,7 +40,7 @@ lint: machine ## ruff, mypy, import-linter, actionlint; and what needs a cluster
 	  && "$$dev/bin/mypy" operator/modelset_operator operator/modelset_cache serve_app/modelset_proxy stack tests benchmarks \
 	  && PYTHONPATH=operator:serve_app "$$dev/bin/lint-imports" \
 	  && "$$($(stack) tool actionlint)" -shellcheck= -pyflakes= \
-	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade tests/install) || { echo "$$said"; exit 1; }; }
+	  && { said=$$("$$dev/bin/python" -m pytest --collect-only -qqq tests/e2e tests/upgrade tests/install tests/mirror) || { echo "$$said"; exit 1; }; }
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
@@ -82,6 +82,10 @@ e2e-upgrade: machine ## 0.1.0 with a live set, upgraded to this chart, on a kind
 e2e-install: machine ## what README and docs/install.md tell to type, on an empty kind cluster of three nodes, and back
 	@export CLUSTER=$(CLUSTER)-install WORKERS=2; $(PYTEST) tests/install $(E2E)
 
+.PHONY: e2e-mirror
+e2e-mirror: machine ## `STACK=pull make demo` through a mirror that holds what is built here
+	@export CLUSTER=$(CLUSTER)-mirror STACK=build; $(PYTEST) tests/mirror $(E2E)
+
 # ---- measurements ----
 
 .PHONY: bench
@@ -116,7 +120,7 @@ bench-idle: up ## what a set costs on the kind cluster that nobody asks: memory 
 
 .PHONY: audit
 audit: machine ## known vulnerabilities of what others get; asks PyPI and vuln.go.dev (VULNDB=file:///… a copy of it)
-	@$(STACK) audit
+	@$(stack) audit
 
 # ---- the stack ----
 

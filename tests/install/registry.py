@@ -13,7 +13,7 @@ from stack.step import output, succeeds
 from tests.e2e.support.waiting import until
 
 NAME = f"{cluster.NAME}-registry"
-NETWORK, PORT = "kind", 5000
+PORT = 5000
 START_SECONDS = 30
 # The image is that of the stack's model registry; this one begins empty, and lets everybody in.
 _SETTINGS = {
@@ -31,9 +31,9 @@ class Registry:
 
     address: str
 
-    def push(self, image: str, name: str) -> None:
-        """Put an image of this machine under a name and tag in the registry."""
-        multiarch.pushed(image, f"{self.address}/{name}")
+    def push(self, image: str, name: str) -> str:
+        """Put an image of this machine under a name and tag in the registry; its digest there."""
+        return multiarch.pushed(image, f"{self.address}/{name}").rpartition("@")[2]
 
     def mirror(self, image: str, public: str) -> None:
         """Have nodes find an image of this machine under the name that it has in public."""
@@ -43,10 +43,10 @@ class Registry:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Registry]:
+def serving(network: str = "kind") -> Iterator[Registry]:
     """A registry while the body runs, which the nodes of the cluster reach by its address here."""
     settings = [argument for name, value in _SETTINGS.items() for argument in ("--env", f"{name}={value}")]
-    where = ["--name", NAME, "--network", NETWORK, "--publish", f"127.0.0.1::{PORT}"]
+    where = ["--name", NAME, "--network", network, "--publish", f"127.0.0.1::{PORT}"]
     succeeds(["docker", "rm", "--force", "--volumes", NAME])  # one that was left behind
     output(["docker", "run", "--detach", *where, *settings, models.registry_image(), *_SERVE])
     try:

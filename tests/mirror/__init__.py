@@ -1,0 +1,1 @@
+"""The demo where images are pulled, by a mirror on this machine."""
