@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from stack.step import say
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -58,12 +62,21 @@ def entry(kind: str, name: str, entry_key: str, build: Callable[[Path], None]) -
     """The folder of a build result; `build` fills a new one when there is none yet.
 
     It is built where it stays, because a Python environment cannot be moved; a mark tells that it is whole,
-    and a build that fails, or was cut off, leaves nothing that anybody would use.
+    and a build that fails, or was cut off, leaves nothing that anybody would use. Of several that want the
+    same at once, as from two checkouts, one builds it.
     """
     folder = root() / kind / f"{name}-{entry_key}"
     complete = folder / ".complete"
     if complete.exists():
         return folder
+    with _alone(f"{kind}-{folder.name}"):
+        if not complete.exists():
+            _fill(folder, build)
+            complete.touch()
+    return folder
+
+
+def _fill(folder: Path, build: Callable[[Path], None]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -71,5 +84,17 @@ def entry(kind: str, name: str, entry_key: str, build: Callable[[Path], None]) -
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    complete.touch()
-    return folder
+
+
+@contextlib.contextmanager
+def _alone(what: str) -> Iterator[None]:
+    """Hold the lock on one build result; it goes with its process, however that ends."""
+    path = root() / "locks" / what
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"• {what}: is being made already; waiting")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

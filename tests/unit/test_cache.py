@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,26 @@ def test_a_build_that_was_cut_off_is_built_again() -> None:
     whole = cache.entry("kind", "name", "key", build)
 
     assert [path.name for path in sorted(whole.iterdir())] == [".complete", "result"]
+
+
+def test_of_two_that_want_the_same_at_once_one_builds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, waited_for = threading.Event(), threading.Event()
+    built: list[Path] = []
+    monkeypatch.setattr(cache, "say", lambda _: waited_for.set())
+
+    def build(folder: Path) -> None:
+        built.append(folder)
+        begun.set()
+        assert waited_for.wait(10)
+        (folder / "result").write_text("done")
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cache.entry, "kind", "name", "key", build)
+        assert begun.wait(10)
+        second = pool.submit(cache.entry, "kind", "name", "key", build)
+
+    assert first.result() == second.result() == built[0]
+    assert len(built) == 1
 
 
 def test_a_key_follows_names_contents_and_modes(tmp_path: Path) -> None:
