@@ -1,7 +1,7 @@
 """The plan: everything that one look at a set calls for."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from modelset_operator.api import names
@@ -77,11 +77,11 @@ def plan(observed: seen.Observed) -> Plan:
     """Return what the observed state calls for."""
     entries = models.listed_entries(models.judge_all(observed), observed)
     served_names = tuple(name for entry in entries for name in entry["servedNames"])
-    garbage = _garbage(observed)
+    pulls = _pulls(observed)
+    garbage = _garbage(observed, pulls)
     applies, foreign = _applies(observed, entries, served_names)
     asked = not foreign and "RayService" not in [apply.manifest["kind"] for apply in applies]
     drained = asked and observed.settled_seconds >= DRAIN_SECONDS
-    pulls = _pulls(observed)
     changing = {pull.uid for pull in pulls} | {removal.uid for removal in garbage}
     return Plan(
         applies=tuple(applies) if observed.whole else (),
@@ -273,16 +273,17 @@ def _looking(observed: seen.Observed) -> Mapping[str, Set[str]]:
     return found
 
 
-def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
+def _garbage(observed: seen.Observed, pulls: Iterable[state.WantedPull]) -> tuple[state.Removal, ...]:
     """Return what pods hold and should not.
 
-    Not on pods that are downloading: deleting a model can take a layer that the other one shares. Nor the
-    base or adapter of a variant that is to be made of another one: its files would be nobody's once the
-    variant lets go.
+    Not on pods that are downloading what is still wanted: deleting a model can take a layer that the other
+    one shares. Nor the base or adapter of a variant that is to be made of another one: its files would be
+    nobody's once the variant lets go.
     """
     garbage: list[state.Removal] = []
+    downloading = _downloading(observed, pulls)
     for pod in observed.pods:
-        if pod.store is None or _downloading(pod, observed):
+        if pod.store is None or pod.uid in downloading:
             continue
         store, wanted = pod.store, placement.wanted_on(pod, observed)
         made = (variants.made_of(model, pod) for model in wanted.values() if model.variant is not None)
@@ -302,7 +303,7 @@ def _garbage(observed: seen.Observed) -> tuple[state.Removal, ...]:
     return tuple(garbage)
 
 
-def _downloading(pod: seen.Pod, observed: seen.Observed) -> bool:
-    return any(
-        uid == pod.uid and pull.phase is state.PullPhase.RUNNING for (uid, _), pull in observed.pulls.items()
-    )
+def _downloading(observed: seen.Observed, pulls: Iterable[state.WantedPull]) -> Set[str]:
+    """Return the uids of pods onto which a download is under way, and not only yet to be noticed as done."""
+    running = {key for key, pull in observed.pulls.items() if pull.phase is state.PullPhase.RUNNING}
+    return {pull.uid for pull in pulls if (pull.uid, pull.key) in running}

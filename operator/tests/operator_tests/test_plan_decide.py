@@ -212,6 +212,8 @@ def test_a_worker_that_is_to_go_is_looked_at_again_when_it_may(
 def test_garbage_waits_for_downloads_onto_the_same_pod() -> None:
     pulls = {("pod-0", "b:1"): state.Pull(state.PullPhase.RUNNING)}
     assert removals(settled("a:1", "b:1", holds=("a:1", "c:1"), pulls=pulls)) == []
+    # There by now, it is under way only until the next sync notices.
+    assert removals(settled("a:1", "b:1", holds=("a:1", "b:1", "c:1"), pulls=pulls)) == [("c:1", False)]
 
 
 def test_another_spelling_of_a_wanted_model_is_no_garbage() -> None:

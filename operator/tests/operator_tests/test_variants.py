@@ -275,7 +275,7 @@ def test_a_base_is_called_as_the_pod_spells_it() -> None:
 )
 def test_what_is_taken_out(entries: list[Any], store: state.Store, garbage: list[str]) -> None:
     found = observed(*entries, store=store)
-    assert [removal.reference for removal in decide._garbage(found)] == garbage
+    assert [removal.reference for removal in decide._garbage(found, ())] == garbage
 
 
 @pytest.mark.parametrize(("recipe", "loads"), [(POLITE, [KEY]), (RUDE, [])])
