@@ -86,6 +86,10 @@ e2e-install: machine ## what README and docs/install.md tell to type, on an empt
 e2e-mirror: machine ## `STACK=pull make demo` through a mirror that holds what is built here
 	@export CLUSTER=$(CLUSTER)-mirror STACK=build; $(PYTEST) tests/mirror $(E2E)
 
+.PHONY: compat
+compat: machine ## a core of the end-to-end tests on the oldest and newest Kubernetes, KubeRay and Ollama, a kind cluster each (COMPAT=oldest)
+	@COMPAT= $(stack) compat $(COMPAT)
+
 # ---- measurements ----
 
 .PHONY: bench

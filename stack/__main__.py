@@ -5,7 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from stack import audit, cleaning, cluster, components, demo, engine, golang, models, python, release, step
+from stack import (
+    audit,
+    cleaning,
+    cluster,
+    compat,
+    components,
+    demo,
+    engine,
+    golang,
+    models,
+    python,
+    release,
+    step,
+)
 
 
 def _up() -> None:
@@ -33,6 +46,7 @@ COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
     "install": (release.install, "the chart from $REGISTRY onto the cluster that kubectl is set to"),
     "release": (release.run_release, "images, chart, signatures and notes of this version"),
     "audit": (audit.run, "known vulnerabilities of what others get"),
+    "versions": (compat.print_versions, "which Kubernetes, KubeRay, Ray and Ollama these are"),
     "down": (_down, "delete the kind cluster"),
     "clean": (cleaning.run, "delete the cluster, the images and all that was built"),
 }
@@ -50,6 +64,8 @@ def main() -> None:
     source.add_argument("name", choices=sorted(golang.SOURCES))
     environment = commands.add_parser("python", help="print the path of a Python environment")
     environment.add_argument("name", choices=["dev"])
+    combinations = commands.add_parser("compat", help="a core of the tests on other versions")
+    combinations.add_argument("names", nargs="*", help="folders of pins/compat; else all")
     arguments = parser.parse_args()
     step.main(lambda: _run(arguments))
 
@@ -61,6 +77,8 @@ def _run(arguments: argparse.Namespace) -> None:
         print(golang.module_folder(arguments.name, golang.SOURCES[arguments.name]))
     elif arguments.command == "python":
         print(python.environment(arguments.name))
+    elif arguments.command == "compat":
+        compat.run(arguments.names)
     else:
         COMMANDS[arguments.command][0]()
 

@@ -27,6 +27,8 @@ CHART_IMAGES = {"image": "operator", "defaults.proxyImage": "proxy", "defaults.o
 # Where nodes read how a registry is reached that is not where its name says: a folder a name.
 REGISTRIES = "/etc/containerd/certs.d"
 REGISTRIES_PATCH = f'[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{REGISTRIES}"'
+# Since 1.35 kubelets run on cgroup v1 only when they are told to; those before 1.31 pass over it.
+KUBELET = {"kind": "KubeletConfiguration", "failCgroupV1": False}
 POD_SUBNET = "10.244.0.0/16"
 NODE_READY_SECONDS = 180
 ROLLOUT_SECONDS = 300
@@ -107,6 +109,7 @@ def _kind_config() -> dict[str, object]:
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "containerdConfigPatches": [REGISTRIES_PATCH],
+        "kubeadmConfigPatches": [json.dumps(KUBELET)],
         "networking": {"apiServerAddress": "127.0.0.1", "podSubnet": POD_SUBNET},
         "nodes": [
             {"role": "control-plane"} | auditing.node(OPERATOR_ACCOUNT),

@@ -1,4 +1,7 @@
-"""Go binaries built from the modules under pins/go: `go.mod` pins them and names their packages as tools."""
+"""Go binaries built from the modules under pins/go: `go.mod` pins them and names their packages as tools.
+
+Each group is a folder of its own; a combination of versions (`COMPAT`) has others in their place.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from pathlib import Path
 from stack import cache, engine, pins, python
 from stack.step import StepFailed, output, run, step, succeeds
 
-MODULES = cache.REPOSITORY / "pins" / "go"
 TOOLS = {  # name -> group below pins/go, package
     "kind": ("kind", "sigs.k8s.io/kind"),
     "kubectl": ("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
@@ -32,18 +34,23 @@ SOURCES = {  # group below pins/go -> the module that it is made for
 }
 
 
+def group_folder(group: str) -> Path:
+    """Where a group's go.mod lies."""
+    return pins.at(f"go/{group}")
+
+
 def module_version(group: str, module: str) -> str:
     """The version that a group's go.mod requires, or puts in another's place, e.g. `v1.34.4`."""
     line = rf"^\s*(?:require |replace \S+ => )?{re.escape(module)} (v\S+)"
     match = re.search(line, _go_mod(group), re.MULTILINE)
     if match is None:
-        raise StepFailed(f"pins/go/{group}/go.mod does not require {module}")
+        raise StepFailed(f"{group_folder(group)}/go.mod does not require {module}")
     return match[1]
 
 
 def module_folder(group: str, module: str) -> Path:
     """Where the sources of a pinned module lie, fetched when they are not there yet."""
-    listed = output([go(), "mod", "download", "-json", module], env=_env(), cwd=MODULES / group)
+    listed = output([go(), "mod", "download", "-json", module], env=_env(), cwd=group_folder(group))
     return Path(json.loads(listed)["Dir"])
 
 
@@ -62,7 +69,8 @@ def _build(name: str, group: str, packages: list[str], system: str) -> Path:
     architecture = output([go(), "env", "GOARCH"]).strip()
     flags = _ldflags(group)
     c_flags = _c_flags() if group == "ollama" else ""
-    entry_key = cache.key(MODULES / group, *packages, system, architecture, flags, c_flags, pins.load().go)
+    module = group_folder(group)
+    entry_key = cache.key(module, *packages, system, architecture, flags, c_flags, pins.load().go)
 
     def build(folder: Path) -> None:
         with step(f"build {name} {_headline(group)} from Go modules"):
@@ -84,7 +92,7 @@ def _build(name: str, group: str, packages: list[str], system: str) -> Path:
                 ],
                 log=cache.log(f"go-{name}"),
                 env=env,
-                cwd=MODULES / group,
+                cwd=module,
             )
 
     return cache.entry("go-bin", f"{name}-{system}-{architecture}", entry_key, build)
@@ -114,14 +122,14 @@ def _env() -> dict[str, str]:
 
 
 def _go_mod(group: str) -> str:
-    return (MODULES / group / "go.mod").read_text()
+    return (group_folder(group) / "go.mod").read_text()
 
 
 def _packages(group: str) -> list[str]:
     """What to build: the packages named as tools, and the folder itself where it holds a main."""
     tools = re.search(r"^tool \(\n(.*?)^\)", _go_mod(group), re.MULTILINE | re.DOTALL)
     single = re.findall(r"^tool ([^\s(]+)$", _go_mod(group), re.MULTILINE)
-    own = ["."] if (MODULES / group / "main.go").exists() else []
+    own = ["."] if (group_folder(group) / "main.go").exists() else []
     return own + single + (tools[1].split() if tools else [])
 
 
@@ -169,4 +177,4 @@ def _ollama_headers() -> str:
     def link(folder: Path) -> None:
         (folder / "miniaudio").symlink_to(module_folder("ollama", "github.com/gen2brain/malgo"))
 
-    return str(cache.entry("include", "ollama", cache.key(MODULES / "ollama" / "go.mod"), link))
+    return str(cache.entry("include", "ollama", cache.key(group_folder("ollama") / "go.mod"), link))

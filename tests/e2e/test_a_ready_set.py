@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.support import modelset as ms
 
+pytestmark = pytest.mark.compat
+
 MODEL_LABEL = "model.modelset.dev/smollm2"
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube, Manifest
+
+pytestmark = pytest.mark.compat
 
 
 def test_waiting_for_ready_is_waiting_for_the_new_pods(kube: Kube) -> None:

@@ -11,6 +11,8 @@ from tests.e2e.support import making
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube, Manifest, Refused
 
+pytestmark = pytest.mark.compat
+
 
 def _with(path: str, value: Any) -> Manifest:
     manifest = ms.manifest("wrong", [ms.CHAT, ms.EMBEDDING])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.support import held
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube
 from tests.e2e.support.waiting import until
+
+pytestmark = pytest.mark.compat
 
 LISTED_SECONDS = 15
 

@@ -11,6 +11,8 @@ import pytest
 from stack import cluster
 from tests.e2e.support.kube import Kube, Manifest, Refused
 
+pytestmark = pytest.mark.compat
+
 CRD = "ollamamodelsets.modelset.dev"
 FIELDS, DROPPED = "modelset.dev/fields", "modelset.dev/dropped"
 LACKING = "spec.proxy.cors"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stack import cluster, step
 from tests.e2e.support.kube import Kube
+
+pytestmark = pytest.mark.compat
 
 OPERATOR = Kube(cluster.OPERATOR_NAMESPACE)
 

@@ -10,6 +10,8 @@ from tests.e2e.support import making
 from tests.e2e.support import modelset as ms
 from tests.e2e.support.kube import Kube, Refused
 
+pytestmark = pytest.mark.compat
+
 
 def _keys(secret: str) -> dict[str, Any]:
     return {"auth": {"apiKeysSecret": {"name": secret}}}

@@ -86,6 +86,7 @@ def _left(kube: Kube) -> list[str]:
     return [f"{kind}/{item['metadata']['name']}" for kind in OWNED for item in kube.find(kind)]
 
 
+@pytest.mark.compat
 def test_deleting_a_set_leaves_nothing_behind_without_the_operator(
     kube: Kube, request: pytest.FixtureRequest
 ) -> None:

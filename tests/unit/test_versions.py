@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from modelset_operator.manifests import ray
-from stack import cache, golang, pins
+from stack import cache, compat, golang, images, pins
 
 CHART = yaml.safe_load((cache.REPOSITORY / "charts" / "modelset-operator" / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((cache.REPOSITORY / "charts" / "modelset-operator" / "values.yaml").read_text())
-GO_MODULES = sorted(path.name for path in golang.MODULES.iterdir())
+GO_MODULES = sorted(pins.FOLDER.rglob("go.mod"))
 REQUIREMENTS = sorted(pins.FOLDER.glob("*.txt"))
 
 
@@ -80,42 +80,58 @@ def test_the_client_is_the_one_whose_own_tests_are_run() -> None:
     assert len(versions) == 1
 
 
-@pytest.mark.parametrize("group", GO_MODULES)
-def test_go_modules_are_pinned_with_sums(group: str) -> None:
-    go_mod = (golang.MODULES / group / "go.mod").read_text()
-    go_sum = (golang.MODULES / group / "go.sum").read_text()
-    headline = re.search(r"^// pinned: (\S+)$", go_mod, re.MULTILINE)
+@pytest.mark.parametrize("go_mod", GO_MODULES, ids=lambda path: str(path.parent.relative_to(pins.FOLDER)))
+def test_go_modules_are_pinned_with_sums(go_mod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, combination, _, group = go_mod.parent.relative_to(pins.FOLDER.parent).parts
+    monkeypatch.setenv("COMPAT", combination if combination in pins.combinations() else "")
+    assert golang.group_folder(group) == go_mod.parent
+    headline = re.search(r"^// pinned: (\S+)$", go_mod.read_text(), re.MULTILINE)
     assert headline is not None
+    go_sum = go_mod.with_name("go.sum").read_text()
     assert f"{headline[1]} {golang.module_version(group, headline[1])} h1:" in go_sum
 
 
 def test_every_tool_names_a_package_of_its_module() -> None:
     for name, (group, package) in golang.TOOLS.items():
-        assert package in (golang.MODULES / group / "go.mod").read_text(), name
+        assert package in (golang.group_folder(group) / "go.mod").read_text(), name
 
 
 DOCUMENTED = (cache.REPOSITORY / "docs" / "install.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("component", "version"),
-    [
-        ("Kubernetes", golang.module_version("kubernetes", "k8s.io/kubernetes")),
-        ("Kubernetes", pins.load().pulled["kind-node"].partition("@")[0].partition(":")[2]),
-        ("KubeRay", golang.module_version("kuberay", "github.com/ray-project/kuberay/ray-operator")),
-        ("Ray", ray.RAY_VERSION),
-        ("Ollama", golang.module_version("ollama", "github.com/ollama/ollama")),
-    ],
-)
-def test_the_table_of_versions_has_what_is_tried(component: str, version: str) -> None:
-    (row,) = re.findall(rf"^\| {component} \|.*\| ([^|]*) \|$", DOCUMENTED, re.MULTILINE)
-    assert re.search(rf"(?<![\d.]){re.escape(version.removeprefix('v'))}(?![\d.])", row)
+TRIED = ("", "oldest", "newest")  # the combinations by their columns
+
+
+@pytest.mark.parametrize("stack", ["build", "pull"])
+@pytest.mark.parametrize("combination", TRIED)
+def test_the_table_of_versions_has_what_is_tried(
+    combination: str, stack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPAT", combination)
+    monkeypatch.setattr(images, "source", lambda: stack)
+    for component, version in compat.versions().items():
+        (row,) = re.findall(rf"^\| {component} \| (.*) \|$", DOCUMENTED, re.MULTILINE)
+        cell = row.split(" | ")[1:][TRIED.index(combination)]
+        assert re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", cell), (component, version)
+
+
+def test_all_combinations_are_in_the_table() -> None:
+    assert set(pins.combinations()) == {*TRIED} - {""}
 
 
 def test_the_oldest_kubernetes_that_is_documented_is_the_oldest_that_the_chart_takes() -> None:
     oldest = re.match(r">=(\d+\.\d+)\.0-0$", CHART["kubeVersion"])
     assert oldest
     assert f"| Kubernetes | {oldest[1]} or newer |" in DOCUMENTED
+
+
+def test_the_oldest_that_is_documented_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPAT", "oldest")
+    for stack in ("build", "pull"):
+        monkeypatch.setattr(images, "source", lambda stack=stack: stack)
+        for component, version in compat.versions().items():
+            if oldest := re.search(rf"^\| {component} \| ([\d.]+) or newer", DOCUMENTED, re.MULTILINE):
+                assert f"{version}.".startswith(f"{oldest[1]}."), (component, stack)
 
 
 def test_kuberay_is_installed_in_the_version_that_is_tried() -> None:
