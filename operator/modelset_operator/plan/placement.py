@@ -108,8 +108,8 @@ class _Taken:
             return f"needs {needs.text(disk)} of disk, pods have {left} left of {needs.text(room.disk)}"
         return ""
 
-    def preference(self, demand: Demand, ordinal: int) -> tuple[float, ...]:
-        """Order pods for a model: the least first."""
+    def preference(self, demand: Demand) -> tuple[float, ...]:
+        """Order pods for a model: the least first, and of equals the first."""
         return (
             demand.key not in self.room.assigned,
             demand.key not in self.room.held,
@@ -117,7 +117,6 @@ class _Taken:
             self.memory,
             self.disk,
             len(self.keys),
-            ordinal,
         )
 
 
@@ -139,13 +138,9 @@ def assign(demands: Iterable[Demand], rooms: Sequence[Room]) -> Assignment:
 
     for demand in sorted(demands, key=order):
         lacking = {one.room.pod: one.lacks(demand) for one in taken}
-        fitting = [
-            (one.preference(demand, ordinal), one)
-            for ordinal, one in enumerate(taken)
-            if not lacking[one.room.pod]
-        ]
+        fitting = [one for one in taken if not lacking[one.room.pod]]
         copies = len(rooms) if demand.copies is None else min(demand.copies, len(rooms))
-        for _, one in sorted(fitting, key=lambda pair: pair[0])[:copies]:
+        for one in sorted(fitting, key=lambda room: room.preference(demand))[:copies]:
             one.take(demand)
         if len(fitting) < copies and demand.base in unmet:
             unmet[demand.key] = f"its base, {demand.base}, {unmet[demand.base]}"

@@ -120,6 +120,50 @@ def rooms(*pods: str, memory: float = 0, disk: float = 0, hot: int | None = None
             ["abd", "c"],
             id="variants leave more room than they would apart",
         ),
+        pytest.param(
+            [demand("x", 1, disk=1), demand("y", 1, disk=1), demand("z", 1, disk=3), demand("a", 1)],
+            rooms("x y", "z"),
+            ["axy", "z"],
+            id="memory that is not known counts nothing",
+        ),
+        pytest.param(
+            [
+                demand("x", memory=4, disk=4, hot=True),
+                demand("a", 1, hot=True),
+                placement.Demand("v", 1, base="x", adapter="l"),
+            ],
+            rooms("x", memory=4, disk=4),
+            ["alvx"],
+            id="what is not known fits where there is no room",
+        ),
+        pytest.param([demand("a", 1, memory=4)], rooms("", memory=4), ["a"], id="all memory"),
+        pytest.param(
+            [demand("x", memory=3, hot=True), demand("a", 1, memory=1, hot=True)],
+            rooms("x", memory=4),
+            ["ax"],
+            id="all memory, with what is preloaded",
+        ),
+        pytest.param(
+            [demand("x", disk=3), demand("a", 1, disk=1)], rooms("x", disk=4), ["ax"], id="all disk"
+        ),
+        pytest.param(
+            [demand("x", 1, memory=1, hot=True), demand("y", 1, memory=3), demand("a", 1, hot=True)],
+            rooms("x", "y"),
+            ["x", "ay"],
+            id="a hot one goes where fewest are hot",
+        ),
+        pytest.param(
+            [demand("x", 1, memory=1, hot=True), demand("y", 1, memory=3), demand("a", 1)],
+            rooms("x", "y"),
+            ["ax", "y"],
+            id="a cold one goes where most memory is left",
+        ),
+        pytest.param(
+            [demand("a", 1, disk=2), demand("b", 1, disk=3)],
+            rooms("+a", "", disk=4),
+            ["a", "b"],
+            id="what was assigned and is not pulled yet keeps its place",
+        ),
     ],
 )
 def test_assignments(
@@ -167,6 +211,34 @@ def test_assignments(
             ["b", "a"],
             "needs 2.0Gi of disk, pods have 1.0Gi left of 4.0Gi",
             id="one copy of two",
+        ),
+        pytest.param(
+            [demand("b", disk=5), demand("a", 1, disk=2)],
+            rooms("b", disk=4),
+            ["b"],
+            "needs 2.0Gi of disk, pods have 0 left of 4.0Gi",
+            id="disk that is more than full",
+        ),
+        pytest.param(
+            [demand("a", 1, disk=3), demand("b", disk=2)],
+            rooms("", "", disk=4),
+            ["b", "b"],
+            "needs 3.0Gi of disk, pods have 2.0Gi left of 4.0Gi",
+            id="one model, beside what all pods keep",
+        ),
+        pytest.param(
+            [demand("a", 1, disk=3), demand("b", 2, disk=2)],
+            rooms("", "", disk=4),
+            ["b", "b"],
+            "needs 3.0Gi of disk, pods have 2.0Gi left of 4.0Gi",
+            id="or as many pods as there are",
+        ),
+        pytest.param(
+            [demand("b", 1, disk=3), demand("a", 2, disk=2), placement.Demand("v", 1, base="a")],
+            rooms("", "b", disk=4),
+            ["av", "b"],
+            "needs 2.0Gi of disk, pods have 1.0Gi left of 4.0Gi",
+            id="a base, but not its variant of which one copy is enough",
         ),
     ],
 )
@@ -356,6 +428,20 @@ def test_a_pod_that_is_away_keeps_its_model() -> None:
     pools = {POOL: seen.PoolObjects(config_map=assigned)}
     away = dataclasses.replace(observed, pools=pools, pods=observed.pods[:1])
     assert placement.placed(away).keys == {f"{POOL}-0": frozenset(), f"{POOL}-1": frozenset({"m:1"})}
+
+
+def test_a_model_stays_where_it_is_on_disk() -> None:
+    assert placement.placed(look(store(), store("m:1"))).keys == {
+        f"{POOL}-0": frozenset(),
+        f"{POOL}-1": frozenset({"m:1"}),
+    }
+
+
+def test_no_more_models_are_preloaded_than_pods_load_at_once() -> None:
+    hot = [{"name": name, "preload": True} for name in ("a:1", "b:1")]
+    found = placement.placed(builders.observed(builders.resource(*hot, ollama={"maxLoadedModels": 1})))
+    assert found.keys == {f"{POOL}-0": frozenset({"a:1"})}
+    assert list(found.unmet) == ["b:1"]
 
 
 @pytest.mark.parametrize(
