@@ -139,7 +139,8 @@ def test_what_was_known_of_a_model_is_told_while_nobody_holds_it() -> None:
     }
     resource = builders.resource("a:1")
     before = {"name": "a:1", "phase": "Ready", "readyReplicas": "1/1", "progress": "100%", **known}
-    resource["status"] = {"observedGeneration": 1, "models": [before]}
+    # It was edited meanwhile.
+    resource["status"] = {"observedGeneration": 0, "models": [before]}
     (entry,) = decide.told(builders.observed(resource)).status["models"]
     assert entry == known | {
         "name": "a:1",
@@ -150,15 +151,17 @@ def test_what_was_known_of_a_model_is_told_while_nobody_holds_it() -> None:
     }
 
 
-@pytest.mark.parametrize("metadata", [{}, {"generation": 1}])
-def test_a_spec_that_cannot_be_read_leaves_all_but_ready_as_it_was(metadata: dict[str, int]) -> None:
+@pytest.mark.parametrize(("metadata", "generation"), [({}, 1), ({"generation": 4}, 4)])
+def test_a_spec_that_cannot_be_read_leaves_all_but_ready_as_it_was(
+    metadata: dict[str, int], generation: int
+) -> None:
     others = [{"type": "ModelsReady", "status": "True"}]
     ready = {"type": "Ready", "status": "False", "lastTransitionTime": builders.CREATED}
     resource = {"metadata": metadata, "status": {"replicas": 3, "conditions": [*others, ready]}}
     told = condition("Ready", False, "InvalidSpec", "no such field", builders.CREATED)
     assert status.unusable(resource, builders.NOW, "no such field") == {
         "replicas": 3,
-        "conditions": [told | {"observedGeneration": 1}, *others],
+        "conditions": [told | {"observedGeneration": generation}, *others],
     }
 
 
@@ -186,6 +189,18 @@ EMPTY = builders.pod(store=builders.store(), ready=True)
 NOWHERE = dataclasses.replace(builders.pod(), ip="", status=UNSCHEDULABLE)
 FAILED = {("pod-0", "a:1"): state.Pull(state.PullPhase.FAILED, failures=1, message="no such host")}
 FULL = {("pod-0", "a:1"): state.Pull(state.PullPhase.FAILED, failures=1, message="no space left on device")}
+
+
+@pytest.mark.parametrize(
+    ("stateful_set", "replicas"),
+    [(None, 0), ({"metadata": {"name": POOL}, "spec": {}}, 0), (rolled(3), 3)],
+    ids=["none", "new", "three"],
+)
+def test_the_scale_subresource_counts_the_pods_that_there_are(
+    stateful_set: seen.Object | None, replicas: int
+) -> None:
+    observed = look(pools={POOL: seen.PoolObjects(stateful_set=stateful_set)})
+    assert decide.told(observed).status["replicas"] == replicas
 
 
 def told(observed: seen.Observed, *problems: str, applied: bool = True) -> dict[str, tuple[str, str]]:
@@ -265,6 +280,13 @@ def told(observed: seen.Observed, *problems: str, applied: bool = True) -> dict[
             id="no pod is asked for",
         ),
         pytest.param(
+            look(HOLDS, ollama={"replicas": 0}),
+            "AllModelsReady",
+            ("False", "ScaledToZero"),
+            ("False", "Settled"),
+            id="no pod is asked for, and the last one answers still",
+        ),
+        pytest.param(
             look(HOLDS, ray_service=None),
             "AllModelsReady",
             ("False", "Creating"),
@@ -333,6 +355,12 @@ SERVED = {
             {"metadata": {"name": POOL, "generation": 1}, "spec": {}}, {}, True, id="it has no status yet"
         ),
         pytest.param({"metadata": {"name": POOL}, "spec": {}}, {}, False, id="nothing is known of it"),
+        pytest.param(
+            {"metadata": {"name": POOL}, "spec": {}, "status": {"replicas": 1}},
+            {},
+            True,
+            id="none of its pods is as it says now",
+        ),
     ],
 )
 def test_when_pods_are_being_replaced(
@@ -343,6 +371,23 @@ def test_when_pods_are_being_replaced(
     assert told(observed)["Ready"] == expected
 
 
+# A volume that cannot be made as large as the set says.
+SMALL = {
+    "pools": {
+        POOL: seen.PoolObjects(
+            stateful_set=rolled(),
+            claims=(
+                {
+                    "metadata": {"name": f"models-{POOL}-0", "uid": "claim-0"},
+                    "spec": {"resources": {"requests": {"storage": "9Gi"}}},
+                    "status": {"phase": "Bound"},
+                },
+            ),
+        )
+    },
+    "ungrown": {"claim-0": seen.Ungrown("20Gi", "no")},
+    "ollama": {"storage": {"size": "20Gi"}},
+}
 AUTOSCALED = {"autoscaling": {"minReplicas": 0, "maxReplicas": 3}}
 AT_LEAST_TWO = {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
 
@@ -354,6 +399,8 @@ AT_LEAST_TWO = {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
         pytest.param(look(HOLDS, EMPTY), ("True", "AllPodsReady"), id="more than all"),
         pytest.param(look(), ("False", "PodsNotReady"), id="none is"),
         pytest.param(look(NOWHERE), ("False", "Unschedulable"), id="it finds no node"),
+        pytest.param(look(HOLDS, **SMALL), ("True", "VolumesTooSmall"), id="its volume is too small"),
+        pytest.param(look(**SMALL), ("False", "PodsNotReady"), id="none is, and its volume is too small"),
         pytest.param(look(ollama={"replicas": 0}), ("False", "ScaledToZero"), id="none is asked for"),
         pytest.param(look(ollama=AUTOSCALED, demanded=0), ("True", "ScaledToZero"), id="none is needed"),
         pytest.param(look(HOLDS, ollama=AUTOSCALED, demanded=2), ("True", "ScalingUp"), id="more are needed"),
