@@ -180,8 +180,9 @@ def _runs(status: Mapping[str, Any]) -> bool:
 
 
 def _started(status: Mapping[str, Any]) -> str:
+    """Return when the last container of a pod that runs has started."""
     running = (state.get("running") or {} for state in _states(status))
-    return max((str(one.get("startedAt", "")) for one in running), default="")
+    return max(str(one.get("startedAt", "")) for one in running)
 
 
 def _states(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

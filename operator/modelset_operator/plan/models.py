@@ -136,8 +136,9 @@ def _best(holders: Sequence[seen.Pod], key: str) -> state.Held | None:
     if newest is None or newest.capabilities is not None:
         return newest
     found = [pod.store.held[key] for pod in holders if pod.store is not None]
-    told = sorted((one for one in found if one.capabilities is not None), key=lambda one: one.changed)
-    return dataclasses.replace(newest, facts=told[-1].facts) if told else newest
+    telling = (one for one in found if one.capabilities is not None)
+    told = max(telling, key=lambda one: one.changed, default=None)
+    return newest if told is None else dataclasses.replace(newest, facts=told.facts)
 
 
 def _outdated(model: spec.Model, pods: Sequence[str], newest: state.Held | None) -> str:

@@ -107,6 +107,28 @@ EMPTY, HOLDS = builders.store(), builders.store(m__1=CHAT)
             0,
             id="never 100% before it is verified",
         ),
+        pytest.param(
+            {
+                "replicas": 2,
+                "status": {
+                    "models": [
+                        {"name": "m:1", "phase": "Pulling", "progress": "90%", "readyReplicas": "0/2"}
+                    ]
+                },
+                "pods": pods(HOLDS, EMPTY, ready=True),
+            },
+            "Ready",
+            "50%",
+            1,
+            id="what another pod had is no progress of one that begins",
+        ),
+        pytest.param(
+            {"pods": pods(EMPTY), "pulls": {("pod-0", "m:1"): state.Pull(RUNNING, moving=True)}},
+            "Pulling",
+            "0%",
+            0,
+            id="nothing is there yet",
+        ),
         pytest.param({"replicas": 0}, "Pending", "", 0, id="scaled to zero"),
     ],
 )
@@ -115,13 +137,69 @@ def test_phases(fields: dict[str, Any], phase: str, progress: str, ready: int) -
     assert (judged.phase, judged.progress, judged.ready_pods) == (phase, progress, ready)
 
 
-def test_a_failure_survives_a_restart_of_the_operator_until_something_better_is_known() -> None:
-    before = {
-        "observedGeneration": 1,
-        "models": [{"name": "m:1", "phase": "Failed", "message": "told before"}],
-    }
+@pytest.mark.parametrize(("told", "message"), [({"message": "told before"}, "told before"), ({}, "")])
+def test_a_failure_survives_a_restart_of_the_operator_until_something_better_is_known(
+    told: dict[str, str], message: str
+) -> None:
+    before = {"observedGeneration": 1, "models": [{"name": "m:1", "phase": "Failed", **told}]}
     judged = judge("m:1", status=before, pods=pods(EMPTY), pulls={("pod-0", "m:1"): state.Pull(RUNNING)})
-    assert (judged.phase, judged.message) == ("Failed", "told before")
+    assert (judged.phase, judged.message) == ("Failed", message)
+
+
+BROKEN = state.Store({"m:1": state.Held("digest-of-m:1", 1, problem="no such layer")}, {"m:1": "m:1"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase", "message"),
+    [
+        pytest.param(
+            {"pods": pods(HOLDS)},
+            "Loading",
+            "on disk, waiting for assistants-ollama-0 to become ready",
+            id="its pod is not ready",
+        ),
+        pytest.param(
+            {"pods": pods(builders.store(m__1=None), ready=True)},
+            "Loading",
+            "Ollama has not told yet what the model can do",
+            id="nobody has told what it is",
+        ),
+        pytest.param(
+            {"replicas": 2, "pods": pods(builders.store(m__1=None), BROKEN, ready=True)},
+            "Loading",
+            "no such layer",
+            id="Ollama cannot tell what it is",
+        ),
+        pytest.param(
+            {
+                "pods": pods(EMPTY),
+                "pulls": {("pod-0", "m:1"): state.Pull(state.PullPhase.INTERRUPTED, message="gone")},
+            },
+            "Pending",
+            "assistants-ollama-0: gone",
+            id="its download was broken off",
+        ),
+        pytest.param(
+            {"pods": pods(EMPTY), "pulls": {("pod-0", "m:1"): state.Pull(state.PullPhase.WAITING)}},
+            "Pending",
+            "waiting for other downloads onto the same pods",
+            id="its download has not begun",
+        ),
+        pytest.param({}, "Pending", "no Ollama pod has been created yet", id="there is no pod"),
+        pytest.param({"replicas": 0}, "Pending", "spec.ollama.replicas is 0", id="no pod is asked for"),
+    ],
+)
+def test_what_a_model_waits_for(fields: dict[str, Any], phase: str, message: str) -> None:
+    judged = judge("m:1", **fields)
+    assert (judged.phase, judged.message) == (phase, message)
+
+
+def test_what_the_newest_version_does_not_tell_the_newest_tells_that_does() -> None:
+    versions = ((1, EMBEDS), (3, None), (2, CHAT), (0, EMBEDS))
+    stores = [builders.store_of({"m:1": told}, version=version) for version, told in versions]
+    judged = judge("m:1", replicas=4, pods=pods(*stores, ready=True))
+    assert judged.held is not None
+    assert (judged.kind, judged.held.digest) == ("Chat", "digest-of-m:13")
 
 
 def pulling(progress: str, replicas: int = 1) -> dict[str, Any]:
@@ -140,6 +218,8 @@ def pulling(progress: str, replicas: int = 1) -> dict[str, Any]:
             pulling("42%"), {("pod-0", "m:1"): state.Pull(RUNNING, 0.1, True)}, "42%", id="counting anew"
         ),
         pytest.param(pulling("42%"), {("pod-0", "m:1"): HALF}, "50%", id="further than before"),
+        pytest.param(pulling(""), {}, "0%", id="it was not told how far it was"),
+        pytest.param(pulling("100%"), {}, "99%", id="it was told to be there already"),
         pytest.param(pulling("42%", 2), {("pod-0", "m:1"): state.Pull(RUNNING, 0.1)}, "10%", id="other pods"),
     ],
 )
@@ -147,7 +227,20 @@ def test_a_download_that_was_interrupted_goes_on_where_it_was(
     before: dict[str, Any], pulls: dict[tuple[str, str], state.Pull], progress: str
 ) -> None:
     judged = judge("m:1", status=before, pods=pods(EMPTY), pulls=pulls)
-    assert (judged.phase, judged.progress) == ("Pulling", progress)
+    assert (judged.phase, judged.progress, judged.message) == ("Pulling", progress, "")
+
+
+@pytest.mark.parametrize(
+    ("store", "pulls"),
+    [
+        pytest.param(None, {}, id="its pod does not answer"),
+        pytest.param(EMPTY, {("pod-0", "m:1"): state.Pull(state.PullPhase.WAITING)}, id="it waits its turn"),
+    ],
+)
+def test_a_download_that_this_look_does_not_begin_again_is_pending(
+    store: state.Store | None, pulls: dict[tuple[str, str], state.Pull]
+) -> None:
+    assert judge("m:1", status=pulling("42%"), pods=pods(store), pulls=pulls).phase == "Pending"
 
 
 def test_an_edit_of_the_spec_gives_a_failed_model_another_chance() -> None:
@@ -173,6 +266,9 @@ def test_one_reason_names_all_its_pods() -> None:
         ("Auto", ("embedding",), "Embedding", ""),
         ("Auto", ("completion", "embedding"), "Chat", ""),
         ("Chat", None, "Chat", ""),
+        ("Chat", ("completion",), "Chat", ""),
+        ("Chat", EMBEDS, "Chat", "type is Chat, but Ollama reports only: embedding"),
+        ("Embedding", EMBEDS, "Embedding", ""),
         ("Embedding", ("completion",), "Embedding", "type is Embedding, but Ollama reports only: completion"),
     ],
 )

@@ -388,9 +388,30 @@ def failed(name: str) -> dict[str, Any]:
     return {"observedGeneration": 1, "models": [{"name": name, "phase": "Failed", "message": "as before"}]}
 
 
-def test_what_failed_is_told_as_such_until_it_is_tried_again() -> None:
-    (one,) = models.judge_all(observed(POLITE, told=failed(SUPPORT), store=HOLDS_BASE))
-    assert (one.phase, one.message) == ("Failed", "as before")
+@pytest.mark.parametrize(
+    ("fields", "phase", "message"),
+    [
+        pytest.param({"store": HOLDS_BASE}, "Failed", "as before", id="its base is there"),
+        pytest.param({}, "Failed", "as before", id="its base waits too"),
+        pytest.param(
+            {"store": NOTHING, "pulls": {("pod-0", BASE): HALF}},
+            "Pulling",
+            "its base, m:1: Pulling",
+            id="its base is fetched anew",
+        ),
+    ],
+)
+def test_what_failed_is_told_as_such_until_it_is_tried_again(
+    fields: dict[str, Any], phase: str, message: str
+) -> None:
+    one = judged(observed(BASE, POLITE, told=failed(SUPPORT), **fields))[SUPPORT]
+    assert (one.phase, one.message) == (phase, message)
+
+
+def test_what_failed_without_a_word_is_told_without_one() -> None:
+    told = {"observedGeneration": 1, "models": [{"name": SUPPORT, "phase": "Failed"}]}
+    (one,) = models.judge_all(observed(POLITE, told=told, store=HOLDS_BASE))
+    assert (one.phase, one.message) == ("Failed", "")
 
 
 @pytest.mark.parametrize(
