@@ -27,8 +27,8 @@ class PodsTransport(httpx.AsyncBaseTransport):
 
 
 def client() -> httpx.AsyncClient:
-    """Return a client for pods. A proxy of the environment has no business in between.
+    """Return a client for pods. With a transport of its own it asks no proxy of the environment.
 
     How many are asked at once is bounded for each set, so that no set keeps others waiting.
     """
-    return httpx.AsyncClient(trust_env=False, transport=PodsTransport())
+    return httpx.AsyncClient(transport=PodsTransport())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 import httpx
@@ -70,6 +71,13 @@ async def test_a_pod_that_is_not_there_is_an_error_of_httpx() -> None:
     async with pods_http.client() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get("http://127.0.0.1:9")
+
+
+async def test_no_certificates_are_read_for_a_request(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod.goes_on.set()
+    async with pods_http.client() as client:
+        monkeypatch.delattr(ssl, "create_default_context")
+        assert (await client.get(pod.url)).is_success
 
 
 async def test_no_proxy_of_the_environment_is_asked(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
