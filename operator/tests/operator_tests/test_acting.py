@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 
 from modelset_operator import acting, metrics, monitor
@@ -132,6 +133,58 @@ async def test_a_set_of_another_operator_is_left_alone_until_it_is_handed_over(b
     with bench.api.edited("OllamaModelSet", "assistants") as found:
         found["metadata"]["annotations"][names.OPERATOR_ANNOTATION] = "system/me"
     await bench.until_applied()
+
+
+class Pods(httpx.AsyncBaseTransport):
+    """Pods and proxies that never answer; which paths are being asked for, and whether all is over."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.asked.remove(request.url.path)
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_all_that_it_does_on_pods_ends_before_another_may_lead(bench: Bench) -> None:
+    pods = Pods()
+    bench.actor = acting.Acting(
+        bench.api, builders.IMAGES, (), ME, pods_client=lambda: httpx.AsyncClient(transport=pods)
+    )
+    scaled = builders.resource("a:1", ollama={"autoscaling": {"minReplicas": 1, "maxReplicas": 2}})
+    bench.api.put(scaled)
+    bench.start()
+    await bench.until_applied()
+    template = bench.api.find("StatefulSet", "assistants-ollama")["spec"]["template"]
+    bench.api.put(
+        {
+            "kind": "Pod",
+            "metadata": {
+                "name": "assistants-ollama-0",
+                "namespace": "default",
+                "labels": template["metadata"]["labels"],
+            },
+            "status": {"podIP": "10.0.0.1", "containerStatuses": [{"state": {"running": {}}}]},
+        }
+    )
+    while ("RayService", "default", "assistants") not in bench.api.objects:
+        await a_turn()
+    with bench.api.edited("RayService", "assistants") as service:
+        service["status"] = builders.ray_service(builders.modelset("a:1"))["status"]
+    while not {"/demand", "/api/tags"} <= set(pods.asked):
+        await a_turn()
+    _, acts = bench.tasks
+    acts.cancel()
+    await asyncio.gather(acts, return_exceptions=True)
+    assert (pods.asked, pods.closed, bench.actor.queue) == ([], True, None)
 
 
 async def test_one_that_stands_by_is_ready_and_writes_nothing(bench: Bench) -> None:

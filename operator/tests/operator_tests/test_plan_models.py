@@ -111,9 +111,7 @@ EMPTY, HOLDS = builders.store(), builders.store(m__1=CHAT)
             {
                 "replicas": 2,
                 "status": {
-                    "models": [
-                        {"name": "m:1", "phase": "Pulling", "progress": "90%", "readyReplicas": "0/2"}
-                    ]
+                    "models": [{"name": "m:1", "phase": "Pulling", "progress": "90%", "readyReplicas": "0/2"}]
                 },
                 "pods": pods(HOLDS, EMPTY, ready=True),
             },
