@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelset_operator.api import moments
+from modelset_operator.api import moments, spec
 from modelset_operator.engines import wording
 from modelset_operator.manifests import cache as caching
 from modelset_operator.manifests import ollama
@@ -116,15 +116,10 @@ def proxy_pods(observed: seen.Observed) -> Obstacle:
     return _together((pod.name, cause or Obstacle(message=_words(pod.status))) for pod, cause in found)
 
 
-def cache_pods(observed: seen.Observed) -> Obstacle:
+def cache_pods(cache: spec.Cache, observed: seen.Observed) -> Obstacle:
     """Return what is in the way of the registry cache's pod."""
-    cache = observed.modelset.cache
-    if cache is None:
-        return Obstacle()
-    part, claim = (
-        _Part("spec.registry.cache", cache.resources, image=False),
-        caching.claim(observed.modelset.name),
-    )
+    part = _Part("spec.registry.cache", cache.resources, image=False)
+    claim = caching.claim(observed.modelset.name)
     found = ((pod, _cause(pod, part, observed.now, claim)) for pod in observed.cache.pods)
     return _together((pod.name, cause or Obstacle(message=_words(pod.status))) for pod, cause in found)
 

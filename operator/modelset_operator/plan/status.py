@@ -175,7 +175,8 @@ def _proxy_leaf(proxy: proxies.Proxy) -> Leaf:
 
 def _cache_leaves(observed: seen.Observed) -> list[Leaf]:
     """Tell of the registry cache, where a set has one. What is there goes on being served without it."""
-    if observed.modelset.cache is None:
+    cache = observed.modelset.cache
+    if cache is None:
         return []
     small = volumes.cache_too_small(observed)
     if any(pod.ready for pod in observed.cache.pods):
@@ -183,7 +184,7 @@ def _cache_leaves(observed: seen.Observed) -> list[Leaf]:
         if small:
             return [Leaf(CACHE_READY, True, VOLUMES_TOO_SMALL, _cut(f"{told}; {small}"))]
         return [Leaf(CACHE_READY, True, "Serving", told)]
-    obstacle = obstacles.cache_pods(observed)
+    obstacle = obstacles.cache_pods(cache, observed)
     told = "; ".join(filter(None, [obstacle.message or "its pod is about to start", small]))
     return [
         Leaf(CACHE_READY, False, obstacle.reason or "PodNotReady", _cut(f"nothing can be pulled: {told}"))

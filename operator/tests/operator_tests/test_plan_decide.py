@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelset_operator.api import names, neighbours
+from modelset_operator.api import names, neighbours, sources
 from modelset_operator.engines import state
 from modelset_operator.manifests import common, compare, disruption, network, ollama, ray
 from modelset_operator.plan import decide
@@ -233,4 +233,62 @@ def test_what_was_refused_is_told_in_the_status() -> None:
         "Ready",
         "ApplyFailed",
         "StatefulSet x: quota exceeded",
+    )
+
+
+def test_pods_that_run_are_looked_at_often_while_what_they_hold_may_change() -> None:
+    holds, extra = builders.store(a__1=CHAT), builders.store(a__1=CHAT, x__1=CHAT)
+    pods = {
+        "as it should be": (builders.pod(0, store=holds, ready=True), False),
+        "not ready": (builders.pod(1, store=holds), True),
+        "silent": (builders.pod(2, ready=True), True),
+        "about to pull": (builders.pod(3, store=builders.store(), ready=True), True),
+        "about to lose a model": (builders.pod(4, store=extra, ready=True), True),
+    }
+    running = tuple(dataclasses.replace(pod, runs=True) for pod, _ in pods.values())
+    starting = builders.pod(5)
+    resource = builders.resource("a:1", ollama={"replicas": 6})
+    found = decide.plan(builders.observed(resource, pods=(*running, starting))).places
+    assert found == tuple(
+        state.Place(pod.uid, pod.ip, busy=busy, described=frozenset({"a:1"})) for pod, busy in pods.values()
+    )
+
+
+def test_a_download_is_told_all_that_it_needs() -> None:
+    registry = {"host": "models.example:5000", "insecure": True}
+    resource = builders.resource("a:1", registry=registry)
+    (wanted,) = decide.plan(builders.observed(resource, pods=(builders.pod(store=builders.store()),))).pulls
+    assert wanted == state.WantedPull(
+        pod="assistants-ollama-0",
+        uid="pod-0",
+        ip="10.0.0.1",
+        reference="models.example:5000/library/a:1",
+        key="models.example:5000/library/a:1",
+        source=sources.Source("models.example:5000", insecure=True),
+    )
+
+
+def test_a_load_is_told_all_that_it_needs() -> None:
+    model = {"name": "a:1", "preload": True, "keepAlive": "5m", "contextLength": 512}
+    pod = builders.pod(store=builders.store(a__1=CHAT))
+    started = dataclasses.replace(pod, started=builders.CREATED)
+    (wanted,) = decide.plan(builders.observed(builders.resource(model), pods=(started,))).loads
+    assert wanted == state.WantedLoad(
+        pod="assistants-ollama-0",
+        uid="pod-0",
+        started=builders.CREATED,
+        ip="10.0.0.1",
+        reference="a:1",
+        key="a:1",
+        keep_alive="5m",
+        context_length=512,
+        version="digest-of-a:1",
+    )
+
+
+def test_what_is_to_go_is_told_with_its_pod_by_name() -> None:
+    observed = settled("a:1", holds=("c:1", "a:1", "b:1"), loaded=("b:1",))
+    assert decide.plan(observed).removals == tuple(
+        state.Removal("assistants-ollama-0", "pod-0", "10.0.0.1", reference, loaded=loaded)
+        for reference, loaded in (("b:1", True), ("c:1", False))
     )

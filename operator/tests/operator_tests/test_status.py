@@ -435,6 +435,18 @@ def test_how_the_ollama_pods_are(observed: seen.Observed, ollama_ready: tuple[st
             id="in trouble",
         ),
         pytest.param(
+            (
+                seen.CachePod(
+                    "c",
+                    ready=False,
+                    status={"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]},
+                ),
+            ),
+            ("False", "PodNotReady"),
+            "nothing can be pulled: c: ContainerCreating",
+            id="being made",
+        ),
+        pytest.param(
             (seen.CachePod("c", ready=False), seen.CachePod("d", ready=True)),
             ("True", "Serving"),
             "models are pulled through the cache",
