@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from modelset_operator.plan import proxy
 from modelset_operator.plan import observed as seen
+from modelset_operator.plan import proxy
 
 from . import builders
 
