@@ -315,5 +315,5 @@ def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _seconds(start: Any, end: Any) -> float | None:
     """Return the seconds between two times as Kubernetes writes them, None where one is not known."""
-    began, ended = (moments.parse(str(time or "")) for time in (start, end))
+    began, ended = (moments.parse(str(time)) for time in (start, end))
     return None if began is None or ended is None else ended - began

@@ -193,10 +193,12 @@ def test_a_model_taken_out_is_unlisted_first_and_deleted_after_the_drain() -> No
     unlisting = settled("a:1", holds=("a:1", "b:1"), ray_service=service)
     assert [one.manifest["kind"] for one in decide.plan(unlisting).applies] == ["RayService"]
     assert removals(unlisting) == []
-    draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=5.0)
+    draining = settled("a:1", holds=("a:1", "b:1"), settled_seconds=19.9)
     assert removals(draining) == []
     assert decide.plan(draining).waits
-    assert removals(settled("a:1", holds=("a:1", "b:1"), loaded=("b:1",))) == [("b:1", True)]
+    drained = settled("a:1", holds=("a:1", "b:1"), loaded=("b:1",), settled_seconds=20.0)
+    assert removals(drained) == [("b:1", True)]
+    assert not decide.plan(drained).waits
 
 
 @pytest.mark.parametrize(("seconds", "scaled", "waits"), [(29.0, 0, True), (30.0, 1, False)])

@@ -352,6 +352,11 @@ def test_a_model_that_was_not_listed_does_not_stay_so(told: dict[str, Any]) -> N
     assert bool(entries(builders.observed(resource))) is (not told)
 
 
+def test_each_of_several_listed_models_stays_listed() -> None:
+    resource = builders.resource("a:1", "m:1") | {"status": builders.told_listed("a:1", "m:1")}
+    assert [entry["model"] for entry in entries(builders.observed(resource))] == ["a:1", "m:1"]
+
+
 def test_a_listed_model_takes_its_new_names_at_once() -> None:
     resource = builders.resource({"name": "m:1", "servedNames": ["new"]})
     resource["status"] = builders.told_listed("m:1")
