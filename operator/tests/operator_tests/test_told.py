@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from modelset_operator import reconciler
-from modelset_operator.cluster import http
-from modelset_operator.plan import events
+from modelset_operator.cluster import http, kinds
+from modelset_operator.plan import autoscaling, events
+from modelset_operator.plan import observed as seen
 
 from . import builders
 from .worlds import MODELS, OWNER, World
@@ -75,11 +76,71 @@ async def test_what_the_api_server_does_not_keep_is_not_applied_over_and_over(wo
 async def test_nothing_is_remembered_of_a_set_that_is_gone(world: World) -> None:
     await world.to_ready()
     assert world.work.sights(OWNER)
+    found = world.reconciler
+    found._ungrown[OWNER] = {"claim-0": (seen.Ungrown("9Gi", "no"), world.now[0])}
+    found._scaling[OWNER] = autoscaling.State.begin(1)
+    found._tokens[OWNER] = "token"
     world.api.remove("OllamaModelSet", "default", "assistants")
     await world.reconcile()
     assert not world.work.sights(OWNER)
     assert not world.work.downloads(OWNER)
-    assert (world.reconciler._settled, world.reconciler._tolerated) == ({}, {})
+    kept = (found._settled, found._tolerated, found._ungrown, found._scaling, found._tokens)
+    assert kept == ({}, {}, {}, {}, {})
+
+
+def test_it_is_known_since_when_the_proxy_has_run_as_it_should(world: World) -> None:
+    def settled(generation: int, running: bool = True, later: float = 0.0) -> float:
+        world.now[0] += later
+        service = builders.ray_service(builders.modelset("a:1"), ready="True" if running else "False")
+        service["metadata"]["generation"] = service["status"]["observedGeneration"] = generation
+        observed = builders.observed(builders.resource("a:1"), ray_service=service)
+        return world.reconciler._with_settled(OWNER, observed).settled_seconds
+
+    assert [
+        settled(3),
+        settled(3, later=10.0),
+        # All of a change was done between two looks.
+        settled(4, later=10.0),
+        settled(4, later=7.0),
+        settled(4, running=False),
+        settled(4, later=10.0),
+        settled(4, later=2.0),
+    ] == [0.0, 10.0, 0.0, 7.0, 0.0, 0.0, 2.0]
+    gone = builders.observed(builders.resource("a:1"))
+    assert world.reconciler._with_settled(OWNER, gone).settled_seconds == 0.0
+    assert settled(4, later=1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("status", "failures"), [(404, []), (409, []), (403, ["StatefulSet assistants-cache: no"])]
+)
+async def test_what_is_gone_or_another_one_by_now_need_not_be_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: int, failures: list[str]
+) -> None:
+    asked: list[Any] = []
+
+    async def refuse(*given: Any) -> None:
+        asked.append(given)
+        raise http.RefusedError(status, "no")
+
+    monkeypatch.setattr(world.reconciler._api, "delete", refuse)
+    attempts = reconciler._Attempts()
+    found = {"kind": "StatefulSet", "metadata": {"name": "assistants-cache", "uid": "u"}}
+    await world.reconciler._delete(builders.observed(builders.resource("a:1")), (found,), attempts)
+    assert asked == [(kinds.STATEFUL_SET, "default", "assistants-cache", "u")]
+    assert attempts.failures == failures
+
+
+async def test_nothing_is_told_before_all_pods_that_run_were_looked_at(world: World) -> None:
+    await world.reconcile()
+    world.start_pod()
+    world.fleet.proceed.clear()
+    world.api.writes.clear()
+    await world.cached.synced()
+    await world.api.told()
+    await world.reconciler.reconcile(OWNER)
+    assert world.api.writes == []
+    world.fleet.proceed.set()
 
 
 async def test_a_set_that_no_rule_allows_any_more_is_looked_at_later(world: World) -> None:
