@@ -290,3 +290,56 @@ async def test_an_annotation_is_set_only_on_what_was_looked_at(api: http.Http, s
     method, _, content_type, body = server.asked[-1]
     assert (method, content_type) == ("PATCH", "application/merge-patch+json")
     assert json.loads(body)["metadata"] == {"uid": "u", "resourceVersion": "7", "annotations": {"a/b": "c"}}
+
+
+class Silent:
+    """Takes the place of the official client: keeps how long it was to wait, and that was too long."""
+
+    def __init__(self) -> None:
+        self.waited: list[aiohttp.ClientTimeout] = []
+
+    async def param_serialize(self, *request: Any, **_: Any) -> tuple[Any, ...]:
+        return request
+
+    async def call_api(self, *_: Any, _request_timeout: aiohttp.ClientTimeout) -> None:
+        self.waited.append(_request_timeout)
+        raise TimeoutError
+
+
+async def test_an_answer_is_waited_for_as_long_as_it_may_take() -> None:
+    silent: Any = Silent()
+    api = http.Http(silent)
+    with pytest.raises(http.UnreachableError, match=r"does not answer \(TimeoutError\)"):
+        await api.ask("GET", kinds.SERVICE.path("default", "a"))
+    with pytest.raises(http.UnreachableError, match=r"does not answer \(TimeoutError\)"):
+        await anext(api.watch(kinds.POD, "default", "", "1", 60))
+    assert silent.waited == [
+        aiohttp.ClientTimeout(total=20),
+        aiohttp.ClientTimeout(total=80, sock_connect=20, sock_read=80),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "error", "message"),
+    [
+        (410, b"", http.ExpiredError, "/p"),
+        (404, b"404 page not found", http.KindMissingError, "the API server has nothing at /p"),
+        (404, b'{"message": "no such pod"}', http.RefusedError, "no such pod"),
+        (500, b"\xff no", http.RefusedError, "HTTP 500: \N{REPLACEMENT CHARACTER} no"),
+        (500, b"[]", http.RefusedError, "HTTP 500: []"),
+        (500, "{}", http.RefusedError, "HTTP 500: {}"),
+        (500, 201 * "x", http.RefusedError, f"HTTP 500: {200 * 'x'}"),
+    ],
+)
+def test_what_an_answer_that_is_none_is_told_as(
+    status: int, data: bytes | str, error: type[Exception], message: str
+) -> None:
+    found = http._error(status, {}, "/p", data)
+    assert (type(found), str(found)) == (error, message)
+
+
+async def test_an_error_of_a_watch_without_a_code_is_the_servers_own(api: http.Http, server: Server) -> None:
+    server.answer(PODS, 200, '{"type": "ERROR", "object": {"message": "oh"}}\n')
+    with pytest.raises(http.RefusedError, match="oh") as refused:
+        await _watched(api)
+    assert refused.value.status == 500
