@@ -294,3 +294,13 @@ def test_what_is_to_go_is_told_with_its_pod_by_name() -> None:
         state.Removal("assistants-ollama-0", "pod-0", "10.0.0.1", reference, loaded=loaded)
         for reference, loaded in (("b:1", True), ("c:1", False))
     )
+
+
+def test_a_pod_that_does_not_answer_holds_up_no_other_one() -> None:
+    holds = builders.pod(1, store=builders.store(a__1=CHAT, x__1=CHAT), ready=True)
+    observed = settled("a:1", holds=("a:1",), pods=(builders.pod(0), holds))
+    assert [removal.pod for removal in decide.plan(observed).removals] == ["assistants-ollama-1"]
+    resource = builders.resource("a:1", ollama={"replicas": 2})
+    lacks = builders.pod(1, store=builders.store())
+    plan = decide.plan(builders.observed(resource, pods=(builders.pod(0), lacks)))
+    assert [pull.pod for pull in plan.pulls] == ["assistants-ollama-1"]
