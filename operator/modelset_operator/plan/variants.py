@@ -97,7 +97,8 @@ def problem(model: spec.Model, pods: Iterable[seen.Pod]) -> str:
 
 def adds(base: state.Held, adapter: state.Held) -> int:
     """Return the bytes that a model with an adapter takes beside a base: its weights may be the base's."""
-    shared = None not in (base.facts, adapter.facts) and _weights(base) == _weights(adapter) != ""
+    ours, its = base.facts, adapter.facts
+    shared = ours is not None and its is not None and _weights(ours) == _weights(its) != ""
     return max(0, adapter.size - base.size) if shared else adapter.size
 
 
@@ -142,9 +143,9 @@ def _adapter(variant: spec.Variant, store: state.Store) -> str | None:
     return held.facts.adapters[0] if len(held.facts.adapters) == 1 else ""
 
 
-def _weights(held: state.Held) -> str:
+def _weights(facts: state.Facts) -> str:
     """Return the file of a model's weights alone, "" where it is not known."""
-    return held.facts.weights.partition(" ")[0] if held.facts is not None else ""
+    return facts.weights.partition(" ")[0]
 
 
 def _pulled(key: str, store: state.Store) -> state.Held | None:

@@ -289,10 +289,34 @@ def test_an_adapter_of_other_weights_takes_all_of_its_disk() -> None:
     assert sizes == {BASE: SIZE, TUNED: SIZE + EXTRA}
 
 
+def test_an_adapter_smaller_than_the_weights_that_it_shares_takes_nothing() -> None:
+    assert variants.adds(held(BASE), held(TUNED, FILE, size=SIZE - 1)) == 0
+
+
+def test_what_a_variant_will_be_is_known_before_it_is_made() -> None:
+    (model,) = builders.modelset(SUPPORT).models
+    expected = variants.expected(model, held(BASE), held(TUNED, FILE))
+    assert expected is not None
+    assert expected.facts == state.Facts(CHAT, weights=f"w {FILE}", adapters=(FILE,))
+    assert (expected.size, expected.digest) == (SIZE + EXTRA, f"digest-of-{BASE}")
+
+
+def test_an_adapter_of_weights_that_are_not_known_takes_all_of_its_disk() -> None:
+    unknown = state.Facts(CHAT)
+    assert variants.adds(held(BASE, facts=unknown), held(TUNED, FILE, facts=unknown)) == SIZE + EXTRA
+
+
+def test_a_variant_is_made_of_its_base_and_its_adapter_and_nothing_else() -> None:
+    (model,) = builders.modelset(SUPPORT).models
+    assert variants.made_of(model, builders.pod(store=MADE)) == {BASE, TUNED}
+    (model,) = builders.modelset(PLAIN).models
+    assert variants.made_of(model, builders.pod(store=made(PLAIN))) == {BASE}
+
+
 def test_until_its_adapter_is_known_a_variant_counts_as_a_model_of_its_own() -> None:
     looked = look(BASE, SUPPORT, stores=(HOLDS_BASE,))
     _, support = (needs.of(model, looked) for model in looked.modelset.models)
-    assert support.runner == KEY
+    assert (support.runner, support.memory) == (KEY, SIZE)
 
 
 def test_a_variant_whose_adapter_does_not_fit_on_the_disk_says_so() -> None:

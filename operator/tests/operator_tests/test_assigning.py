@@ -277,6 +277,20 @@ SHAPE = state.Facts(("completion",), cache_values=1024, context_length=8192)
             id="a smaller cache",
         ),
         pytest.param(
+            SHAPE,
+            {"contextLength": 128},
+            {"parallel": 1, "flashAttention": True, "kvCacheType": "q4_0"},
+            1000 + 1024 * 128 * 18 // 32,
+            id="a still smaller cache",
+        ),
+        pytest.param(
+            SHAPE,
+            {"contextLength": 128},
+            {"parallel": 1, "kvCacheType": "f16"},
+            1000 + 2 * 1024 * 128,
+            id="a cache as large as without a word",
+        ),
+        pytest.param(
             dataclasses.replace(SHAPE, capabilities=("embedding",)),
             {"contextLength": 100},
             {"parallel": 4},

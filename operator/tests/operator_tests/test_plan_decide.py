@@ -218,6 +218,16 @@ def test_garbage_waits_for_downloads_onto_the_same_pod() -> None:
     assert removals(settled("a:1", "b:1", holds=("a:1", "b:1", "c:1"), pulls=pulls)) == [("c:1", False)]
 
 
+@pytest.mark.parametrize(
+    ("uid", "phase"),
+    [("pod-1", state.PullPhase.RUNNING), ("pod-0", state.PullPhase.FAILED)],
+    ids=["onto another pod", "that has failed"],
+)
+def test_garbage_does_not_wait_for_a_download(uid: str, phase: state.PullPhase) -> None:
+    observed = settled("a:1", "b:1", holds=("a:1", "c:1"), pulls={(uid, "b:1"): state.Pull(phase)})
+    assert removals(observed) == [("c:1", False)]
+
+
 def test_another_spelling_of_a_wanted_model_is_no_garbage() -> None:
     assert removals(settled("a", holds=("A:latest",))) == []
 
