@@ -164,6 +164,11 @@ def test_events_tell_turns(
     [
         ("False", "True", "Serving", ("Normal", "Ready")),
         ("True", "False", "PullingModels", ("Normal", "NotReady")),
+        ("True", "False", "WaitingForModels", ("Normal", "NotReady")),
+        ("True", "False", "Starting", ("Normal", "NotReady")),
+        ("True", "False", "Creating", ("Normal", "NotReady")),
+        ("True", "False", "ScaledToZero", ("Normal", "NotReady")),
+        ("True", "False", "PodsNotReady", ("Normal", "NotReady")),
         ("True", "False", "ModelFailed", ("Warning", "NotReady")),
         ("True", "True", "Serving", None),
     ],

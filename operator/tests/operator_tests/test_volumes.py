@@ -120,7 +120,7 @@ async def test_an_ephemeral_set_leaves_claims_of_an_earlier_one_alone(
 
 def test_it_is_told_with_both_sizes_the_reason_and_what_to_do() -> None:
     told = volumes.too_small(observed("20Gi", ("20Gi", ""), ("9Gi", ""), ("8Gi", ""), refused="20Gi"))
-    assert "storage.size (20Gi)" in told
+    assert "smaller than spec.ollama.storage.size (20Gi)" in told
     assert told.count("must support resize") == 1
     assert f"models-{POOL}-1 (9Gi), models-{POOL}-2 (8Gi)" in told
     assert f"models-{POOL}-0 (" not in told
