@@ -20,10 +20,14 @@ _HELD = {"keep_alive": "-1", "context_length": 4096}
 _KEPT = {"keep_alive": -1, "options": {"num_ctx": 4096}}
 
 
-def _chat(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+def _translated(messages: list[dict[str, Any]], **more: Any) -> native.Chat:
     model = msgspec.structs.replace(_CHAT, **more.pop("model", {}))
     request = requests.chat(json.dumps({"model": "m", "messages": messages, **more}).encode())
-    body: dict[str, Any] = json.loads(steps.at_once(native.chat(request, model)).body.of(0))
+    return steps.at_once(native.chat(request, model))
+
+
+def _chat(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(_translated(messages, **more).body.of(0))
     return body
 
 
@@ -89,6 +93,29 @@ def test_gpt_oss_has_three_levels_for_all_efforts(effort: str, level: str) -> No
         [{"role": "user", "content": "hi"}], reasoning_effort=effort, model={"name": "team/gpt-oss:20b"}
     )
     assert asked["think"] == level
+
+
+_HI = {"role": "user", "content": "hi"}
+_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}
+
+
+@pytest.mark.parametrize(
+    ("can", "messages", "more", "plain"),
+    [
+        ("completion", [_HI, _HI], {}, True),
+        ("tools", [_HI], {"tools": [{"type": "function", "function": {"name": "f"}}]}, False),
+        ("completion", [_HI], {"response_format": {"type": "json_object"}}, False),
+        ("vision", [{"role": "user", "content": [_IMAGE]}, _HI], {}, False),
+        ("thinking", [_HI], {}, False),
+        ("thinking", [_HI], {"reasoning_effort": "low"}, False),
+        ("thinking", [_HI], {"reasoning_effort": "none"}, True),
+    ],
+    ids=["words", "tools", "format", "images", "thoughts", "few thoughts", "no thoughts"],
+)
+def test_an_answer_is_plain_when_it_is_all_that_the_model_writes(
+    can: str, messages: list[dict[str, Any]], more: dict[str, Any], plain: bool
+) -> None:
+    assert _translated(messages, model={"capabilities": frozenset({can})}, **more).plain is plain
 
 
 def _call(number: str, name: str, arguments: str = "{}") -> dict[str, Any]:
