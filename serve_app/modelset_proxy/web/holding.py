@@ -41,6 +41,11 @@ class Holding:
     async def __aexit__(self, *_: object) -> None:
         await self.end()
 
+    @property
+    def ended(self) -> bool:
+        """Tell whether the stream is the caller's."""
+        return self._over.is_set()
+
     async def end(self) -> None:
         """Say nothing more; from here on the stream is the caller's."""
         if self._timer is not None:
@@ -70,4 +75,4 @@ class Holding:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._over.wait()
-        return self._over.is_set()
+        return self.ended

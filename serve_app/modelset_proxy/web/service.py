@@ -199,24 +199,25 @@ class Service:
         for so long as ``holding`` lets it wait.
         """
         hold = holding.Holding(web, stranded=lambda: answers.stranded, asked=lambda: bool(call.server))
-        begun = False
+
+        async def hand_on(index: int, made: list[pieces.Piece]) -> None:
+            if not hold.ended:
+                await self._begin(web, call, hold)
+            if events := frames.events(index, made):
+                await web.write(events)
+
         try:
             async with hold, self._deadline(), answers:
                 if answers.units > 1:
                     merging = merge.streams(answers.units, answers.answer)
                     async with contextlib.aclosing(merging) as merged:
-                        async for index, pieces in merged:
-                            begun = begun or await self._begin(web, call, hold)
-                            if events := frames.events(index, pieces):
-                                await web.write(events)
+                        async for index, made in merged:
+                            await hand_on(index, made)
                 else:
                     # Nearly all requests; every generator in between costs each token microseconds.
                     async with contextlib.aclosing(answers.answer(0)) as only:
-                        async for pieces in only:
-                            if not begun:
-                                begun = await self._begin(web, call, hold)
-                            if events := frames.events(0, pieces):
-                                await web.write(events)
+                        async for made in only:
+                            await hand_on(0, made)
         except errors.ApiError as error:
             if not web.started:
                 raise
@@ -228,8 +229,8 @@ class Service:
         finally:
             self._note(web, call, frames.tokens)
 
-    async def _begin(self, web: exchange.Exchange, call: port.Call, hold: holding.Holding) -> bool:
-        """Take in that an answer begins; return True."""
+    async def _begin(self, web: exchange.Exchange, call: port.Call, hold: holding.Holding) -> None:
+        """Take in that an answer begins."""
         await hold.end()
         web.first_byte = time.monotonic()
         seconds = web.first_byte - web.began
@@ -237,7 +238,6 @@ class Service:
         self._metrics.first_token(call.served, seconds)
         if not web.started:
             await web.start_events()
-        return True
 
     def _time_tokens(self, web: exchange.Exchange, call: port.Call, tokens: usage.Tokens) -> None:
         if tokens.completion > 1:

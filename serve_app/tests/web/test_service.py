@@ -54,6 +54,12 @@ async def test_where_a_request_goes_is_decided_by_its_prompt(
     assert tokens > 0
 
 
+def _limited(seconds: float | None, measures: metrics.Metrics) -> service.Service:
+    """A service whose requests may take so long."""
+    limits = types.SimpleNamespace(request_timeout_seconds=seconds)
+    return service.Service(None, types.SimpleNamespace(limits=limits), measures)  # type: ignore[arg-type]
+
+
 class Timed(metrics.Nothing):
     """Keeps tokens and times."""
 
@@ -118,9 +124,49 @@ async def test_tokens_after_the_first_are_timed_from_it(
     web, call = speaking.Spoken().web(), port.Call("req_1", "smollm2")
     web.began, tokens.completion = 100.0, completion
     monkeypatch.setattr(service, "time", types.SimpleNamespace(monotonic=times.__next__))
-    await found._begin(web, call, holding.Holding(web, stranded=bool, asked=bool))
+    hold = holding.Holding(web, stranded=bool, asked=bool)
+    await found._begin(web, call, hold)
+    assert hold.ended
     found._time_tokens(web, call, tokens)
     assert (timed.seconds, web.facts) == (seconds, {"first_byte_seconds": 2.5})
+
+
+class Spelling:
+    """Answers of so many units, in two pieces a second apart each, and frames that spell them out."""
+
+    stranded = True
+
+    def __init__(self, units: int) -> None:
+        self.units = units
+        self.tokens = usage.Tokens()
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def answer(self, unit: int) -> AsyncGenerator[str, None]:
+        for count in range(2):
+            await asyncio.sleep(1)
+            yield f"{unit}.{count} "
+
+    def events(self, index: int, pieces: str) -> bytes:
+        return f"{index}:{pieces}".encode()
+
+    def end(self) -> bytes:
+        return b"end"
+
+
+@pytest.mark.simulated
+@pytest.mark.parametrize(
+    ("units", "told"), [(1, b"0:0.0 0:0.1 end"), (2, b"0:0.0 1:1.0 0:0.1 1:1.1 end")], ids=["one", "two"]
+)
+async def test_a_stream_of_any_number_of_choices_begins_once(units: int, told: bytes) -> None:
+    timed, spoken, spelling = Timed(), speaking.Spoken(), Spelling(units)
+    found = _limited(None, timed)
+    await found._stream(spoken.web(), port.Call("req_1"), spelling, spelling)  # type: ignore[arg-type]
+    assert (spoken.status, spoken.body, len(timed.seconds)) == (200, told, 1)
 
 
 @pytest.mark.parametrize(
@@ -234,9 +280,19 @@ async def test_what_is_passed_on_is_whole_and_no_stream(
     assert (logged[0]["stream"], logged[0]["upstream"], logged[0]["attempts"]) == (False, fake.url, 1)
 
 
+@pytest.mark.simulated
 async def test_what_took_too_long_is_not_to_be_tried_again() -> None:
     with pytest.raises(errors.ApiError) as refusal:
-        async with service._deadline(0.0):
-            await asyncio.Event().wait()
+        async with _limited(5.0, metrics.Nothing())._deadline():
+            await asyncio.sleep(6)
+    assert asyncio.get_running_loop().time() == 5
     assert (refusal.value.status, refusal.value.code, refusal.value.may_retry) == (504, "timeout", False)
     assert refusal.value.kind == "server_error"
+
+
+@pytest.mark.simulated
+@pytest.mark.parametrize("seconds", [None, 5.0])
+async def test_an_answer_in_time_is_not_cut_off(seconds: float | None) -> None:
+    async with _limited(seconds, metrics.Nothing())._deadline():
+        await asyncio.sleep(4)
+    assert asyncio.get_running_loop().time() == 4
