@@ -55,6 +55,8 @@ class Looks:
         self._engine = engine
         self._tell = tell
         self._sets: dict[Set, dict[str, _Looker]] = {}
+        # All of them together: each that waits for its turn asks, and to count them takes all of them.
+        self._count = 0
         self._limits: dict[Set, asyncio.Semaphore] = {}
 
     def view(self, owner: Set) -> Mapping[str, Sight]:
@@ -66,6 +68,7 @@ class Looks:
         """Look at these pods from now on, and at no others of the set."""
         lookers = self._sets.setdefault(owner, {})
         wanted = {place.uid: place for place in places}
+        self._count += len(wanted) - len(lookers)
         for uid in lookers.keys() - wanted.keys():
             self._end(lookers.pop(uid))
         for uid, place in wanted.items():
@@ -98,6 +101,7 @@ class Looks:
             one.task for lookers in self._sets.values() for one in lookers.values() if one.task
         )
         self._sets.clear()
+        self._count = 0
         self._limits.clear()
 
     def _end(self, looker: _Looker) -> None:
@@ -119,7 +123,7 @@ class Looks:
                     await looker.hurry.wait()
 
     def _pause(self, looker: _Looker) -> float:
-        turn = sum(map(len, self._sets.values())) / LOOKS_A_SECOND
+        turn = self._count / LOOKS_A_SECOND
         return max(turn, BUSY_SECONDS if looker.place.busy else SETTLED_SECONDS)
 
     async def _look(self, looker: _Looker) -> state.Store | None:
