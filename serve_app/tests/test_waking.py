@@ -102,7 +102,12 @@ async def test_an_answer_that_is_no_stream_just_comes_later() -> None:
         assert (await embedded)[0] == 200
 
 
-async def test_a_thousand_wait_and_are_answered_and_the_model_is_loaded_once() -> None:
+async def test_a_thousand_wait_and_are_answered_and_the_model_is_loaded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Half of all are streams; with comments as often as elsewhere here, those would be most of the work.
+    monkeypatch.setattr(holding, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(holding, "_AGAIN_SECONDS", 0.5)
     async with at_zero() as (_, built, fake):
         waiting = []
         for number in range(1000):
