@@ -13,7 +13,10 @@ from modelset_operator.manifests import common, ollama, ray
 
 from . import builders
 
-SCHEMA = pathlib.Path(__file__).parents[3] / "serve_app" / "user_config.schema.json"
+# The proxy's tests check the schema itself.
+CONTRACT = jsonschema.Draft202012Validator(
+    json.loads((pathlib.Path(__file__).parents[3] / "serve_app" / "user_config.schema.json").read_text())
+)
 NOTHING: dict[str, Any] = {"labels": {}, "annotations": {}}
 
 
@@ -396,7 +399,7 @@ def test_user_config_keeps_the_contract_with_the_proxy() -> None:
         ray.model_entry(modelset.models[1], "Embedding", [], modelset.created),
     ]
     user_config = serve_config(modelset, entries)["deployments"][0]["user_config"]
-    jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
+    CONTRACT.validate(user_config)
     assert user_config["models"][0] == {
         "model": "models.example:5000/library/smollm2:135m",
         "servedNames": ["smollm2"],
@@ -422,7 +425,7 @@ def test_limits_and_origins_reach_the_proxy_in_place() -> None:
     plain = builders.modelset("a", ollama={"parallel": 2})
     bounded = builders.modelset("a", ollama={"parallel": 2}, proxy={"limits": limits, "cors": cors})
     user_config = serve_config(bounded, [])["deployments"][0]["user_config"]
-    jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
+    CONTRACT.validate(user_config)
     upstreams = [{"url": "http://assistants-ollama.default.svc:11434"}]
     assert user_config == {"models": [], "upstreams": upstreams, "limits": {**limits, **ours}, "cors": cors}
     assert serve_config(plain, [])["deployments"][0]["user_config"] == {
@@ -451,7 +454,7 @@ def test_the_proxy_is_told_what_memory_a_pod_has_for_models(
 ) -> None:
     modelset = builders.modelset("a", ollama={"resources": resources})
     user_config = serve_config(modelset, [])["deployments"][0]["user_config"]
-    jsonschema.validate(user_config, json.loads(SCHEMA.read_text()))
+    CONTRACT.validate(user_config)
     assert user_config["limits"].get("memoryBytesPerServer") == bytes_told
 
 
