@@ -44,7 +44,19 @@ lint: machine ## ruff, mypy, import-linter, actionlint; and what needs a cluster
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
-	@$(PYTEST) --numprocesses=auto operator/tests serve_app/tests tests/unit benchmarks
+	@$(DEV) $(MAKE) --jobs=2 --keep-going --output-sync=target unit-operator unit-proxy
+
+# Beside each other, each half is half as long: with two cores and one run, workers would import and collect all
+# of both, and a third process would be busy with what they tell of each test.
+EACH_HALF = --quiet --numprocesses=$$(cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores / 2 : 0)))
+
+.PHONY: unit-operator
+unit-operator: machine ## unit tests of the operator, the stack and the benchmarks
+	@$(PYTEST) $(EACH_HALF) operator/tests tests/unit benchmarks
+
+.PHONY: unit-proxy
+unit-proxy: machine ## unit tests of the proxy
+	@$(PYTEST) $(EACH_HALF) serve_app/tests
 
 .PHONY: mutants
 mutants: machine ## small changes to the code: do the unit tests notice? (MUTANTS='dispatch/core.py operator/plan')
