@@ -47,7 +47,7 @@ unit: machine ## unit tests: no cluster, under half a minute
 	@$(DEV) $(MAKE) --jobs=2 --keep-going --output-sync=target unit-operator unit-proxy
 
 # Beside each other, each half is half as long: with two cores and one run, workers would import and collect all
-# of both, and a third process would be busy with what they tell of each test.
+# of both, and a third process would be busy with what they tell of each test. What both need is there before.
 EACH_HALF = --quiet --numprocesses=$$(cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores / 2 : 0)))
 
 .PHONY: unit-operator

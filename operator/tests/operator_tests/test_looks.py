@@ -166,6 +166,28 @@ def test_the_more_pods_there_are_the_longer_each_waits_for_its_turn(
     assert simulated.run(look()) == 4 * pods
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_pods_that_are_gone_take_no_turns(closed: bool) -> None:
+    async def look() -> int:
+        engine = Noting()
+        found = looks.Looks(engine, lambda _: None)
+        place = state.Place("pod-1", "10.0.0.1", busy=False, described=frozenset())
+        owners = [("default", f"set-{number}") for number in range(2000)]
+        for owner in owners:
+            found.sync(owner, [place])
+        if closed:
+            await found.close()
+        for owner in owners[10:]:
+            found.forget(owner)
+        for owner in owners[:10]:
+            found.sync(owner, [place])
+        await asyncio.sleep(70)
+        await found.close()
+        return len(engine.times)
+
+    assert simulated.run(look()) == 4 * 10
+
+
 def test_a_pod_that_has_just_changed_is_looked_at_at_once() -> None:
     async def look() -> tuple[int, int]:
         engine = Noting()
