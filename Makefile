@@ -44,11 +44,12 @@ lint: machine ## ruff, mypy, import-linter, actionlint; and what needs a cluster
 
 .PHONY: unit
 unit: machine ## unit tests: no cluster, under half a minute
-	@$(DEV) $(MAKE) --jobs=2 --keep-going --output-sync=target unit-operator unit-proxy
+	@$(DEV) $(MAKE) --jobs=2 --keep-going $(apart) unit-operator unit-proxy
 
 # Beside each other, each half is half as long: with two cores and one run, workers would import and collect all
 # of both, and a third process would be busy with what they tell of each test. What both need is there before.
-EACH_HALF = --quiet --numprocesses=$$(cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores / 2 : 0)))
+apart = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+EACH_HALF = --numprocesses=$$(cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores / 2 : 0)))
 
 .PHONY: unit-operator
 unit-operator: machine ## unit tests of the operator, the stack and the benchmarks
