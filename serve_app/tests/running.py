@@ -52,6 +52,15 @@ async def proxied(
             yield session, built
 
 
+async def discovered(session: aiohttp.ClientSession, built: proxy.Proxy) -> None:
+    """Wait until models are listed where nobody but servers tells which there are."""
+    while True:
+        async with session.get("/v1/models") as response:
+            if (await response.json())["data"]:
+                return
+        await built.fleet.next_round()
+
+
 @contextlib.asynccontextmanager
 async def listening(app: Any, *, lifespan: Literal["on", "off"] = "on") -> AsyncIterator[int]:
     """Have uvicorn serve an ASGI application; yield its port."""

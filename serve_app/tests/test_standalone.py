@@ -32,8 +32,9 @@ async def test_without_lists_all_that_ollama_holds_is_served_by_its_capabilities
     fake = fake_ollama.FakeOllama()
     async with (
         fake_ollama.running(fake),
-        running.proxied(fake.url, user_config=None) as (session, _),
+        running.proxied(fake.url, user_config=None) as (session, built),
     ):
+        await running.discovered(session, built)
         assert await _listed(session) == ["all-minilm", "all-minilm:latest", "smollm2:135m"]
         chat = {"model": "smollm2:135m", "messages": [{"role": "user", "content": "x"}]}
         assert await _status(session, "/v1/chat/completions", chat) == 200
@@ -73,6 +74,7 @@ async def test_another_engine_serves_all_that_its_servers_list_for_whatever_it_i
     async with fake_compatible.running(fake):
         settings = msgspec.structs.replace(settings, ollama_urls=(fake.url,), refresh_seconds=0.05)
         async with running.proxied(user_config=None, settings=settings) as (session, built):
+            await running.discovered(session, built)
             assert await _listed(session) == ["embedder:latest", "team/Chatty"]
             chat = {"model": "team/Chatty", "messages": [{"role": "user", "content": "x"}]}
             assert await _status(session, "/v1/chat/completions", chat) == 200
@@ -88,6 +90,27 @@ async def test_another_engine_serves_all_that_its_servers_list_for_whatever_it_i
     assert [body["model"] for _, body in fake.requests] == ["team/Chatty", "embedder:latest"]
 
 
+async def test_until_a_server_has_answered_nobody_is_told_that_there_is_no_such_model() -> None:
+    fake = fake_ollama.FakeOllama()
+    async with fake_ollama.running(fake):
+        settings = config.Environment(ollama_urls=(fake.url,), refresh_seconds=0.05)
+    chat = {"model": "smollm2:135m", "messages": [{"role": "user", "content": "x"}]}
+    async with running.proxied(user_config=None, settings=settings) as (session, built):
+        assert await _listed(session) == []
+        for ask in (session.get("/v1/models/no:1"), session.post("/v1/chat/completions", json=chat)):
+            async with ask as response:
+                told = (await response.json())["error"]
+                assert (response.status, told["code"]) == (503, "upstream_unavailable")
+                assert "Retry-After" in response.headers
+        await fake.start(port=fake.port)
+        try:
+            await running.discovered(session, built)
+            assert await _status(session, "/v1/chat/completions", chat) == 200
+            assert await _status(session, "/v1/chat/completions", {**chat, "model": "no:1"}) == 404
+        finally:
+            await fake.stop()
+
+
 async def test_models_that_are_there_are_not_pulled_again() -> None:
     fake = fake_ollama.FakeOllama()
     async with fake_ollama.running(fake):
@@ -95,6 +118,7 @@ async def test_models_that_are_there_are_not_pulled_again() -> None:
             ollama_urls=(fake.url,), refresh_seconds=0.05, chat_models=("smollm2:135m",)
         )
         async with running.proxied(user_config=None, settings=settings) as (session, built):
+            await running.discovered(session, built)
             assert await _listed(session) == ["smollm2:135m"]
             await built.fleet.next_round()
     assert fake.sent("/api/pull") == []

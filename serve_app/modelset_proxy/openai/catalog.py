@@ -34,10 +34,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalog:
-    """An immutable view of the served models, looked up by served name."""
+    """An immutable view of the served models, looked up by served name.
 
-    def __init__(self, models: Iterable[Model] = ()) -> None:
+    Until it is ``known`` which those are, nobody can say of a name that there is no such model.
+    """
+
+    def __init__(self, models: Iterable[Model] = (), *, known: bool = True) -> None:
         self.models = tuple(models)
+        self._known = known
         self._by_name = {served: model for model in self.models for served in model.served_names}
         self._entries = {
             served: msgspec.json.encode(_entry(served, model)) for served, model in self._by_name.items()
@@ -54,21 +58,24 @@ class Catalog:
         return sorted(self._by_name)
 
     def entry(self, served: str) -> bytes:
-        """Return the reply to ``GET /v1/models/{id}``, or raise a 404."""
+        """Return the reply to ``GET /v1/models/{id}``, or raise a 404 or a 503."""
         try:
             return self._entries[served]
         except KeyError:
-            raise errors.model_not_found(served) from None
+            raise self._missing(served) from None
 
     def find(self, served: str, kind: str, path: str) -> Model:
-        """Return the model behind a served name, or raise a 404, or a 400 when it is of the other kind."""
+        """Return the model behind a served name; raise a 404 or a 503, or a 400 for the other kind."""
         model = self._by_name.get(served)
         if model is None:
-            raise errors.model_not_found(served)
+            raise self._missing(served)
         if model.kind not in (kind, ANY):
             wanted = "a chat" if kind == CHAT else "an embedding"
             raise errors.wrong_kind(served, wanted=wanted, path=path)
         return model
+
+    def _missing(self, served: str) -> errors.ApiError:
+        return errors.model_not_found(served) if self._known else errors.models_not_known()
 
 
 def _entry(served: str, model: Model) -> dict[str, object]:

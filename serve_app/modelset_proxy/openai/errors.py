@@ -118,6 +118,11 @@ def model_not_ready() -> ApiError:
     )
 
 
+def models_not_known() -> ApiError:
+    """Return the 503 for any model while no server has said which there are."""
+    return unavailable("No model server has answered yet.", code="upstream_unavailable")
+
+
 def upstream_failed(
     message: str, *, status: int = 502, code: str = "upstream_error", may_retry: bool = True
 ) -> ApiError:

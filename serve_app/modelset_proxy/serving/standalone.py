@@ -38,10 +38,13 @@ class Discovery:
             await self._update()
 
     async def _update(self) -> None:
-        held = {name: model for sight in self._sights().values() for name, model in sight.held.items()}
+        sights = self._sights()
+        if not sights:
+            # The last list stays: it is answered from memory, and requests get a 503.
+            return
+        held = {name: model for sight in sights.values() for name, model in sight.held.items()}
         models = sorted(await self._models(held), key=lambda model: model.name)
-        # Without any server the last list stays: it is answered from memory, and requests get a 503.
-        if models != self._published and (held or self._published is None):
+        if models != self._published:
             self._published = models
             current = catalog.Catalog(models)
             self._publish(current)

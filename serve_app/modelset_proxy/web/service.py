@@ -68,7 +68,7 @@ class Service:
         self._engine = engine
         self._dispatch = dispatch
         self._metrics = measures
-        self.catalog = catalog.Catalog()
+        self.catalog = catalog.Catalog(known=False)
 
     async def health(self, web: exchange.Exchange) -> None:
         """Tell that this process serves; whether models can answer is told by the counts."""

@@ -21,7 +21,8 @@ async def _keyless(hosts: tuple[str, ...] = ()) -> AsyncIterator[aiohttp.ClientS
     fake = fake_ollama.FakeOllama()
     async with fake_ollama.running(fake):
         settings = config.Environment(ollama_urls=(fake.url,), allowed_hosts=hosts, refresh_seconds=0.05)
-        async with running.proxied(settings=settings, user_config=None) as (session, _):
+        async with running.proxied(settings=settings, user_config=None) as (session, built):
+            await running.discovered(session, built)
             yield session
 
 
@@ -124,7 +125,9 @@ async def test_where_others_guard_it_pages_and_names_are_left_alone(way: str, tm
         )
         models = [{**running.USER_CONFIG["models"][1], "servedNames": ["smollm2:135m"]}]
         given = None if way == "keys" else {"models": models}
-        async with running.proxied(settings=settings, user_config=given) as (session, _):
+        async with running.proxied(settings=settings, user_config=given) as (session, built):
+            session.headers.update(headers)
+            await running.discovered(session, built)
             assert await _ask(session, headers) == (200, None)
 
 
