@@ -25,6 +25,9 @@ LOAD_SECONDS = 300.0
 MOST_BYTES = 8 * 1024 * 1024
 # Ollama's words for a registry's 404 (server/images.go, pullModelManifest).
 _NOT_FOUND = "file does not exist"
+# What Go's HTTP client says of a proxy that it does not get to. Pulls go by the set's cache, if by any, and
+# that one's name or port may be a moment behind its pod.
+_NO_WAY = "proxyconnect "
 # What a mark is kept as: Ollama adds licences to those of the base, tells them all, and reads none.
 _MARK = "modelset.dev/variant "
 # The lines of a Modelfile that name files, which come first in what Ollama makes of a model.
@@ -125,6 +128,8 @@ class Ollama:
                     entry = _line(line)
                     if "error" in entry:
                         reason = str(entry["error"])
+                        if _NO_WAY in reason:
+                            raise port.UnreachableError(reason)
                         raise port.RefusedError(reason, unknown_model=_NOT_FOUND in reason)
                     done = entry.get("status") == "success"
                     yield port.Progress(

@@ -23,7 +23,7 @@ class RefusedError(Exception):
 
 
 class UnreachableError(Exception):
-    """No complete answer came: the pod is starting, stopping, or cut off."""
+    """No complete answer came: the pod, or its set's cache, is starting, stopping, or cut off."""
 
 
 @dataclasses.dataclass(frozen=True)

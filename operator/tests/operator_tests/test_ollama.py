@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import httpx
@@ -165,6 +166,18 @@ async def test_another_error_in_mid_stream_says_nothing_about_the_model(
     with pytest.raises(port.RefusedError) as refused:
         await pull(client)
     assert not refused.value.unknown_model
+
+
+async def test_a_cache_that_is_not_reached_is_no_word_of_the_registry(
+    client: ollama.Ollama, fleet: fake_ollama.FakeOllamas
+) -> None:
+    reason = (
+        'pull model manifest: Get "http://models.example/v2/library/a/manifests/1": '
+        "proxyconnect tcp: dial tcp: lookup a-cache.default.svc on 10.96.0.10:53: no such host"
+    )
+    fleet.broken[NAME] = reason
+    with pytest.raises(port.UnreachableError, match=re.escape(reason)):
+        await pull(client)
 
 
 @pytest.mark.parametrize("insecure", [True, False])
