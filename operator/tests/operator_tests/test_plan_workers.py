@@ -83,3 +83,38 @@ def test_no_worker_goes_before_serve_was_asked_to_have_fewer_replicas() -> None:
     assert workers.scalings(observed, asked=False) == ()
     assert workers.waits(observed, asked=False)
     assert len(workers.scalings(observed, asked=True)) == 1
+
+
+def test_each_cluster_is_told_for_itself_how_many_workers_and_which_are_to_go() -> None:
+    def pod(name: str, cluster: str = "many", ready: bool = False, worker: bool = True) -> seen.RayPod:
+        return seen.RayPod(name, cluster, worker=worker, ready=ready)
+
+    silent, foreign = cluster(0, "silent"), cluster(9, "foreign")
+    del silent["spec"]["workerGroupSpecs"][0]["replicas"]
+    foreign["spec"]["workerGroupSpecs"][0]["groupName"] = "somebody's"
+    observed = builders.observed(
+        builders.resource("a:1", proxy={"replicas": 2}),
+        ray_clusters=(cluster(1, "fine"), foreign, cluster(0, "few"), cluster(4, "many"), silent),
+        ray_pods=(
+            pod("d"),
+            pod("b"),
+            pod("busy", ready=True),
+            pod("a", "fine"),
+            pod("c"),
+            pod("e"),
+            pod("head", worker=False),
+        ),
+        settled_seconds=30.0,
+    )
+    assert workers.scalings(observed, asked=True) == (
+        workers.Scaling("few", "few-uid", 1),
+        workers.Scaling("many", "many-uid", 1, ("b", "c", "d")),
+        workers.Scaling("silent", "silent-uid", 1),
+    )
+    assert workers.waits(observed, asked=False)
+
+
+def test_too_few_workers_are_not_waited_for() -> None:
+    clusters = (cluster(0, "few"), {"metadata": {"name": "new", "uid": "u"}})
+    resource = builders.resource("a:1", proxy={"replicas": 2})
+    assert not workers.waits(builders.observed(resource, ray_clusters=clusters), asked=True)
