@@ -154,24 +154,21 @@ class Pods(httpx.AsyncBaseTransport):
         self.closed = True
 
 
-async def test_all_that_it_does_on_pods_ends_before_another_may_lead(bench: Bench) -> None:
+async def busy_on_pods(bench: Bench) -> Pods:
+    """Have it look at a pod, and listen to a proxy, that never answer."""
     pods = Pods()
     bench.actor = acting.Acting(
         bench.api, builders.IMAGES, (), ME, pods_client=lambda: httpx.AsyncClient(transport=pods)
     )
-    scaled = builders.resource("a:1", ollama={"autoscaling": {"minReplicas": 1, "maxReplicas": 2}})
-    bench.api.put(scaled)
+    bench.api.put(builders.resource("a:1", ollama={"autoscaling": {"minReplicas": 1, "maxReplicas": 2}}))
     bench.start()
     await bench.until_applied()
     template = bench.api.find("StatefulSet", "assistants-ollama")["spec"]["template"]
+    labels = template["metadata"]["labels"]
     bench.api.put(
         {
             "kind": "Pod",
-            "metadata": {
-                "name": "assistants-ollama-0",
-                "namespace": "default",
-                "labels": template["metadata"]["labels"],
-            },
+            "metadata": {"name": "assistants-ollama-0", "namespace": "default", "labels": labels},
             "status": {"podIP": "10.0.0.1", "containerStatuses": [{"state": {"running": {}}}]},
         }
     )
@@ -181,10 +178,83 @@ async def test_all_that_it_does_on_pods_ends_before_another_may_lead(bench: Benc
         service["status"] = builders.ray_service(builders.modelset("a:1"))["status"]
     while not {"/demand", "/api/tags"} <= set(pods.asked):
         await a_turn()
+    return pods
+
+
+async def test_all_that_it_does_on_pods_ends_before_another_may_lead(bench: Bench) -> None:
+    pods = await busy_on_pods(bench)
     _, acts = bench.tasks
     acts.cancel()
     await asyncio.gather(acts, return_exceptions=True)
     assert (pods.asked, pods.closed, bench.actor.queue) == ([], True, None)
+
+
+async def test_all_that_it_does_for_a_set_ends_when_that_is_handed_over(bench: Bench) -> None:
+    pods = await busy_on_pods(bench)
+    with bench.api.edited("OllamaModelSet", "assistants") as found:
+        found["metadata"]["annotations"][names.OPERATOR_ANNOTATION] = "elsewhere/other"
+    while pods.asked:
+        await a_turn()
+    assert not pods.closed
+
+
+async def test_a_set_on_its_way_out_is_not_claimed(bench: Bench) -> None:
+    bench.put()
+    with bench.api.edited("OllamaModelSet", "assistants") as found:
+        found["metadata"]["deletionTimestamp"] = builders.NOW
+    bench.put(name="another")
+    bench.start()
+    while ("StatefulSet", "default", "another-ollama") not in bench.api.objects:
+        await a_turn()
+    assert bench.owner() == ""
+
+
+async def test_whose_a_set_is_is_told_once_and_again_when_it_has_come_back(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def belongs(owner: str) -> None:
+        with bench.api.edited("OllamaModelSet", "assistants") as found:
+            found["metadata"]["annotations"][names.OPERATOR_ANNOTATION] = owner
+            found["spec"]["models"].append({"name": f"m:{len(found['spec']['models'])}"})
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "left alone" in record.getMessage()]
+
+    bench.put("elsewhere/other")
+    bench.start()
+    while not told():
+        await a_turn()
+    owner = ("default", "assistants")
+    for _ in range(2):
+        belongs("elsewhere/other")
+        await bench.api.told()
+        assert bench.actor.queue is not None
+        while bench.actor.queue.waiting() != (0, 0.0):
+            await a_turn()
+    assert len(told()) == 1
+    belongs("system/me")
+    await bench.until_applied()
+    assert owner not in bench.actor._others
+    belongs("elsewhere/other")
+    while len(told()) < 2:
+        await a_turn()
+
+
+async def test_what_is_refused_is_one_line_and_the_queue_goes_by_the_clock_that_was_given(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1000.0]
+    bench.actor = acting.Acting(bench.api, builders.IMAGES, (), ME, clock=lambda: now[0])
+    bench.api.refusals["StatefulSet"] = http.RefusedError(403, "exceeded quota")
+    bench.put()
+    bench.start()
+    while not (failed := [record for record in caplog.records if "failed, trying again" in record.msg]):
+        await a_turn()
+    assert [record.exc_info for record in failed] == [None]
+    assert bench.actor.queue is not None
+    bench.actor.queue.add(("default", "later"), 100.0)
+    now[0] += 105.0
+    assert bench.actor.queue.waiting()[1] >= 5.0
 
 
 async def test_one_that_stands_by_is_ready_and_writes_nothing(bench: Bench) -> None:
