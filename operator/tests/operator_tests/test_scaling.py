@@ -1,5 +1,6 @@
 """Reconciles of a set that is scaled by demand: to zero, awake, through a restart, and by hand again."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 from modelset_operator import reconciler
 from modelset_operator.cluster import http, keys
-from modelset_operator.demand import readers
+from modelset_operator.demand import feed, readers
+from modelset_operator.plan import autoscaling
 
-from .worlds import MODELS, World
+from . import builders
+from .worlds import MODELS, OWNER, World
 
 IDLE_SECONDS = 60
 BY_DEMAND = {"autoscaling": {"minReplicas": 0, "maxReplicas": 3, "targetInFlight": 2, "idleSeconds": 60}}
@@ -178,3 +181,55 @@ async def test_a_set_that_serves_stays_ready_while_its_number_of_pods_changes(sc
     await scaled.reconcile()
     ready = next(one for one in scaled.status["conditions"] if one["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "RollingOut")
+
+
+ASKS = feed.Asked(in_flight=6, queued=0, idle_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "looked_at", "before", "decided", "again"),
+    [
+        pytest.param(ASKS, True, None, 3, None, id="by what is asked"),
+        pytest.param(None, True, autoscaling.State(2, 2), 2, None, id="what is not known changes nothing"),
+        pytest.param(
+            feed.Asked(0, 0, 1e6),
+            True,
+            autoscaling.State(2, 0, ((990.0, 2),)),
+            2,
+            50.0,
+            id="for how long more are kept",
+        ),
+        pytest.param(ASKS, False, None, None, None, id="not before all pods were looked at"),
+    ],
+)
+async def test_demand_decides_once_it_is_known_what_pods_hold(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: feed.Asked | None,
+    looked_at: bool,
+    before: autoscaling.State | None,
+    decided: int | None,
+    again: float | None,
+) -> None:
+    found = world.reconciler
+    monkeypatch.setattr(world.reading, "asked", lambda _: asked)
+    if before is not None:
+        found._scaling[OWNER] = before
+    pod = dataclasses.replace(builders.pod(), runs=True, looked_at=looked_at)
+    observed = builders.observed(builders.resource("a:1", ollama=BY_DEMAND), pods=(pod,))
+    attempts = reconciler._Attempts()
+    assert await found._scale(OWNER, observed, attempts) == again
+    told = found._with_demand(OWNER, observed)
+    assert (told.demanded, attempts.failures) == (decided, [])
+    token = keys.token(await keys.Keys(world.api, "system", "modelset-operator").key(), "set-uid")
+    assert told.demand_token_hash == keys.token_hash(token)
+
+
+async def test_a_set_that_demand_does_not_scale_is_not_asked_for_it(world: World) -> None:
+    found = world.reconciler
+    found._scaling[OWNER], found._tokens[OWNER] = autoscaling.State.begin(2), "token"
+    observed = builders.observed(builders.resource("a:1"))
+    assert await found._scale(OWNER, observed, reconciler._Attempts()) is None
+    told = found._with_demand(OWNER, observed)
+    assert (told.demanded, told.demand_token_hash) == (None, "")
+    assert not [read for read in world.api.reads if "Secret" in read]
