@@ -149,7 +149,7 @@ class Server:
 
     def excludes(self, model: str, other: str) -> bool:
         """Tell whether two models cannot be in memory side by side, since they are runners of one file."""
-        file = self.files.get(model, "")
+        file = self.files.get(model)
         return bool(file) and file == self.files.get(other) and self.lead(model) != self.lead(other)
 
     def rivals(self, model: str) -> list[Copy]:

@@ -117,6 +117,11 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def test_of_what_the_board_has_not_named_nothing_is_taken() -> None:
+    async with proxies(Reach(), 1) as [side]:
+        assert side.sharing.granted("http://two", "a", SLOTS) == 0
+
+
 async def test_what_one_does_not_need_the_other_gets_at_once() -> None:
     async with proxies(Reach(), 2) as (one, other):
         loop = asyncio.get_running_loop()
