@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelset_proxy.dispatch import facts
-from modelset_proxy.openai import errors, requests
+from modelset_proxy.openai import catalog, errors, requests
 from modelset_proxy.serving import config, proxy
 from modelset_proxy.web import asgi, bodies
 from serve_app.tests import asking, fake_ollama, running, simulated
@@ -17,7 +17,9 @@ from serve_app.tests.web import visits
 
 def _app() -> asgi.App:
     """Return an application that serves no model: what it has read is answered by a 404."""
-    return proxy.Proxy(config.Environment())._app
+    built = proxy.Proxy(config.Environment())
+    built._publish(catalog.Catalog())
+    return built._app
 
 
 # By which part after part comes, each so long after the one before.
