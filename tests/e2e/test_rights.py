@@ -45,7 +45,7 @@ def _granted() -> set[rights.Right]:
 @pytest.mark.looks_back
 def test_the_operator_was_refused_nothing(told: list[rights.Object]) -> None:
     assert told, "the API server logs nothing of the operator"
-    assert rights.refused(told) == set()
+    assert rights.refused(told, _granted()) == set()
 
 
 @pytest.mark.looks_back(whole=True)

@@ -162,3 +162,21 @@ def test_what_was_asked_before_the_tests_does_not_count() -> None:
     line = json.dumps(event("get"))
     assert rights.events([line], NOON) == [event("get")]
     assert rights.events([line], NOON + datetime.timedelta(seconds=1)) == []
+
+
+LATE = event("patch", code=403, message='User "x" cannot create resource', **SERVICE)
+
+
+@pytest.mark.parametrize(
+    ("told", "granted", "counts"),
+    [
+        (event("get", code=403, decision="forbid", **SERVICE), rights.Right("get", "services"), False),
+        (event("get", code=403, decision="forbid", **SERVICE), rights.Right("list", "services"), True),
+        # To patch is granted, and to create was asked for.
+        (LATE, rights.Right("patch", "services"), True),
+    ],
+)
+def test_what_is_granted_now_was_refused_to_a_release_that_went(
+    told: dict[str, Any], granted: rights.Right, counts: bool
+) -> None:
+    assert bool(rights.refused([told], [granted])) == counts

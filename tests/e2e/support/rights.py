@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,18 +84,26 @@ def used(told: Iterable[Object]) -> set[Right]:
     return {right for event in told if _decision(event) == "allow" for right in _needed(event)}
 
 
-def refused(told: Iterable[Object]) -> set[str]:
-    """What was asked without the right to, and what was answered.
+def refused(told: Iterable[Object], granted: Collection[Right] = ()) -> set[str]:
+    """What was asked without the right to, and what was answered; but for what is granted now.
 
-    That a namespace is going, or a quota used up, is no such thing. Whether what is to be patched may be made
-    where it is not there yet is asked after the request was let through, so that only the answer tells.
+    That was refused before it was granted, or once it no longer was: while a release goes, its roles do so a
+    moment before its pods. That a namespace is going, or a quota used up, is no refusal. Whether what is to
+    be patched may be made where it is not there yet is asked after the request was let through, so that only
+    the answer tells, and of which right.
     """
-    return {f"{right}: {_answer(event)}" for event in told if _is_refused(event) for right in _needed(event)}
+    return {
+        f"{right}: {_answer(event)}"
+        for event in told
+        for right in _needed(event)
+        if _is_refused_late(event)
+        or (_decision(event) == "forbid" and not any(one.covers(right) for one in granted))
+    }
 
 
-def _is_refused(event: Object) -> bool:
-    late = _status(event).get("code") == 403 and " cannot " in _answer(event)
-    return late or _decision(event) == "forbid"
+def _is_refused_late(event: Object) -> bool:
+    refused = _status(event).get("code") == 403 and " cannot " in _answer(event)
+    return refused and _decision(event) != "forbid"
 
 
 def _answer(event: Object) -> str:
