@@ -52,12 +52,12 @@ apart = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 EACH_HALF = --numprocesses=$$(cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores > 3 ? cores / 2 : 0)))
 
 .PHONY: unit-operator
-unit-operator: machine ## unit tests of the operator, the stack and the benchmarks
-	@$(PYTEST) $(EACH_HALF) operator/tests tests/unit benchmarks
+unit-operator: machine ## unit tests of the operator and the stack
+	@$(PYTEST) $(EACH_HALF) operator/tests tests/unit
 
 .PHONY: unit-proxy
-unit-proxy: machine ## unit tests of the proxy
-	@$(PYTEST) $(EACH_HALF) serve_app/tests
+unit-proxy: machine ## unit tests of the proxy and the benchmarks
+	@$(PYTEST) $(EACH_HALF) serve_app/tests benchmarks
 
 .PHONY: mutants
 mutants: machine ## small changes to the code: do the unit tests notice? (MUTANTS='dispatch/core.py operator/plan')

@@ -64,7 +64,9 @@ async def discovered(session: aiohttp.ClientSession, built: proxy.Proxy) -> None
 @contextlib.asynccontextmanager
 async def listening(app: Any, *, lifespan: Literal["on", "off"] = "on") -> AsyncIterator[int]:
     """Have uvicorn serve an ASGI application; yield its port."""
-    settled = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan=lifespan)
+    settled = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="error", log_config=None, lifespan=lifespan
+    )
     settled.load()
     server = uvicorn.Server(settled)
     server.lifespan = settled.lifespan_class(settled)

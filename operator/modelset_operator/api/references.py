@@ -66,7 +66,8 @@ def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
     if slash and not host and re.search("[.:]", namespace):
         full = f"{namespace}/{DEFAULT_NAMESPACE}/{model}:{tag}"
         raise ValueError(f"{text!r} is not a model reference: a host needs a namespace too, as in {full}")
-    parts = zip(_PARTS, dataclasses.astuple(reference), strict=True)
+    values = reference.host, reference.namespace, reference.model, reference.tag
+    parts = zip(_PARTS, values, strict=True)
     if (slash and not namespace) or not all(rule.fullmatch(part) for rule, part in parts):
         raise ValueError(f"{text!r} is not a model reference ([[host[:port]/]namespace/]model[:tag])")
     return reference

@@ -5,6 +5,7 @@ with most room, then on the lowest ordinals, since a StatefulSet takes the highe
 stands in the pool's ConfigMap, so that neither a pod that restarts nor an operator that does moves anything.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -208,8 +209,16 @@ def wanted_on(pod: seen.Pod, observed: seen.Observed) -> Mapping[str, spec.Model
 
 def pods_for(model: spec.Model, observed: seen.Observed) -> tuple[seen.Pod, ...]:
     """Return the pods that should hold a model."""
-    key = model.reference.key
-    return tuple(pod for pod in observed.pods if key in _keys_on(pod, observed))
+    return _pods_by_key(observed).get(model.reference.key, ())
+
+
+@functools.lru_cache(maxsize=2)
+def _pods_by_key(observed: seen.Observed) -> Mapping[str, tuple[seen.Pod, ...]]:
+    pods = collections.defaultdict[str, list[seen.Pod]](list)
+    for pod in observed.pods:
+        for key in _keys_on(pod, observed):
+            pods[key].append(pod)
+    return {key: tuple(found) for key, found in pods.items()}
 
 
 def _keys_on(pod: seen.Pod, observed: seen.Observed) -> Collection[str]:

@@ -108,7 +108,7 @@ class FakeApi(http.Http):
 
     def find(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
         """Return an object as it is now."""
-        return _copied(self.objects[(kind, namespace, name)])
+        return copied(self.objects[(kind, namespace, name)])
 
     @contextlib.contextmanager
     def edited(self, kind: str, name: str, namespace: str = "default") -> Iterator[dict[str, Any]]:
@@ -123,7 +123,7 @@ class FakeApi(http.Http):
 
     def history(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield all that objects of a kind have been, in order."""
-        return (_copied(change.after) for change in self._log if change.after["kind"] == kind)
+        return (copied(change.after) for change in self._log if change.after["kind"] == kind)
 
     def forget(self) -> None:
         """Compact: watches that ask for what has been expire."""
@@ -154,7 +154,7 @@ class FakeApi(http.Http):
             _check_path(body, kind, namespace, name)
         if method == "GET":
             self.reads.append(f"get {kind.kind}/{name}")
-            return _copied(self._existing(kind, namespace, name))
+            return copied(self._existing(kind, namespace, name))
         what = f"{kind.kind}/{name}" + (f"/{subresource}" if subresource else "")
         if method == "DELETE":
             self.writes.append(f"delete {what}")
@@ -180,13 +180,13 @@ class FakeApi(http.Http):
                 raise http.RefusedError(422, "fieldManager: Required value: is required for apply patch")
             force = query.get("force") == "true"
             return self._apply(kind, given, subresource, query["fieldManager"], force=force)
-        found = _copied(self._existing(kind, namespace, name))
+        found = copied(self._existing(kind, namespace, name))
         if isinstance(body, list):
             _json_patch(found, body)
         else:
             _check_preconditions(given["metadata"], found)
             _merge(found, given)
-        return _copied(self._store(found))
+        return copied(self._store(found))
 
     async def list(
         self, kind: kinds.Kind, namespace: str, labels: str
@@ -195,7 +195,7 @@ class FakeApi(http.Http):
         self._check_kind(kind.kind)
         self.reads.append(f"list {kind.plural}")
         found = [obj for (one, _, _), obj in self.objects.items() if one == kind.kind]
-        selected = [_copied(obj) for obj in found if _selected(obj, namespace, labels)]
+        selected = [copied(obj) for obj in found if _selected(obj, namespace, labels)]
         for obj in selected:
             # The entries of a real list do not say what they are.
             obj.pop("kind", None)
@@ -237,7 +237,7 @@ class FakeApi(http.Http):
     def _tell(self, event: str, before: Mapping[str, Any] | None, obj: dict[str, Any]) -> None:
         self._version += 1
         obj["metadata"]["resourceVersion"] = str(self._version)
-        self._log.append(_Change(self._version, before and _copied(before), _copied(obj), event))
+        self._log.append(_Change(self._version, before and copied(before), copied(obj), event))
         for watch in self._watches:
             watch.news.set()
             watch.caught_up.clear()
@@ -268,7 +268,7 @@ class FakeApi(http.Http):
     def _delete(
         self, kind: kinds.Kind, namespace: str, name: str, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        going = _copied(self._existing(kind, namespace, name))
+        going = copied(self._existing(kind, namespace, name))
         if options["propagationPolicy"] == "Background":
             if options["preconditions"]["uid"] != going["metadata"]["uid"]:
                 raise http.RefusedError(409, f"{kind.kind} {name}: the UID in the precondition differs")
@@ -276,7 +276,7 @@ class FakeApi(http.Http):
             return going
         assert options == {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
         going["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["orphan"]}
-        return _copied(self._store(going))
+        return copied(self._store(going))
 
     def _write_whole(
         self, kind: kinds.Kind, method: str, namespace: str, body: Mapping[str, Any]
@@ -292,7 +292,7 @@ class FakeApi(http.Http):
             raise http.RefusedError(409, f'{resource} "{name}" already exists')
         if method == "PUT":
             _check_preconditions(body["metadata"], self._existing(kind, namespace, name))
-        return _copied(self._store({**body, "kind": kind.kind}))
+        return copied(self._store({**body, "kind": kind.kind}))
 
     def _apply(
         self,
@@ -314,20 +314,20 @@ class FakeApi(http.Http):
         if "metadata" in wanted:
             left_out = ("uid", "resourceVersion")
             wanted["metadata"] = {name: value for name, value in metadata.items() if name not in left_out}
-        result = _copied(current) if current else {}
+        result = copied(current) if current else {}
         before = self._applied.get((key, subresource, manager))
         if before is None and current is not None and not force and _conflicts(current, wanted):
             raise http.RefusedError(409, f"Apply failed with conflicts: conflict with others using {key}")
         if before is not None:
             for path in set(_paths(before)) - set(_paths(wanted)):
                 _delete(result, path)
-        _merge(result, _copied(wanted))
+        _merge(result, copied(wanted))
         if kind == kinds.STATEFUL_SET and current is not None:
             _check_stateful_set(current["spec"], result["spec"], metadata["name"])
         self._applied[(key, subresource, manager)] = wanted
         if current is not None and result == current:
             return result
-        return _copied(self._store(result))
+        return copied(self._store(result))
 
 
 @dataclasses.dataclass
@@ -344,9 +344,9 @@ class _Change:
         fitted = self.before is not None and _selected(self.before, namespace, labels)
         fits = self.event != "DELETED" and _selected(self.after, namespace, labels)
         if fits:
-            yield "MODIFIED" if fitted else "ADDED", _copied(self.after)
+            yield "MODIFIED" if fitted else "ADDED", copied(self.after)
         elif fitted and self.before is not None:
-            gone = _copied(self.before)
+            gone = copied(self.before)
             gone["metadata"]["resourceVersion"] = str(self.version)
             yield "DELETED", gone
 
@@ -363,7 +363,8 @@ def _sent(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """Copy what is JSON."""
     # Of what is JSON anyhow, several times as fast as through JSON once more.
     return marshal.loads(marshal.dumps(value))  # noqa: S302 - our own
 
@@ -435,7 +436,7 @@ def _json_patch(found: dict[str, Any], operations: Sequence[Mapping[str, Any]]) 
         if operation["op"] == "test" and target.get(last) != operation["value"]:
             raise http.RefusedError(422, "the server rejected our request due to an error in our request")
         if operation["op"] == "add":
-            target[last] = _copied(operation["value"])
+            target[last] = copied(operation["value"])
 
 
 def _conflicts(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -7,7 +7,6 @@ be its last. A killed process sends nothing more and hears nothing more; the nex
 import asyncio
 import collections
 import contextlib
-import copy
 import dataclasses
 import hashlib
 import json
@@ -175,7 +174,7 @@ class Cluster:
 
     def _run_proxy(self, name: str) -> None:
         service = self.api.find("RayService", name)
-        config = copy.deepcopy(service["spec"]["rayClusterConfig"])
+        config = fake_api.copied(service["spec"]["rayClusterConfig"])
         group = config["workerGroupSpecs"][0]
         # KubeRay takes a change of the number of workers for no change.
         digest = _digest({**config, "workerGroupSpecs": [{**group, "replicas": 0}]})
