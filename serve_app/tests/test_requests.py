@@ -342,11 +342,12 @@ def test_suffix_needs_a_model_that_fills_in() -> None:
 # Not `strategies.text`, which first looks through all of Unicode: seconds, in each new checkout.
 _texts = ["", "a", "hi there", "\n", "\0", '"', "\\u0061", "é", "ж\U0001f600", "<think>", "a" * 300]
 _values_as_text = ["{}", "[1]", "null", "0", "-1", "auto", "json_object", "data:,"]
-_text = strategies.sampled_from([*_texts, *_values_as_text])
+_letter = (strategies.integers(0, 0xD7FF) | strategies.integers(0xE000, 0x10FFFF)).map(chr)
+_text = strategies.sampled_from([*_texts, *_values_as_text]) | _letter
 _json = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | _text,
     lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(_text, inner, max_size=3),
-    max_leaves=5,
+    max_leaves=8,
 )
 _FIELDS = sorted(requests.ChatRequest.__struct_fields__)
 _message = strategies.fixed_dictionaries(

@@ -62,15 +62,14 @@ def parse(text: str, default_host: str = DEFAULT_HOST) -> Reference:
     path, slash, model = rest.rpartition("/")
     host, _, namespace = path.rpartition("/")
     host = host.partition("://")[2] or host
-    reference = Reference(host or default_host, namespace or DEFAULT_NAMESPACE, model, tag)
+    values = host or default_host, namespace or DEFAULT_NAMESPACE, model, tag
     if slash and not host and re.search("[.:]", namespace):
         full = f"{namespace}/{DEFAULT_NAMESPACE}/{model}:{tag}"
         raise ValueError(f"{text!r} is not a model reference: a host needs a namespace too, as in {full}")
-    values = reference.host, reference.namespace, reference.model, reference.tag
     parts = zip(_PARTS, values, strict=True)
     if (slash and not namespace) or not all(rule.fullmatch(part) for rule, part in parts):
         raise ValueError(f"{text!r} is not a model reference ([[host[:port]/]namespace/]model[:tag])")
-    return reference
+    return Reference(*values)
 
 
 def aside(reference: Reference) -> Reference:

@@ -159,11 +159,11 @@ def test_the_more_pods_there_are_the_longer_each_waits_for_its_turn(
         for number in range(pods):
             place = state.Place(f"pod-{number}", "10.0.0.1", busy=busy, described=frozenset())
             found.sync(("default", f"set-{number}"), [place])
-        await asyncio.sleep(1.5 * seconds)
+        await asyncio.sleep(3.5 * seconds)
         await found.close()
         return len(engine.times)
 
-    assert simulated.run(look()) == 2 * pods
+    assert simulated.run(look()) == 4 * pods
 
 
 @pytest.mark.parametrize("closed", [False, True])
