@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,21 @@ from modelset_proxy.serving import proxy
 from serve_app.tests import running
 
 CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+class Clock:
+    """The dispatcher's clock, which a test may put forward."""
+
+    def __init__(self, built: proxy.Proxy) -> None:
+        self._ahead = 0.0
+        self._built = built
+        built.dispatch.clock = lambda: time.monotonic() + self._ahead
+
+    async def forward(self, seconds: float) -> None:
+        """Let time pass, and let what was begun by then go on."""
+        self._ahead += seconds
+        self._built.dispatch.check()
+        await self._built.fleet.refresh()
 
 
 def limited(**limits: Any) -> dict[str, Any]:
@@ -28,7 +44,7 @@ async def ask(
 async def until(condition: Callable[[], bool], built: proxy.Proxy) -> None:
     async with asyncio.timeout(5):
         while not condition():
-            await built.fleet.next_round()
+            await built.fleet.refresh()
 
 
 async def until_queued(built: proxy.Proxy, count: int) -> None:

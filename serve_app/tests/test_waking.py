@@ -29,8 +29,8 @@ STREAMS = [
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have comments come soon and often."""
-    monkeypatch.setattr(holding, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(holding, "_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(holding, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(holding, "_AGAIN_SECONDS", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -141,7 +141,7 @@ async def test_a_client_that_leaves_does_not_count_any_more(stream: bool) -> Non
 
 
 async def test_no_server_that_comes_in_time_is_a_503_that_says_so() -> None:
-    async with at_zero(wakeTimeoutSeconds=0.2) as (session, _, _):
+    async with at_zero(wakeTimeoutSeconds=0.06) as (session, _, _):
         status, reply, response = await asking.post(session, "/v1/chat/completions", asking.CHAT)
     assert (status, reply["error"]["code"], reply["error"]["type"]) == (503, "wake_timeout", "server_error")
     assert response.headers["retry-after"] == "10"
@@ -153,7 +153,7 @@ async def test_a_failure_after_a_comment_is_the_error_event_of_the_stream(
     path: str, body: dict[str, Any]
 ) -> None:
     async with (
-        at_zero(wakeTimeoutSeconds=0.2) as (session, _, _),
+        at_zero(wakeTimeoutSeconds=0.06) as (session, _, _),
         session.post(path, json={**body, "stream": True}) as response,
     ):
         assert response.status == 200
@@ -199,11 +199,11 @@ async def test_the_first_token_is_timed_by_itself(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(built._metrics, "first_token", lambda _, seconds: timed.append(seconds))
         async with session.post("/v1/chat/completions", json={**asking.CHAT, "stream": True}) as response:
             await response.content.readuntil(b"\n\n")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
             await wake(fake)
             await response.read()
     assert len(timed) == 1
-    assert timed[0] > 0.3
+    assert timed[0] > 0.1
 
 
 def _client(session: aiohttp.ClientSession) -> openai.AsyncOpenAI:
@@ -215,7 +215,7 @@ async def test_openais_client_reads_a_stream_with_comments() -> None:
         stream = await client.chat.completions.create(
             model="smollm2", messages=asking.CHAT["messages"], stream=True
         )
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.05)
         await wake(fake)
         words = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
         assert "".join(words) == "Hello there"
@@ -228,7 +228,7 @@ async def test_openais_client_reads_a_stream_with_comments() -> None:
 
 
 async def test_openais_client_raises_what_fails_after_a_comment() -> None:
-    async with at_zero(wakeTimeoutSeconds=0.2) as (session, _, _), _client(session) as client:
+    async with at_zero(wakeTimeoutSeconds=0.06) as (session, _, _), _client(session) as client:
         stream = await client.chat.completions.create(
             model="smollm2", messages=asking.CHAT["messages"], stream=True
         )

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -14,21 +13,6 @@ from serve_app.tests import asking, fake_ollama, running
 from serve_app.tests.web import visits
 
 Pair = tuple[fake_ollama.FakeOllama, fake_ollama.FakeOllama]
-
-
-class Clock:
-    """The dispatcher's clock, which a test may put forward."""
-
-    def __init__(self, built: proxy.Proxy) -> None:
-        self._ahead = 0.0
-        self._built = built
-        built.dispatch.clock = lambda: time.monotonic() + self._ahead
-
-    async def forward(self, seconds: float) -> None:
-        """Let time pass, and let what was begun by then go on."""
-        self._ahead += seconds
-        self._built.dispatch.check()
-        await self._built.fleet.next_round()
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +33,7 @@ def frozen(pair: Pair) -> fake_ollama.FakeOllama:
     return server
 
 
-async def hang(clock: Clock) -> None:
+async def hang(clock: asking.Clock) -> None:
     await clock.forward(3)
     await clock.forward(5.1)
 
@@ -59,7 +43,7 @@ async def test_whoever_has_heard_nothing_yet_is_answered_elsewhere() -> None:
     for fake in pair:
         fake.thawed.clear()
     async with proxied(*pair) as (session, built):
-        clock = Clock(built)
+        clock = asking.Clock(built)
         asked = asyncio.create_task(asking.ask(session))
         await asking.until(lambda: any(fake.running for fake in pair), built)
         [hung] = [fake for fake in pair if fake.running]
@@ -80,7 +64,7 @@ async def test_a_server_comes_back_once_it_answers_again() -> None:
     fake = fake_ollama.FakeOllama()
     fake.thawed.clear()
     async with proxied(fake) as (session, built):
-        clock = Clock(built)
+        clock = asking.Clock(built)
         asked = asyncio.create_task(asking.ask(session))
         await asking.until(lambda: bool(fake.running), built)
         await hang(clock)
@@ -100,7 +84,7 @@ async def test_a_stream_that_hangs_is_told_so() -> None:
     gate = asyncio.Event()
     fake.chat = [*fake_ollama.answer("one")[:-1], gate]
     async with proxied(fake) as (session, built):
-        clock = Clock(built)
+        clock = asking.Clock(built)
         asked = asyncio.create_task(asking.stream(session, response_format={"type": "json_object"}))
         await asking.until(lambda: bool(fake.running), built)
         await clock.forward(0)
@@ -113,7 +97,7 @@ async def test_a_client_that_leaves_a_hanging_server_is_not_kept() -> None:
     fake = fake_ollama.FakeOllama()
     fake.thawed.clear()
     async with proxied(fake) as (session, built):
-        clock = Clock(built)
+        clock = asking.Clock(built)
         asked = asyncio.create_task(asking.ask(session))
         await asking.until(lambda: bool(fake.running), built)
         asked.cancel()
@@ -128,13 +112,13 @@ async def test_a_client_that_takes_nothing_loses_its_slot() -> None:
     fake = fake_ollama.FakeOllama()
     fake.chat = fake_ollama.answer(*["x" * 100_000] * 400)
     async with proxied(fake) as (session, built):
-        clock = Clock(built)
+        clock = asking.Clock(built)
         response = await session.post("/v1/chat/completions", json={**asking.CHAT, "stream": True})
         # Nobody reads on: buffers fill up, and nothing moves any more.
         last = -1
         while last != (now := sum(lease.items for lease in built.dispatch.leases)):
             last = now
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.05)
         await clock.forward(0)
         await clock.forward(59)
         assert built.dispatch.counts()["smollm2"] == (1, 0)
@@ -157,7 +141,7 @@ async def test_whatever_was_asked_for_loses_its_slots_when_nothing_is_taken(case
     fake = fake_ollama.FakeOllama()
     fake.chat = fake_ollama.answer(*["x" * 100_000] * 40)
     async with proxied(fake) as (_, built):
-        clock, leases = Clock(built), built.dispatch.leases
+        clock, leases = asking.Clock(built), built.dispatch.leases
         visit = visits.Visit(f"/v1/{path}")
         visit.reading.clear()
         visit.feed(json.dumps({**body, "stream": True}).encode(), more=False)

@@ -161,12 +161,17 @@ async def test_a_model_makes_room_before_the_next_one_is_asked_for() -> None:
     limits = asking.limited(maxInFlightPerServer=1, maxLoadedPerServer=1)
     async with (
         fake_ollama.running(ollama),
-        running.proxied(ollama.url, user_config=limits) as (session, _),
+        running.proxied(ollama.url, user_config=limits) as (session, built),
     ):
+        clock = asking.Clock(built)
         assert (await asking.post(session, "/v1/embeddings", {"model": "all-minilm", "input": "x"}))[0] == 200
-        assert (await asking.ask(session))[0] == 200
-    asked = [(path, body["model"], body.get("keep_alive")) for path, body in ollama.answered]
-    assert asked == [
+        asked = asyncio.create_task(asking.ask(session))
+        await asking.until_queued(built, 1)
+        # What has been loaded just now is not let go of at once.
+        await clock.forward(1)
+        assert (await asked)[0] == 200
+    bodies = [(path, body["model"], body.get("keep_alive")) for path, body in ollama.answered]
+    assert bodies == [
         ("/api/embed", "all-minilm:latest", None),
         ("/api/generate", "all-minilm:latest", 0),
         ("/api/chat", "smollm2:135m", -1),
