@@ -27,7 +27,7 @@ def _group(tmp_path: Path, program: str) -> processes.Group:
 
 
 def test_a_detached_child_is_found_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.1)
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     group = _group(tmp_path, DETACHING)
     try:

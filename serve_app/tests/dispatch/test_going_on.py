@@ -155,7 +155,7 @@ async def test_one_that_hangs_in_mid_answer_goes_on_elsewhere() -> None:
     pair = Pair(2)
     pair.first.chat = [*fake_ollama.answer(*WORDS)[:2], asyncio.Event()]
     async with pair.proxied() as (session, built):
-        clock = test_hanging.Clock(built)
+        clock = asking.Clock(built)
         asked = asyncio.create_task(asking.stream(session))
         await asking.until(lambda: bool(pair.first.running), built)
         await asking.until(lambda: any(lease.items for lease in built.dispatch.leases), built)
