@@ -1,5 +1,6 @@
 """Which changes `make mutants` makes, and how it judges what came of them."""
 
+import gc
 import textwrap
 
 import pytest
@@ -155,3 +156,8 @@ def test_all_programs_are_changed_when_none_is_named() -> None:
     assert set(programs.selected(["operator"]).paths) >= {
         name for name in names if name.startswith("operator/")
     }
+
+
+def test_what_was_imported_stays_out_of_the_garbage_collectors_sight() -> None:
+    trials._functions({})
+    assert gc.get_freeze_count() > len(gc.get_objects())
