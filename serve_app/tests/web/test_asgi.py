@@ -9,7 +9,7 @@ import pytest
 
 from modelset_proxy.openai import errors
 from modelset_proxy.telemetry import log, metrics
-from modelset_proxy.web import access, asgi, exchange
+from modelset_proxy.web import access, asgi, cors, exchange, guard
 from serve_app.tests.web import speaking
 
 pytestmark = pytest.mark.simulated
@@ -141,6 +141,13 @@ async def test_another_method_is_told_which_there_is(method: str, path: str, all
     assert serving.counted.requests[0][3] == 405
     if method != "HEAD":
         assert json.loads(spoken.body)["error"]["code"] == "method_not_allowed"
+
+
+async def test_whom_the_guard_does_not_let_in_reaches_no_route() -> None:
+    serving = Serving()
+    serving.app.guard = guard.Guard(cors.Cors(), ())
+    assert (await serving.ask(origin="https://evil.example")).status == 403
+    assert (await serving.ask()).status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v2/models", "/v1models", "/v1/modelsX", "/v1/nothing"])

@@ -160,6 +160,11 @@ class TestReplies:
             {"type": "http.response.body", "body": b"{}", "more_body": False},
         ]
 
+    async def test_what_nobody_calls_something_else_is_json(self) -> None:
+        spoken = speaking.Spoken()
+        await spoken.web().reply(200, b"{}")
+        assert dict(spoken.headers)[b"content-type"] == exchange.JSON == b"application/json"
+
     async def test_one_to_head_has_the_length_and_no_body(self) -> None:
         spoken = speaking.Spoken(method="HEAD")
         await spoken.web().reply(200, b"{}")

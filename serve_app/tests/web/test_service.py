@@ -23,9 +23,12 @@ async def test_what_is_known_is_told(client: aiohttp.ClientSession, path: str) -
         assert (response.status, response.headers["content-type"]) == (200, "application/json")
 
 
-def test_before_it_is_configured_it_serves_nothing() -> None:
+def test_before_it_is_configured_it_serves_nothing_and_says_of_no_name_that_there_is_no_such_model() -> None:
     found = service.Service(None, None, metrics.Nothing())  # type: ignore[arg-type]
     assert found.catalog.served_names == []
+    with pytest.raises(errors.ApiError) as refusal:
+        found.catalog.entry("smollm2")
+    assert refusal.value.status == 503
 
 
 @pytest.mark.parametrize(
