@@ -29,7 +29,7 @@ SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
 _LEAST_SECONDS, _TIMES_SLOWER = 5.0, 10.0
 _TICK_SECONDS = 0.5
 # Not noticed by tests that work so long together, is not noticed: the likeliest come first.
-_ENOUGH_SECONDS = 6.0
+_ENOUGH_SECONDS = 9.0
 # What a fork may need beyond what there is already.
 _MORE_BYTES = 1 << 30
 _FAILED, _WAITED = 9, 10

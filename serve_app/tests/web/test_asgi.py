@@ -105,6 +105,7 @@ async def _waits(web: exchange.Exchange) -> None:
         ("POST", "/v1/embeddings", "/embeddings", "embed"),
         ("POST", "/v1/responses", "/responses", "respond"),
         ("POST", "/v1/messages", "/messages", "message"),
+        ("POST", "/v1/messages/count_tokens", "/messages/count_tokens", "count_tokens"),
         ("POST", "/v1/audio/transcriptions", "/audio/transcriptions", "transcribe"),
         ("GET", "/demand", "/demand", "get"),
     ],
