@@ -341,6 +341,8 @@ def test_looks_and_downloads_are_counted_by_what_came_of_them() -> None:
     [
         (("GET", "/apis/apps/v1/namespaces/a/statefulsets/b", {}, ""), ("get", "statefulsets")),
         (("GET", "/api/v1/pods", {}, ""), ("list", "pods")),
+        (("GET", "/api/v1/namespaces/a", {}, ""), ("get", "namespaces")),
+        (("GET", "/api/v1/nodes/a/status", {}, ""), ("get", "nodes/status")),
         (("GET", "/api/v1/pods", {"watch": "1"}, ""), ("watch", "pods")),
         (("POST", "/api/v1/namespaces/a/events", {}, ""), ("create", "events")),
         (("PUT", "/apis/c/v1/namespaces/a/leases/b", {}, ""), ("update", "leases")),
